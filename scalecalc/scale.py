@@ -1,0 +1,283 @@
+"""Θ monomials: how a size depends on the growing dims.
+
+A :class:`Scale` is Θ(∏ N_i^{a_i} · ∏ (log N_i)^{b_i}) with exact rational exponents.  It knows nothing about tensors.
+A :class:`Regime` says how the dims grow against each other, and with that which of two scales is the larger one:
+
+- free: all dims grow independently.  s = O(t) only if s/t stays bounded however they grow; many pairs are incomparable.
+- ordered ``N_u>N_x``: N_u → ∞ first, then N_x; scales compare lexicographically.
+- path ``N_x=N_u^1/2`` or ``proportional``: every dim is a power of one of them; scales compare by their total power.
+
+All dims are ≥ 1, logs are natural and only their order matters.
+
+>>> s = Scale.of("N_u", "-1/2") * Scale.of("N_x", 1) * Scale.log("N_x")
+>>> print(s)
+N_u^(-1/2) N_x log N_x
+>>> s <= Scale.of("N_x", 2)
+True
+>>> s <= Scale.of("N_x", 1)
+False
+>>> Regime.parse("proportional").order(s, Scale.one())
+1
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from scalecalc.errors import InputError
+
+Exponents = tuple[tuple[str, Fraction], ...]
+ZERO = Fraction(0)
+_FRACTION = re.compile(r"\(?\s*([+-]?\d{1,6})(?:\s*/\s*(\d{1,6}))?\s*\)?$")
+_DIM = re.compile(r"[A-Za-z][A-Za-z0-9_]*$")
+
+
+def fraction(text: str | int | Fraction) -> Fraction:
+    """An exact rational from ``"p/q"``, an int or a Fraction.  Floats are refused: an exponent is exact or measured.
+
+    >>> fraction("-1/2")
+    Fraction(-1, 2)
+
+    Raises:
+        InputError: the text is no rational number.
+    """
+    if isinstance(text, (int, Fraction)):
+        return Fraction(text)
+    match = _FRACTION.match(text.strip()) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+    if match is None or match[2] and int(match[2]) == 0:
+        raise InputError(f"{text!r} is no exponent; write a whole number or a fraction such as -1/2.")
+    return Fraction(int(match[1]), int(match[2] or 1))
+
+
+def _clean(exponents: Mapping[str, Fraction]) -> Exponents:
+    return tuple(sorted((dim, e) for dim, e in exponents.items() if e))
+
+
+def _combine(a: Exponents, b: Exponents, sign: int) -> Exponents:
+    if not b:
+        return a
+    if not a and sign > 0:
+        return b
+    total = dict(a)
+    for dim, e in b:
+        total[dim] = total.get(dim, ZERO) + sign * e
+    return _clean(total)
+
+
+class Scale:
+    """Θ(∏ N_i^{a_i} ∏ (log N_i)^{b_i}), immutable and hashable.
+
+    ``s <= t`` is s = O(t) in the free regime, a partial order; use :meth:`Regime.order` for the others.
+    """
+
+    __slots__ = ("_hash", "logs", "powers")
+    powers: Exponents
+    logs: Exponents
+
+    def __init__(self, powers: Mapping[str, Fraction] | Exponents = (), logs: Mapping[str, Fraction] | Exponents = ()):
+        self.powers = powers if isinstance(powers, tuple) else _clean(powers)
+        self.logs = logs if isinstance(logs, tuple) else _clean(logs)
+        self._hash = hash((self.powers, self.logs))
+
+    @staticmethod
+    def one() -> Scale:
+        return _ONE
+
+    @staticmethod
+    def of(dim: str, power: int | str | Fraction = 1) -> Scale:
+        return Scale({dim: fraction(power)})
+
+    @staticmethod
+    def log(dim: str, power: int | str | Fraction = 1) -> Scale:
+        return Scale((), {dim: fraction(power)})
+
+    @staticmethod
+    def from_strings(powers: Mapping[str, str], logs: Mapping[str, str] | None = None) -> Scale:
+        """The inverse of :meth:`strings`: ``{"N_u": "-1/2"}`` and, for the logs, the same."""
+        return Scale({d: fraction(e) for d, e in powers.items()}, {d: fraction(e) for d, e in (logs or {}).items()})
+
+    def strings(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Powers and log powers as JSON wants them; absent dims have exponent 0."""
+        return {d: str(e) for d, e in self.powers}, {d: str(e) for d, e in self.logs}
+
+    def power(self, dim: str) -> Fraction:
+        return next((e for d, e in self.powers if d == dim), ZERO)
+
+    def log_power(self, dim: str) -> Fraction:
+        return next((e for d, e in self.logs if d == dim), ZERO)
+
+    @property
+    def dims(self) -> frozenset[str]:
+        return frozenset(d for d, _ in self.powers + self.logs)
+
+    def __mul__(self, other: Scale) -> Scale:
+        if other is _ONE:
+            return self
+        return Scale(_combine(self.powers, other.powers, 1), _combine(self.logs, other.logs, 1))
+
+    def __truediv__(self, other: Scale) -> Scale:
+        if other is _ONE:
+            return self
+        return Scale(_combine(self.powers, other.powers, -1), _combine(self.logs, other.logs, -1))
+
+    def __pow__(self, power: int | Fraction) -> Scale:
+        p = Fraction(power)
+        return Scale({d: e * p for d, e in self.powers}, {d: e * p for d, e in self.logs})
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Scale) and self._hash == other._hash and self.powers == other.powers and self.logs == other.logs
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __le__(self, other: Scale) -> bool:
+        """s = O(t) however the dims grow."""
+        ratio = self / other
+        growing = dict(ratio.powers)
+        return all(e < 0 for _, e in ratio.powers) and all(e < 0 or growing.get(d, ZERO) < 0 for d, e in ratio.logs)
+
+    def __lt__(self, other: Scale) -> bool:
+        return self != other and self <= other
+
+    def __ge__(self, other: Scale) -> bool:
+        return other <= self
+
+    def __gt__(self, other: Scale) -> bool:
+        return other < self
+
+    def at(self, widths: Mapping[str, float]) -> float:
+        """The monomial's value at given widths (for fits and plots; logs of widths above 1 only)."""
+        import math
+
+        value = 1.0
+        for dim, e in self.powers:
+            value *= float(widths[dim]) ** float(e)
+        for dim, e in self.logs:
+            value *= math.log(widths[dim]) ** float(e)
+        return value
+
+    def __str__(self) -> str:
+        def factor(base: str, e: Fraction, power: str) -> str:
+            return base if e == 1 else f"{base}^{power}"
+
+        parts = [factor(d, e, str(e) if e.denominator == 1 and e > 0 else f"({e})") for d, e in self.powers]
+        parts += [f"log {d}" if e == 1 else f"(log {d})^({e})" for d, e in self.logs]
+        return " ".join(parts) or "1"
+
+    def __repr__(self) -> str:
+        return f"Θ({self})"
+
+    def latex(self) -> str:
+        r"""LaTeX, with N_u as ``N_{u}``.
+
+        >>> Scale.of("N_u", "-1/2").latex()
+        'N_{u}^{-1/2}'
+        """
+
+        def name(dim: str) -> str:
+            head, _, tail = dim.partition("_")
+            return f"{head}_{{{tail}}}" if tail else head
+
+        parts = [name(d) if e == 1 else f"{name(d)}^{{{e}}}" for d, e in self.powers]
+        parts += [rf"\log {name(d)}" if e == 1 else rf"(\log {name(d)})^{{{e}}}" for d, e in self.logs]
+        return r"\,".join(parts) or "1"
+
+
+_ONE = Scale()
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How the dims grow against each other: ``free``, ``ordered`` (lexicographic) or ``path`` (one-parameter).
+
+    ``order_of`` lists the dims of an ordered regime, first to infinity first.  ``rates`` maps a dim of a path to its
+    power of the path's parameter; dims that are not mentioned have rate 1.
+    """
+
+    kind: str = "free"
+    order_of: tuple[str, ...] = ()
+    rates: Exponents = ()
+    text: str = "free"
+
+    @staticmethod
+    def parse(text: str, dims: Iterable[str] = ()) -> Regime:
+        """``free``, ``proportional``, ``N_u>N_x`` or ``N_x=N_u^1/2``.
+
+        Raises:
+            InputError: none of these, or a dim that the model does not have (checked when ``dims`` are given).
+        """
+        clean = text.replace(" ", "")
+        if clean == "free":
+            return Regime()
+        if clean == "proportional":
+            return Regime("path", text=clean)
+        known = set(dims)
+        if ">" in clean:
+            names = tuple(clean.split(">"))
+            regime = Regime("ordered", order_of=names, text=clean)
+        elif "=" in clean:
+            left, _, right = clean.partition("=")
+            base, _, rho = right.partition("^")
+            names = (left, base)
+            rate = fraction(rho or "1")
+            if rate <= 0:
+                raise InputError(f"in the regime {text!r} the power must be positive, so that both dims grow.")
+            regime = Regime("path", rates=_clean({left: rate, base: Fraction(1)}), text=clean)
+        else:
+            names = ()
+            regime = Regime("path", text=clean)
+        bad = [n for n in names if not _DIM.match(n) or (known and n not in known)]
+        if bad or len(names) < 2 or len(set(names)) < len(names):
+            hint = f" The model's dims: {', '.join(sorted(known))}." if known else ""
+            raise InputError(
+                f"{text!r} is no regime; write free, proportional, N_u>N_x (first to infinity first) or N_x=N_u^1/2.{hint}"
+            )
+        return regime
+
+    def key(self, scale: Scale) -> tuple[Fraction, ...]:
+        """What two scales are compared by, largest first, in an ordered regime or on a path."""
+        if self.kind == "ordered":
+            rest = sorted(scale.dims - set(self.order_of))
+            # Dims that the order does not mention come last, together: they cannot change what comes before.
+            out: list[Fraction] = []
+            for dim in self.order_of:
+                out += [scale.power(dim), scale.log_power(dim)]
+            return (*out, sum((scale.power(d) for d in rest), ZERO), sum((scale.log_power(d) for d in rest), ZERO))
+        rates = dict(self.rates)
+        one = Fraction(1)
+        return (
+            sum((e * rates.get(d, one) for d, e in scale.powers), ZERO),
+            sum((e for _, e in scale.logs), ZERO),
+        )
+
+    def order(self, a: Scale, b: Scale) -> int | None:
+        """−1, 0, 1 as a is smaller than, of the order of, or larger than b; None if neither bounds the other."""
+        if a == b:
+            return 0
+        if self.kind == "free":
+            if a <= b:
+                return -1
+            return 1 if b <= a else None
+        ratio = self.key(a / b)
+        zero = tuple(ZERO for _ in ratio)
+        return 0 if ratio == zero else (1 if ratio > zero else -1)
+
+    def bounded(self, scale: Scale) -> bool:
+        """Does the scale stay O(1)?"""
+        return self.order(scale, _ONE) in (-1, 0)
+
+    def leading(self, scales: Iterable[Scale]) -> tuple[Scale, ...]:
+        """The scales that no other exceeds, without repetition; one, unless the regime leaves several incomparable."""
+        unique = list(dict.fromkeys(scales))
+        kept = [s for s in unique if not any(self.order(s, t) == -1 for t in unique)]
+        if self.kind != "free":  # ties along a path are one size
+            kept = kept[:1]
+        return tuple(sorted(kept, key=lambda s: (s.powers, s.logs)))
+
+
+FREE = Regime()
