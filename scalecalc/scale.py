@@ -26,10 +26,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from scalecalc.errors import InputError
 
 Exponents = tuple[tuple[str, Fraction], ...]
+_INTERNED: dict[tuple[Exponents, Exponents], Scale] = {}
 ZERO = Fraction(0)
 _FRACTION = re.compile(r"\(?\s*([+-]?\d{1,6})(?:\s*/\s*(\d{1,6}))?\s*\)?$")
 _DIM = re.compile(r"[A-Za-z][A-Za-z0-9_]*$")
@@ -73,14 +75,26 @@ class Scale:
     ``s <= t`` is s = O(t) in the free regime, a partial order; use :meth:`Regime.order` for the others.
     """
 
-    __slots__ = ("_hash", "logs", "powers")
+    __slots__ = ("logs", "powers")
     powers: Exponents
     logs: Exponents
 
-    def __init__(self, powers: Mapping[str, Fraction] | Exponents = (), logs: Mapping[str, Fraction] | Exponents = ()):
-        self.powers = powers if isinstance(powers, tuple) else _clean(powers)
-        self.logs = logs if isinstance(logs, tuple) else _clean(logs)
-        self._hash = hash((self.powers, self.logs))
+    def __new__(
+        cls, powers: Mapping[str, Fraction] | Exponents = (), logs: Mapping[str, Fraction] | Exponents = ()
+    ) -> Scale:
+        # Interned: equal scales are one object, so that comparing them, and caching what is done with them, is cheap.
+        key = (
+            powers if isinstance(powers, tuple) else _clean(powers),
+            logs if isinstance(logs, tuple) else _clean(logs),
+        )
+        found = _INTERNED.get(key)
+        if found is None:
+            found = _INTERNED[key] = object.__new__(cls)
+            found.powers, found.logs = key
+        return found
+
+    def __reduce__(self) -> tuple[type[Scale], tuple[Exponents, Exponents]]:
+        return Scale, (self.powers, self.logs)
 
     @staticmethod
     def one() -> Scale:
@@ -114,35 +128,20 @@ class Scale:
         return frozenset(d for d, _ in self.powers + self.logs)
 
     def __mul__(self, other: Scale) -> Scale:
-        if other is _ONE:
-            return self
-        return Scale(_combine(self.powers, other.powers, 1), _combine(self.logs, other.logs, 1))
+        return _product(self, other)
 
     def __truediv__(self, other: Scale) -> Scale:
-        if other is _ONE:
-            return self
-        return Scale(_combine(self.powers, other.powers, -1), _combine(self.logs, other.logs, -1))
+        return _quotient(self, other)
 
     def __pow__(self, power: int | Fraction) -> Scale:
-        p = Fraction(power)
-        return Scale({d: e * p for d, e in self.powers}, {d: e * p for d, e in self.logs})
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Scale) and self._hash == other._hash and self.powers == other.powers and self.logs == other.logs
-        )
-
-    def __hash__(self) -> int:
-        return self._hash
+        return _power(self, Fraction(power))
 
     def __le__(self, other: Scale) -> bool:
         """s = O(t) however the dims grow."""
-        ratio = self / other
-        growing = dict(ratio.powers)
-        return all(e < 0 for _, e in ratio.powers) and all(e < 0 or growing.get(d, ZERO) < 0 for d, e in ratio.logs)
+        return _bounded(_quotient(self, other))
 
     def __lt__(self, other: Scale) -> bool:
-        return self != other and self <= other
+        return self is not other and self <= other
 
     def __ge__(self, other: Scale) -> bool:
         return other <= self
@@ -189,6 +188,27 @@ class Scale:
 
 
 _ONE = Scale()
+
+
+@lru_cache(maxsize=None)
+def _product(a: Scale, b: Scale) -> Scale:
+    return Scale(_combine(a.powers, b.powers, 1), _combine(a.logs, b.logs, 1))
+
+
+@lru_cache(maxsize=None)
+def _quotient(a: Scale, b: Scale) -> Scale:
+    return Scale(_combine(a.powers, b.powers, -1), _combine(a.logs, b.logs, -1))
+
+
+@lru_cache(maxsize=None)
+def _power(a: Scale, power: Fraction) -> Scale:
+    return Scale({d: e * power for d, e in a.powers}, {d: e * power for d, e in a.logs})
+
+
+@lru_cache(maxsize=None)
+def _bounded(ratio: Scale) -> bool:
+    growing = dict(ratio.powers)
+    return all(e < 0 for _, e in ratio.powers) and all(e < 0 or growing.get(d, ZERO) < 0 for d, e in ratio.logs)
 
 
 @dataclass(frozen=True)
@@ -257,15 +277,13 @@ class Regime:
 
     def order(self, a: Scale, b: Scale) -> int | None:
         """−1, 0, 1 as a is smaller than, of the order of, or larger than b; None if neither bounds the other."""
-        if a == b:
+        if a is b:
             return 0
         if self.kind == "free":
             if a <= b:
                 return -1
             return 1 if b <= a else None
-        ratio = self.key(a / b)
-        zero = tuple(ZERO for _ in ratio)
-        return 0 if ratio == zero else (1 if ratio > zero else -1)
+        return _order(self, a / b)
 
     def bounded(self, scale: Scale) -> bool:
         """Does the scale stay O(1)?"""
@@ -278,6 +296,13 @@ class Regime:
         if self.kind != "free":  # ties along a path are one size
             kept = kept[:1]
         return tuple(sorted(kept, key=lambda s: (s.powers, s.logs)))
+
+
+@lru_cache(maxsize=None)
+def _order(regime: Regime, ratio: Scale) -> int:
+    key = regime.key(ratio)
+    zero = tuple(ZERO for _ in key)
+    return 0 if key == zero else (1 if key > zero else -1)
 
 
 FREE = Regime()

@@ -1,0 +1,123 @@
+"""Discretizations of dh/dt = A h + B u with a diagonal A: two expressions in the step Δ and the transition A.
+
+The decay Ā and the input factor B̄/B of each state.  A is exact (an expression in the state's index), so sympy finds the
+profile of both along the states: zero-order hold gives B̄ ~ 1/n where A ~ n, Euler's is flat.  A new one is one line at
+the end of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sympy as sp
+
+from scalecalc.asymptotics import Indexed, n
+from scalecalc.errors import UnknownName
+from scalecalc.expand import expand
+from scalecalc.program import Op, Program, Tensor
+from scalecalc.rule import Rule, register, spread
+from scalecalc.value import Algebra, Value
+
+if TYPE_CHECKING:
+    import torch
+
+Delta = sp.Symbol("Delta", positive=True)
+A = sp.Symbol("A", negative=True)
+
+
+class Discretization(Rule):
+    """A discretization's profile along the states is that of its two expressions at the exact transition."""
+
+    def __init__(self, name: str, decay: sp.Expr, factor: sp.Expr, source: str):
+        self.name, self.parts, self.source = name, {"A": decay, "B": factor}, source
+
+    @property
+    def words(self) -> str:
+        return f"{self.name}: {Discretization.__doc__}"
+
+    def _expression(self, op: Op) -> sp.Expr:
+        return _derivative(self.parts[op.params["part"]], op.params["order"])
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        step, transition = values
+        label = transition.labels[0] if transition.labels else ""
+        f = Indexed(self._expression(op), (Delta, A), (step.exact, transition.exact), label)
+        return expand(f, labels, values, algebra)
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        part, (i, j) = output.op.params["part"], output.op.params["order"]
+        step, transition = inputs
+        return [
+            g * _record(self.name, step, transition, part, (i + 1, j)),
+            g * _record(self.name, step, transition, part, (i, j + 1)),
+        ]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        step, transition = spread(axes, op.axes, *tensors)
+        expression = self._expression(op)
+        if not expression.free_symbols:
+            return torch.full_like(step * transition, float(expression))
+        value = _numeric(expression)(step, transition)
+        return value.expand(torch.broadcast_shapes(step.shape, transition.shape))
+
+    def latex(self, op: Op, *names: str) -> str:
+        step, transition = (sp.Symbol(name) for name in names)
+        return sp.latex(self._expression(op).subs([(Delta, step), (A, transition)], simultaneous=True))
+
+    def sample(self, program: Program) -> Tensor:
+        from scalecalc.rules.elementwise import softplus
+
+        step = softplus(program.input("x", "batch N"))
+        decay, factor = discretize(self.name, step, program.index("A", "M", -(n + 1)))
+        return decay + factor
+
+
+@cache
+def _derivative(expression: sp.Expr, order: tuple[int, int]) -> sp.Expr:
+    return sp.simplify(sp.diff(expression, Delta, order[0], A, order[1])) if any(order) else expression
+
+
+@cache
+def _numeric(expression: sp.Expr) -> Any:
+    import torch
+
+    return sp.lambdify((Delta, A), expression, modules=[{"exp": torch.exp, "expm1": torch.expm1}, "math"])
+
+
+def _record(scheme: str, step: Tensor, transition: Tensor, part: str, order: tuple[int, int]) -> Tensor:
+    axes = step.program.union(step, transition)
+    return step.program.record(scheme, (step, transition), axes, part=part, order=order)
+
+
+def discretize(scheme: str, step: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:
+    """The decay Ā and the input factor B̄/B.  Axes: those of the step and of the transition.
+
+    Raises:
+        UnknownName: no such scheme.
+    """
+    if scheme not in SCHEMES:
+        raise UnknownName("discretization", scheme, SCHEMES)
+    return _record(scheme, step, transition, "A", (0, 0)), _record(scheme, step, transition, "B", (0, 0))
+
+
+SCHEMES: list[str] = []
+
+
+def discretization(name: str, decay: Any, factor: Any, source: str) -> None:
+    """Register a scheme: Ā and B̄/B as expressions in ``Delta`` and ``A`` of this module."""
+    register("rule", name, Discretization(name, sp.sympify(decay), sp.sympify(factor), source))
+    SCHEMES.append(name)
+
+
+S4 = "Gu, Goel & Ré 2022, arXiv 2111.00396"
+MAMBA = "Gu & Dao 2023, arXiv 2312.00752"
+_hold = sp.exp(Delta * A)
+
+discretization("zoh", _hold, (_hold - 1) / A, f"{MAMBA}, eq. 4")
+discretization("euler", 1 + Delta * A, Delta, "explicit Euler method")
+discretization("bilinear", (1 + Delta * A / 2) / (1 - Delta * A / 2), Delta / (1 - Delta * A / 2), f"{S4}, eq. 3")
+discretization("mamba", _hold, Delta, f"{MAMBA}, reference implementation: zero-order hold for A, Euler for B")

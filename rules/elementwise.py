@@ -1,0 +1,123 @@
+"""Functions applied entry by entry.  A new one is one line at the end of this file: its name and its sympy expression.
+
+Parity, growth, Taylor orders and derivatives are read off the expression by sympy; the law is hard case W1 (see
+``scalecalc.expand``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sympy as sp
+
+from scalecalc.asymptotics import Function, Indexed, OneVariable, X, n, x
+from scalecalc.expand import expand
+from scalecalc.program import Op, Program, Tensor
+from scalecalc.rule import Rule, register
+from scalecalc.value import Algebra, Value
+
+if TYPE_CHECKING:
+    import torch
+
+_ARGUMENT = sp.Symbol("argument", real=True)
+
+
+class Elementwise(Rule):
+    """A function of each entry: parts odd in every subset of the leading terms that its parity allows."""
+
+    def __init__(self, name: str, expression: sp.Expr, source: str):
+        self.name, self.expression, self.source = name, expression, source
+
+    @property
+    def words(self) -> str:
+        return f"{self.name}: {Elementwise.__doc__}"
+
+    def derivative(self, order: int) -> Function:
+        f = _function(self.expression)
+        for _ in range(order):
+            f = f.derivative
+        return f
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        (value,) = values
+        f = self.derivative(op.params["order"])
+        if value.exact is None:
+            return expand(OneVariable(f), labels, values, algebra)
+        # The argument is known exactly: compose, and let sympy find the profile of the composition.
+        side = f.plus.subs(X, _ARGUMENT) if _positive(value.exact) else f.minus.subs(X, -_ARGUMENT)
+        label = next((name for name in labels if value.exact.has(n)), "")
+        out = expand(Indexed(side, (_ARGUMENT,), (value.exact,), label), labels, values, algebra)
+        return Value(out.labels, out.terms, side.subs(_ARGUMENT, value.exact))
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        return [g * _record(self.name, inputs[0], output.op.params["order"] + 1)]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        plus, minus = _numeric(self.derivative(op.params["order"]))
+        (value,) = tensors
+        size = value.abs()
+        return torch.where(value > 0, plus(size), minus(size))
+
+    def latex(self, op: Op, *names: str) -> str:
+        return rf"\operatorname{{{self.name}}}{chr(39) * op.params['order']}\left({names[0]}\right)"
+
+    def sample(self, program: Program) -> Tensor:
+        return _record(self.name, program.input("x", "batch N") + program.input("z", "batch N"), 0)
+
+
+@cache
+def _function(expression: sp.Expr) -> Function:
+    return Function.of(expression)
+
+
+def _positive(expression: sp.Expr) -> bool:
+    return bool(sp.limit(expression, n, sp.oo) > 0)
+
+
+@cache
+def _numeric(f: Function) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Both half-lines as functions of torch tensors."""
+    import torch
+
+    names = {"exp": torch.exp, "erf": torch.erf, "log": torch.log, "tanh": torch.tanh, "sqrt": torch.sqrt}
+
+    def half(expression: sp.Expr) -> Callable[[Any], Any]:
+        call = sp.lambdify(X, expression, modules=[names, "math"])
+        return lambda t: call(t) if expression.has(X) else torch.full_like(t, float(expression))
+
+    return half(f.plus), half(f.minus)
+
+
+def _record(name: str, tensor: Tensor, order: int) -> Tensor:
+    return tensor.program.record(name, (tensor,), tensor.axes, order=order)
+
+
+def elementwise(name: str, expression: Any, source: str = "definition") -> Callable[[Tensor], Tensor]:
+    """Register a function of one variable, given in the symbol ``scalecalc.asymptotics.x``; returns its recorder."""
+    register("rule", name, Elementwise(name, sp.sympify(expression), source))
+    return lambda tensor: _record(name, tensor, 0)
+
+
+identity = elementwise("identity", x)
+relu = elementwise("relu", sp.Max(0, x))
+tanh = elementwise("tanh", sp.tanh(x))
+sigmoid = elementwise("sigmoid", 1 / (1 + sp.exp(-x)))
+softplus = elementwise("softplus", sp.log(1 + sp.exp(x)))
+silu = elementwise("silu", x / (1 + sp.exp(-x)), "Hendrycks & Gimpel 2016, arXiv 1606.08415")
+gelu = elementwise("gelu", x * (1 + sp.erf(x / sp.sqrt(2))) / 2, "Hendrycks & Gimpel 2016, arXiv 1606.08415, erf form")
+exp = elementwise("exp", sp.exp(x))
+square = elementwise("square", x**2)
+absolute = elementwise("absolute", sp.Abs(x))
+sign = elementwise("sign", sp.sign(x))
+negative = elementwise("negative", -x)
+
+ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "square", "absolute")
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The recorder of a registered function, by name."""
+    return lambda tensor: _record(name, tensor, 0)

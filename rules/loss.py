@@ -1,0 +1,43 @@
+"""The loss, as the gradient that it starts the backward pass with.
+
+The default is a fixed random linear functional of the output: dL/df is then Θ(1) whatever the output's size, so that the
+gradients' exponents are those of the network and not those of the loss.  With mse and logistic loss dL/df depends on the
+output, and an output that grows makes it grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from scalecalc.errors import UnknownName
+from scalecalc.program import Tensor
+from scalecalc.rules.elementwise import negative, sigmoid
+
+
+def linear(output: Tensor) -> Tensor:
+    """L = Σ c·f with fixed standard normal c: dL/df = c."""
+    return output.program.input("loss c", " ".join(output.axes))
+
+
+def mse(output: Tensor) -> Tensor:
+    """L = ½ Σ (f − y)² with fixed standard normal targets y: dL/df = f − y."""
+    return output + negative(output.program.input("loss target", " ".join(output.axes)))
+
+
+def logistic(output: Tensor) -> Tensor:
+    """L = Σ log(1 + e^f) − y f with fixed normal soft targets y: dL/df = σ(f) − y."""
+    return sigmoid(output) + negative(output.program.input("loss target", " ".join(output.axes)))
+
+
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"linear": linear, "mse": mse, "logistic": logistic}
+
+
+def start(output: Tensor, loss: str) -> Tensor:
+    """Record dL/df.
+
+    Raises:
+        UnknownName: no such loss.
+    """
+    if loss not in LOSSES:
+        raise UnknownName("loss", loss, LOSSES)
+    return LOSSES[loss](output)

@@ -1,0 +1,95 @@
+"""Normalisation over an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import sympy as sp
+
+from scalecalc.asymptotics import Function, OneVariable, X
+from scalecalc.errors import ProgramError
+from scalecalc.expand import expand
+from scalecalc.program import Op, Program, Tensor
+from scalecalc.rule import Rule, rule
+from scalecalc.scale import Scale
+from scalecalc.term import dim_of
+from scalecalc.value import Algebra, Value
+
+if TYPE_CHECKING:
+    import torch
+
+SOURCE = "Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4"
+RSQRT = OneVariable(Function(X ** sp.Rational(-1, 2), sp.Integer(0)))
+
+
+def rmsnorm(x: Tensor, over: str) -> Tensor:
+    """x / (mean over an axis of x²)^(1/2).  The reciprocal root-mean-square has no ε: it must not vanish."""
+    return x.program.record("rmsnorm", (x,), x.axes, over=over)
+
+
+def _reciprocal(algebra: Algebra, x: Value, over: str) -> Value:
+    """1/rms(x): the mean square is a sum with a mean, so this scalar is as large as x is small."""
+    rest = tuple(label for label in x.labels if label != over)
+    square = algebra.contract(rest, x, x, [over])
+    mean = algebra.scale(square, Scale.of(dim_of(over), -1), "mean square")
+    return expand(RSQRT, rest, [mean], algebra)
+
+
+@rule("rmsnorm", SOURCE)
+class RMSNorm(Rule):
+    """Normalisation divides by a law-of-large-numbers scalar: size one, direction and parity kept."""
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        (x,) = values
+        return algebra.multiply(labels, x, _reciprocal(algebra, x, op.params["over"]))
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        (x,) = inputs
+        return [x.program.record("rmsnorm_backward", (x, g), x.axes, over=output.op.params["over"])]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        (x,) = tensors
+        return x * x.square().mean(dim=1 + axes[0].index(op.params["over"]), keepdim=True).rsqrt()
+
+    def latex(self, op: Op, *names: str) -> str:
+        return rf"{names[0]} / \operatorname{{rms}}_{{{op.params['over']}}}({names[0]})"
+
+    def sample(self, program: Program) -> Tensor:
+        return rmsnorm(program.input("x", "batch N"), "N")
+
+
+@rule("rmsnorm_backward", SOURCE + ", its Jacobian: (I − x̂ x̂ᵀ/N) / rms(x)")
+class RMSNormBackward(Rule):
+    """The gradient behind a norm is projected: exactly orthogonal to the norm's input."""
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        x, g = values
+        over = op.params["over"]
+        rest = tuple(label for label in labels if label != over)
+        r = _reciprocal(algebra, x, over)
+        kept = algebra.multiply(labels, g, r)
+        inner = algebra.scale(algebra.contract(rest, g, x, [over]), Scale.of(dim_of(over), -1), "⟨g, x⟩ / N")
+        cube = algebra.multiply(r.labels, algebra.multiply(r.labels, r, r), r)
+        along = algebra.multiply(labels, x, algebra.multiply(rest, inner, cube))
+        perp = frozenset(d for d in x.ray if d[1] == over)
+        return replace(algebra.value(labels, kept.terms + along.terms), perp=perp)
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        raise ProgramError("the second derivative of a norm is not recorded; no optimizer here needs it.")
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        from scalecalc.rule import spread
+
+        x, g = spread(axes, op.axes, *tensors)
+        dim = 1 + op.axes.index(op.params["over"])
+        r = x.square().mean(dim=dim, keepdim=True).rsqrt()
+        return g * r - x * (g * x).mean(dim=dim, keepdim=True) * r**3
+
+    def latex(self, op: Op, *names: str) -> str:
+        return rf"(I - \hat x \hat x^\top / N)\,{names[1]} / \operatorname{{rms}}({names[0]})"
+
+    def sample(self, program: Program) -> Tensor:
+        x = program.input("x", "batch N")
+        return program.record("rmsnorm_backward", (x, program.input("g", "batch N")), x.axes, over="N")

@@ -1,0 +1,20 @@
+"""Spectral parameterization."""
+
+from fractions import Fraction
+
+from scalecalc.parameterization import scaling
+from scalecalc.program import Weight
+from scalecalc.rule import parameterization
+from scalecalc.scale import Scale
+from scalecalc.table import WeightScaling
+
+ONE, HALF = Scale.one(), Fraction(1, 2)
+
+
+@parameterization("spectral", "Yang, Simon & Bernstein 2023, arXiv 2310.17813, parametrization 1")
+def spectral(weight: Weight, optimizer: str) -> WeightScaling:
+    """Spectral: the norms of W and of its update of order (fan-out/fan-in)^(1/2), read off the shape alone."""
+    ratio = weight.fan_out / weight.fan_in
+    # min(1, ratio); where two dims grow apart the input is taken to be the wider side, as the condition is used for SSMs
+    shrink = ONE if ONE <= ratio else ratio**HALF
+    return scaling(weight.fan_in**-HALF * shrink, ratio if optimizer == "sgd" else weight.fan_in**-1)

@@ -1,0 +1,253 @@
+"""What sympy knows about functions: leading behaviour in an index, parity, growth, Taylor orders.
+
+A function of one variable is kept as its two half-lines, f(x) and f(−x) for x > 0, plus the order of a singularity at 0
+(relu'' is a delta function).  On a half-line sympy's limits are reliable where Max, Heaviside and DiracDelta are not.
+Everything is cached; sympy does not sit in the inner loop.
+
+To debug: ``growth(expression, symbol)`` is the logarithmic derivative's limit; print that limit's argument first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+
+import sympy as sp
+
+from scalecalc.errors import UnsupportedScale
+from scalecalc.expand import Local
+from scalecalc.term import DECAYING, FLAT, Profile
+
+n = sp.Symbol("n", positive=True)
+"""The index along a growing axis, counted from 0 in expressions; only its behaviour at infinity matters here."""
+x = sp.Symbol("x", real=True)
+"""The argument of an elementwise function."""
+X = sp.Symbol("X", positive=True)
+"""The argument on a half-line."""
+
+INFINITE = "overflow"  # grows faster than any power
+NEGLIGIBLE = "negligible"  # falls faster than any power
+
+
+@lru_cache(maxsize=None)
+def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fraction | str:
+    """The power d in f ~ symbol^d (up to logs) as the symbol tends to ∞ or 0: lim symbol·f′/f.
+
+    >>> growth(1 / (1 + n**2), n), growth(sp.exp(-n), n), growth(sp.log(n), n)
+    (Fraction(-2, 1), 'negligible', Fraction(0, 1))
+    """
+    if not expression.has(symbol):
+        return Fraction(0)
+    ratio = sp.simplify(symbol * sp.diff(expression, symbol) / expression)
+    power = sp.limit(ratio, symbol, to, "+")
+    if power.is_Rational:
+        return Fraction(int(power.p), int(power.q))
+    if power.is_infinite:
+        return INFINITE if power.is_positive else NEGLIGIBLE
+    raise UnsupportedScale(f"sympy finds no power law in {expression} as {symbol} → {to} (it says {power}).")
+
+
+@lru_cache(maxsize=None)
+def profile_of(expression: sp.Expr) -> Profile:
+    """The profile in n of an exact expression whose other symbols are positive constants of order one.
+
+    >>> D = sp.Symbol("Delta", positive=True)
+    >>> profile_of((sp.exp(-D * (n + 1)) - 1) / (-(n + 1))), profile_of(sp.exp(-D * n)).words()
+    (Profile(power=Fraction(1, 1), log=Fraction(0, 1), decaying=False), 'falls exponentially')
+    """
+    d = growth(expression, n)
+    if d == NEGLIGIBLE:
+        return DECAYING
+    if isinstance(d, str):
+        raise UnsupportedScale(f"{expression} grows faster than any power of the index n.")
+    log = Fraction(0)
+    if expression.has(sp.log):
+        # what is left after the power is a power of log n: the same question in the variable log n
+        left = growth(sp.simplify(expression / n ** sp.Rational(d.numerator, d.denominator)).subs(n, sp.exp(n)), n)
+        log = left if isinstance(left, Fraction) else log
+    return Profile(-d, log)
+
+
+@lru_cache(maxsize=None)
+def is_zero(expression: sp.Expr) -> bool:
+    return bool(sp.simplify(expression) == 0)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of one variable: f(x) and f(−x) for x > 0, and the order of its singularity at 0 (1 is δ, 2 is δ′)."""
+
+    plus: sp.Expr
+    minus: sp.Expr
+    singular: int = 0
+
+    @staticmethod
+    def of(expression: sp.Expr) -> Function:
+        return Function(sp.simplify(expression.subs(x, X)), sp.simplify(expression.subs(x, -X)))
+
+    @cached_property
+    def derivative(self) -> Function:
+        plus, minus = sp.diff(self.plus, X), -sp.diff(self.minus, X)
+        jump = sp.limit(self.plus, X, 0, "+") - sp.limit(self.minus, X, 0, "+")
+        return Function(plus, minus, self.singular + 1 if self.singular else int(not is_zero(jump)))
+
+    @cached_property
+    def zero(self) -> bool:
+        return not self.singular and is_zero(self.plus) and is_zero(self.minus)
+
+    @cached_property
+    def parity(self) -> str:
+        """``odd``, ``even`` or ``none``."""
+        if is_zero(self.plus - self.minus) and self.singular % 2 in (0, 1) and self.singular != 2:
+            return "even"
+        if is_zero(self.plus + self.minus) and self.singular in (0, 2):
+            return "odd"
+        return "none"
+
+    @cached_property
+    def degree(self) -> int | None:
+        """The degree of a polynomial, else None."""
+        if self.singular or not self.plus.is_polynomial(X) or not is_zero(self.minus - self.plus.subs(X, -X)):
+            return None
+        return 0 if self.zero else int(sp.degree(self.plus, X)) if self.plus.has(X) else 0
+
+    @cached_property
+    def homogeneous(self) -> Fraction | None:
+        """d if f(λx) = λ^d f(x) for λ > 0 (relu: 1, sign: 0, its delta: −1), else None."""
+        found: set[Fraction] = {Fraction(-self.singular)} if self.singular else set()
+        for half in (self.plus, self.minus):
+            if is_zero(half):
+                continue
+            d = sp.simplify(X * sp.diff(half, X) / half)
+            if not d.is_Rational:
+                return None
+            found.add(Fraction(int(d.p), int(d.q)))
+        return found.pop() if len(found) == 1 else None
+
+    @cached_property
+    def taylor(self) -> tuple[int, ...]:
+        """Orders k ≤ 4 of the non-zero Taylor coefficients at 0 (f smooth there), lowest even and lowest odd only."""
+        found: list[int] = []
+        plus, minus = self.plus, self.minus
+        for k in range(5):
+            here, there = sp.limit(plus, X, 0, "+"), sp.limit(minus, X, 0, "+")
+            if not is_zero(here - there) or not here.is_finite:
+                raise UnsupportedScale(
+                    f"the function with halves {self.plus}, {self.minus} is not smooth at 0; small arguments need a law."
+                )
+            if not is_zero(here):
+                found.append(k)
+            plus, minus = sp.diff(plus, X), -sp.diff(minus, X)
+        even = [k for k in found if k % 2 == 0][:1 if 0 not in found else 2]
+        return tuple(sorted(even + [k for k in found if k % 2][:1]))
+
+    @cached_property
+    def large(self) -> tuple[Fraction, str]:
+        """Degree and parity for arguments λx, λ → ∞.
+
+        A function that falls to 0 on both sides (tanh′) acts through its integral, as a delta does: degree −1, even.
+
+        Raises:
+            UnsupportedScale: it grows faster than any power (exp of a growing argument overflows at some width).
+        """
+        halves = [NEGLIGIBLE if is_zero(h) else growth(h, X) for h in (self.plus, self.minus)]
+        if INFINITE in halves:
+            raise UnsupportedScale(
+                f"{self.plus} of an argument that grows with width overflows: no power of the width bounds it."
+            )
+        degrees = [d for d in halves if isinstance(d, Fraction)]
+        if not degrees or max(degrees) < -1:
+            return Fraction(-1), self.parity
+        d = max(degrees)
+        if halves[0] != halves[1]:
+            return d, "none"
+        ratio = sp.limit(self.plus / self.minus, X, sp.oo)
+        return d, {1: "even", -1: "odd"}.get(int(ratio) if ratio.is_Integer else 0, "none")
+
+
+@lru_cache(maxsize=None)
+def _derivative(expression: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
+    return sp.simplify(sp.diff(expression, symbol))
+
+
+@dataclass(frozen=True)
+class OneVariable:
+    """A :class:`Function` as an expansion reads it."""
+
+    function: Function
+
+    @property
+    def zero(self) -> bool:
+        return self.function.zero
+
+    @property
+    def taylor(self) -> tuple[int, ...]:
+        return self.function.taylor
+
+    @property
+    def homogeneous(self) -> Fraction | None:
+        return self.function.homogeneous
+
+    def partial(self, argument: int) -> OneVariable:
+        return OneVariable(self.function.derivative)
+
+    def local(self, size: str) -> Local:
+        f = self.function
+        if f.homogeneous is not None:
+            return Local(f.homogeneous, f.parity, f.degree)
+        return Local(*f.large) if size == "large" else Local(Fraction(0), f.parity, f.degree)
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A function of several arguments, some of them exact expressions in the index n along one axis.
+
+    ``arguments`` are the symbols (positive); ``exact`` gives an expression in n for each exact one, None for a random
+    one.  What comes out has a profile along ``label``, found by sympy, and is generic in the random arguments.
+    """
+
+    expression: sp.Expr
+    arguments: tuple[sp.Symbol, ...]
+    exact: tuple[sp.Expr | None, ...]
+    label: str
+
+    @property
+    def zero(self) -> bool:
+        return is_zero(self.expression)
+
+    @property
+    def homogeneous(self) -> Fraction | None:
+        return None
+
+    @property
+    def taylor(self) -> tuple[int, ...]:
+        raise UnsupportedScale(
+            f"{self.expression} with an argument that vanishes as the widths grow: this function's index and its argument "
+            "do not separate then. Choose a parameterization in which the step size stays of order one."
+        )
+
+    def partial(self, argument: int) -> Indexed:
+        return Indexed(_derivative(self.expression, self.arguments[argument]), self.arguments, self.exact, self.label)
+
+    @property
+    def at_index(self) -> sp.Expr:
+        return self.expression.subs(
+            [(s, e) for s, e in zip(self.arguments, self.exact, strict=True) if e is not None], simultaneous=True
+        )
+
+    def local(self, size: str) -> Local | None:
+        expression, degree = self.at_index, Fraction(0)
+        if size == "large":
+            for symbol in (s for s, e in zip(self.arguments, self.exact, strict=True) if e is None):
+                d = growth(expression, symbol)
+                if isinstance(d, str):
+                    return None
+                degree += d
+                power = sp.Rational(d.numerator, d.denominator)
+                expression = sp.limit(expression / symbol**power, symbol, sp.oo)
+        found = profile_of(expression)
+        return Local(degree, profiles=((self.label, found),) if found != FLAT else ())
+
+
+__all__ = ["DECAYING", "FLAT", "Function", "Indexed", "OneVariable", "X", "growth", "n", "profile_of", "x"]

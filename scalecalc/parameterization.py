@@ -1,0 +1,53 @@
+"""How initialisation, multiplier and rate of every weight scale with the widths, and optimizers as update laws.
+
+abc-parameterization (Yang & Hu 2021, arXiv 2011.14522): the network uses m·w, with entries of w initialised at size σ and
+trained at rate η; m, σ and η are Θ monomials in the weight's fan-in and fan-out.  Only m·σ and what one step changes in
+m·w can be seen from outside; the rest is gauge.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from scalecalc.program import Weight
+from scalecalc.scale import Scale
+from scalecalc.table import WeightScaling
+from scalecalc.value import Algebra, Value
+
+if TYPE_CHECKING:
+    import torch
+
+ScalingRule = Callable[[Weight, str], WeightScaling]
+
+
+class Optimizer(ABC):
+    """One step from zero memory: the update of a weight as a law on values and as torch code.
+
+    ``law`` receives the gradient's value, ``torch`` the gradient's numbers with a leading seed axis; both return the
+    update's direction and size without the rate and without the sign.
+    """
+
+    @abstractmethod
+    def law(self, algebra: Algebra, gradient: Value) -> Value:
+        """Size and patterns of the update for a rate of one."""
+
+    @abstractmethod
+    def torch(self, gradient: torch.Tensor) -> torch.Tensor:
+        """The update for a rate of one."""
+
+    def update(self, algebra: Algebra, gradient: Value, scaling: WeightScaling) -> Value:
+        """The change of the effective weight m·w: the chain rule gives one m, the use of w another."""
+        m = scaling.multiplier
+        raw = self.law(algebra, algebra.scale(gradient, m, "chain rule through the multiplier"))
+        return algebra.scale(raw, scaling.lr * m, f"rate {scaling.lr}, multiplier {m}")
+
+
+def assign(rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str) -> dict[str, WeightScaling]:
+    """The scaling of every weight of a program under a parameterization."""
+    return {name: rule(weight, optimizer) for name, weight in weights.items()}
+
+
+def scaling(init: Scale, lr: Scale, multiplier: Scale | None = None, role: str = "") -> WeightScaling:
+    return WeightScaling(init, multiplier or Scale.one(), lr, role)

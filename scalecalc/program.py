@@ -1,0 +1,252 @@
+"""The recorded architecture: a list of operations on tensors with named axes.  No numbers, no torch.
+
+An architecture is a Python function that receives a :class:`Program` and records operations by calling recorders (small
+functions that live beside each rule, such as ``matmul`` or ``relu``) on :class:`Tensor` handles.  Every interpreter
+(scale, torch, equations) then reads the same list.
+
+Axes are labels in order.  A label is the name of a growing dim with any number of primes (``N_u``, ``N_u'``: two axes of
+one dim), or the name of a fixed axis, which the program declares with its size.  Operations match axes by label, never by
+position.
+
+>>> p = Program("demo", dims=("N",), fixed={"in": 4})
+>>> x = p.input("x", "in")
+>>> W = p.weight("W_in", "N in")
+>>> W.axes, p.weights["W_in"].fan_out, p.weights["W_in"].role
+(('N', 'in'), Θ(N), 'embedding')
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from scalecalc.errors import ProgramError
+from scalecalc.scale import Scale
+from scalecalc.term import dim_of
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A trainable tensor.  ``axes``: output axes first, the input axis last (a vector has one axis, its output).
+
+    ``role`` is what a parameterization goes by: embedding, hidden, readout or vector, read off the growing axes, unless
+    the architecture gives a more special one (``selection_B``).
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    fan_in: Scale
+    fan_out: Scale
+    role: str
+
+
+@dataclass(frozen=True)
+class Op:
+    """One recorded operation; ``inputs`` are positions of earlier operations."""
+
+    rule: str
+    inputs: tuple[int, ...]
+    axes: tuple[str, ...]
+    params: Mapping[str, Any]
+    name: str
+    where: str
+    backward: bool = False
+
+
+class Tensor:
+    """A handle on the result of one operation, with the arithmetic that every architecture needs."""
+
+    __slots__ = ("index", "program")
+
+    def __init__(self, program: Program, index: int):
+        self.program, self.index = program, index
+
+    @property
+    def op(self) -> Op:
+        return self.program.ops[self.index]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return self.op.axes
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+    def __add__(self, other: Tensor) -> Tensor:
+        return self.program.record("add", (self, other), self.program.union(self, other))
+
+    def __mul__(self, other: Tensor) -> Tensor:
+        return self.program.record("contraction", (self, other), self.program.union(self, other), over=())
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.name}: {' '.join(self.axes)})"
+
+
+LEAVES = ("input", "weight", "index")
+
+
+@dataclass
+class Program:
+    """What an architecture records.  ``dims`` grow; ``fixed`` maps every other axis to its size.
+
+    Raises (all methods):
+        ProgramError: an axis that is neither a growing dim nor declared, a name used twice, tensors of two programs.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    fixed: dict[str, int] = field(default_factory=dict[str, int])
+    ops: list[Op] = field(default_factory=list[Op])
+    weights: dict[str, Weight] = field(default_factory=dict[str, Weight])
+    features: dict[str, int] = field(default_factory=dict[str, int])
+    loss: int | None = None
+    gradients: dict[int, int] = field(default_factory=dict[int, int])
+    forward_length: int = 0
+    recording_backward: bool = False
+
+    # ------------------------------------------------------------------ leaves
+
+    def input(self, name: str, axes: str) -> Tensor:
+        """Data: fixed over training, entries independent standard normal."""
+        return self._leaf("input", name, axes)
+
+    def index(self, name: str, axis: str, expression: Any) -> Tensor:
+        """An exact, untrained vector: a sympy expression in the symbol n = 0, 1, …, the index along one growing axis.
+
+        Without an axis (``""``) a constant.
+        """
+        return self._leaf("index", name, axis, expression=expression)
+
+    def weight(self, name: str, axes: str, role: str = "", init: Any = None) -> Tensor:
+        """A trainable tensor: independent centred entries scaled as the parameterization says, or exactly ``init``.
+
+        ``init``: a sympy expression in n, the index along the last axis (1 for a gain or a skip).
+        """
+        labels = tuple(axes.split())
+        tensor = self._leaf("weight", name, axes, init=init)
+        out, inner = (labels[:-1], labels[-1:]) if len(labels) > 1 else (labels, ())
+        fan_in, fan_out = self._size(inner), self._size(out)
+        if not role:
+            grows = (bool(fan_in.dims), bool(fan_out.dims))
+            role = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}.get(grows, "vector")
+            role = "vector" if len(labels) == 1 else role
+        self.weights[name] = Weight(name, labels, fan_in, fan_out, role)
+        return tensor
+
+    def _leaf(self, kind: str, name: str, axes: str, **params: Any) -> Tensor:
+        labels = tuple(axes.split())
+        if any(op.name == name for op in self.ops):
+            raise ProgramError(f"the name {name!r} is used twice in {self.name}; every leaf needs a name of its own.")
+        return self.record(kind, (), labels, name=name, **params)
+
+    # ------------------------------------------------------------------ operations
+
+    def record(self, rule: str, inputs: Sequence[Tensor], axes: Sequence[str], *, name: str = "", **params: Any) -> Tensor:
+        """Append one operation.  ``rule`` names the rule that every interpreter will ask; it need not be known yet."""
+        for label in axes:
+            if not self.grows(label) and label not in self.fixed:
+                raise ProgramError(
+                    f"axis {label!r} in {self.name} is neither a growing dim ({', '.join(self.dims)}) nor a fixed axis "
+                    f"({', '.join(self.fixed) or 'none declared'})."
+                )
+        if len(set(axes)) < len(axes):
+            raise ProgramError(
+                f"two axes of one tensor share a label in {self.name}: {' '.join(axes)}; give one of them a prime."
+            )
+        if any(t.program is not self for t in inputs):
+            raise ProgramError(f"a tensor of another program is used in {self.name}.")
+        self.ops.append(
+            Op(
+                rule=rule,
+                inputs=tuple(t.index for t in inputs),
+                axes=tuple(axes),
+                params=params,
+                name=name or _name(rule, [t.name for t in inputs], len(self.ops)),
+                where=_caller(),
+                backward=self.recording_backward,
+            )
+        )
+        return Tensor(self, len(self.ops) - 1)
+
+    def feature(self, name: str, tensor: Tensor) -> Tensor:
+        """Name a tensor: it gets rows of its own in every table."""
+        if name in self.features or any(op.name == name for op in self.ops):
+            raise ProgramError(f"the name {name!r} is used twice in {self.name}.")
+        self.features[name] = tensor.index
+        self.ops[tensor.index] = replace(self.ops[tensor.index], name=name)
+        return tensor
+
+    def end(self, output: Tensor) -> None:
+        """Declare the network's output; the loss is recorded on it by the interpreter that needs one."""
+        self.loss = output.index
+
+    # ------------------------------------------------------------------ questions
+
+    def grows(self, label: str) -> bool:
+        return dim_of(label) in self.dims
+
+    def growing(self, axes: Sequence[str]) -> tuple[str, ...]:
+        """The labels among these axes that grow."""
+        return tuple(label for label in axes if self.grows(label))
+
+    def union(self, *tensors: Tensor) -> tuple[str, ...]:
+        """All labels of the tensors, in order of first appearance (broadcasting by label)."""
+        return tuple(dict.fromkeys(label for t in tensors for label in t.axes))
+
+    def tensor(self, index: int) -> Tensor:
+        return Tensor(self, index)
+
+    def _size(self, labels: Sequence[str]) -> Scale:
+        out = Scale.one()
+        for label in self.growing(labels):
+            out = out * Scale.of(dim_of(label))
+        return out
+
+    def live(self, wanted: Iterable[int]) -> list[bool]:
+        """Per operation: is it needed for any of the wanted ones?"""
+        out = [False] * len(self.ops)
+        stack = list(wanted)
+        while stack:
+            i = stack.pop()
+            if not out[i]:
+                out[i] = True
+                stack += self.ops[i].inputs
+        return out
+
+    def reaches(self, name: str) -> set[int]:
+        """Positions of the operations that depend on the leaf of this name."""
+        out: set[int] = set()
+        for i, op in enumerate(self.ops):
+            if (op.name == name and not op.inputs) or any(j in out for j in op.inputs):
+                out.add(i)
+        return out
+
+    def trainable(self) -> list[bool]:
+        """Per operation: does it depend on a weight?"""
+        out: list[bool] = []
+        for op in self.ops:
+            out.append(op.rule == "weight" or any(out[i] for i in op.inputs))
+        return out
+
+
+def _name(rule: str, inputs: Sequence[str], position: int) -> str:
+    """A readable name for an unnamed operation, while it stays short."""
+    if rule in ("contraction", "matmul"):
+        name = "·".join(inputs)
+    elif rule in ("rename", "broadcast", "add") and inputs:
+        name = "+".join(inputs[: 2 if rule == "add" else 1])
+    else:
+        name = f"{rule}({', '.join(inputs)})"
+    return name if len(name) <= 24 else f"t{position}"
+
+
+def _caller() -> str:
+    """File and line of the architecture (or rule) that records, for error messages and annotations."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    name = frame.f_code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
+    return f"{name}:{frame.f_lineno}"

@@ -1,0 +1,157 @@
+"""A tensor's abstract value, and the operations on whole values that rules are written in.
+
+A :class:`Value` is a finite sum of :class:`~scalecalc.term.Term` on given growing axes.  No terms: exactly zero.  Beside
+the terms it may carry three exact facts that terms cannot express:
+
+- ``exact``: the value is this sympy expression in the index, nothing random (a transition, a constant);
+- ``ray``: (tensor, axis) pairs: along that axis it is proportional to that tensor, by factors constant there;
+- ``perp``: (tensor, axis) pairs: along that axis it is exactly orthogonal to that tensor (the backward of a norm; hard
+  case W4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scalecalc.scale import FREE, Regime, Scale
+from scalecalc.term import (
+    EVEN,
+    FLAT,
+    Limits,
+    Profile,
+    Step,
+    Term,
+    dim_of,
+    multiply_terms,
+    pattern,
+    relabel,
+    simplify,
+    sum_pattern,
+)
+
+ONE = Scale.one()
+Direction = tuple[int, str]  # position of a tensor in its program, and an axis
+
+
+@dataclass(frozen=True)
+class Value:
+    """Terms of a tensor on its growing axes.  ``labels`` in the tensor's order; ``terms`` simplified."""
+
+    labels: tuple[str, ...]
+    terms: tuple[Term, ...]
+    exact: Any = None
+    ray: frozenset[Direction] = frozenset()
+    perp: frozenset[Direction] = frozenset()
+
+    def sizes(self, tag: tuple[str, ...] | None = None, statistic: str = "rms") -> list[Scale]:
+        """Sizes of all terms (of one set of weights: a tag's degrees are not told apart), as entry or as rms."""
+        return [
+            t.rms(self.labels) if statistic == "rms" else t.size
+            for t in self.terms
+            if tag is None or tuple(sorted(set(t.tag))) == tag
+        ]
+
+    def only(self, keep: Callable[[Term], bool]) -> Value:
+        return replace(self, terms=tuple(t for t in self.terms if keep(t)), exact=None)
+
+    @property
+    def untagged(self) -> Value:
+        return self.only(lambda t: not t.tag)
+
+
+@dataclass(frozen=True)
+class Algebra:
+    """Products and sums of values, with the regime in which sizes are compared and the tags that are kept.
+
+    ``at`` is the place in the program that a derivation names; ``rule`` the rule that is speaking.
+    """
+
+    regime: Regime = FREE
+    limits: Limits = Limits()
+    rule: str = ""
+    at: str = ""
+
+    def step(self, law: str, *parents: Term, assumption: str = "") -> Step:
+        return Step(self.rule, law, self.at, parents, assumption)
+
+    def value(self, labels: Sequence[str], terms: Iterable[Term], exact: Any = None) -> Value:
+        return Value(tuple(labels), simplify(terms, self.regime), exact)
+
+    def add(self, labels: Sequence[str], *values: Value) -> Value:
+        """The sum of tensors: all their terms."""
+        alone = [v for v in values if v.terms]
+        if len(alone) == 1 and set(alone[0].labels) == set(labels):
+            return replace(alone[0], labels=tuple(labels))
+        return self.value(labels, (t for v in values for t in v.terms))
+
+    def multiply(self, labels: Sequence[str], a: Value, b: Value, law: str = "sizes multiply, profiles add") -> Value:
+        """The broadcast product of two values."""
+        terms = [
+            t for x in a.terms for y in b.terms for t in multiply_terms(x, y, self.step(law, x, y), self.limits)
+        ]
+        out = self.value(labels, terms)
+        # a factor constant along an axis changes no direction there
+        ray = {d for v, w in ((a, b), (b, a)) for d in v.ray if d[1] not in w.labels}
+        perp = {d for v, w in ((a, b), (b, a)) for d in v.perp if d[1] not in w.labels}
+        return replace(out, ray=frozenset(ray), perp=frozenset(perp)) if ray or perp else out
+
+    def sum(self, value: Value, over: str) -> Value:
+        """The sum over one growing axis: law of large numbers or central limit, term by term."""
+        terms: list[Term] = []
+        for t in value.terms:
+            factor, rest, large = sum_pattern(t.pattern, over)
+            odd = ", ".join(sorted({a.tensor for a in t.pattern.odd_on(over)}))
+            law = (
+                f"sum over {dim_of(over)}: law of large numbers, {factor}"
+                if large
+                else f"sum over {dim_of(over)}: central limit (odd in {odd}), {factor}"
+            )
+            assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {self.at})"
+            terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption if large else "")))
+        return self.value([label for label in value.labels if label != over], terms)
+
+    def contract(self, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:
+        """Σ_over a·b; exactly zero where one is orthogonal to the other's direction."""
+        if any(label in over for _, label in (a.perp & b.ray) | (b.perp & a.ray)):
+            return Value(tuple(labels), ())
+        out = self.multiply([*labels, *over], a, b)
+        for label in over:
+            out = self.sum(out, label)
+        return Value(tuple(labels), out.terms, ray=out.ray, perp=out.perp)
+
+    def scale(self, value: Value, by: Scale, law: str) -> Value:
+        return replace(
+            value, terms=tuple(Term(t.size * by, t.pattern, t.tag, self.step(law, t)) for t in value.terms), exact=None
+        )
+
+    def rename(self, value: Value, names: Mapping[str, str]) -> Value:
+        out = list(value.terms)
+        for old, new in names.items():
+            out = [replace(t, pattern=relabel(t.pattern, old, new)) for t in out]
+        labels = tuple(names.get(label, label) for label in value.labels)
+        ray, perp = (frozenset((i, names.get(label, label)) for i, label in d) for d in (value.ray, value.perp))
+        return Value(labels, tuple(out), value.exact, ray, perp)
+
+    def norm(self, value: Value, over: Sequence[str]) -> tuple[Scale, ...]:
+        """Leading sizes of the Euclidean norm over some axes (root-mean-square over the others)."""
+        sizes: list[Scale] = []
+        for t in value.terms:
+            size = t.size
+            for label in value.labels:
+                dim = dim_of(label)
+                size = size * t.pattern.profile(label).norm(dim)
+                if label not in over:
+                    size = size / Scale.of(dim) ** Profile().norm(dim).power(dim)
+            sizes.append(size)
+        return self.regime.leading(sizes)
+
+    def flat(self, labels: Sequence[str], size: Scale = ONE, law: str = "a constant") -> Value:
+        return Value(tuple(labels), (Term(size, EVEN, (), self.step(law)),))
+
+
+def exact_value(labels: Sequence[str], profiles: Mapping[str, Profile], expression: Any, why: Step) -> Value:
+    """The value of an exact expression in the index."""
+    one = pattern([(label, p) for label, p in profiles.items() if p != FLAT])
+    return Value(tuple(labels), (Term(ONE, one, (), why),), expression)
