@@ -264,11 +264,17 @@ def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass
         klass=klass or _size_class(regime, terms),
         entry=entry,
         profile=profiles,
+        subleading=_subleading(regime, terms, value.sizes()),
         why=why,
         assumptions=_assumptions(lead),
         derivation=lead,
         **more,
     )
+
+
+def _subleading(regime: Regime, terms: Sequence[Scale], sizes: Sequence[Scale]) -> tuple[Scale, ...]:
+    """The largest of the smaller terms: those that the leading ones exceed, and nothing else does."""
+    return regime.leading(s for s in sizes if s not in terms and any(regime.order(s, t) == -1 for t in terms))
 
 
 def _assumptions(term: Term | None) -> tuple[str, ...]:
@@ -336,10 +342,14 @@ def _updates(found: Derivation) -> list[Row]:
             value, init = found.updated[i], found.values[i]
             if i not in reach or value is None or init is None:
                 continue
-            part = value.only(lambda t, w=weight: set(t.tag) == {w})
-            terms = regime.leading(part.sizes())
-            klass = _update_class(regime, terms, init.sizes())
-            out.append(_row(found, name, "update", 1, part, klass, tag=(weight,)))
+            first = value.only(lambda t, w=weight: t.tag == (w,))
+            sizes = regime.leading(first.sizes())
+            klass = _update_class(regime, sizes, init.sizes())
+            out.append(_row(found, name, "update", 1, first, klass, tag=(weight,)))
+            second = value.only(lambda t, w=weight: t.tag == (w, w))
+            if any(all(regime.order(t, s) not in (-1, 0) for s in sizes) for t in regime.leading(second.sizes())):
+                klass = _update_class(regime, regime.leading(second.sizes()), init.sizes())
+                out.append(_row(found, name, "update", 1, second, klass, tag=(weight, weight)))
     return out
 
 
@@ -356,17 +366,19 @@ def _alignments(found: Derivation) -> list[Row]:
             continue
         ratio = [s / bounds[0] for s in sizes]
         row = _row(found, name, "alignment", 1 if op.backward else 0, value, "aligned" if ONE in ratio else "incoherent")
-        out.append(replace(row, terms=algebra.regime.leading(ratio), statistic="cosine", entry=(), profile=""))
+        below = tuple(s / bounds[0] for s in row.subleading)
+        terms = algebra.regime.leading(ratio)
+        out.append(replace(row, terms=terms, statistic="cosine", entry=(), profile="", subleading=below))
     return out
 
 
-def sums(program: Program, values: Sequence[Value | None]) -> list[tuple[int, str, tuple[str, ...]]]:
+def sums(program: Program, live: Sequence[object]) -> list[tuple[int, str, tuple[str, ...]]]:
     """The live sums over growing axes: position, a name of its own, the growing axes summed over."""
     out: list[tuple[int, str, tuple[str, ...]]] = []
     used: dict[str, int] = {}
     for i, op in enumerate(program.ops):
         over = program.growing(op.params.get("over", ())) if op.rule in ALIGNED else ()
-        if not over or values[i] is None:
+        if not over or not live[i]:
             continue
         a, b = (program.ops[j].name for j in op.inputs)
         name = f"⟨{a}, {b}⟩"

@@ -18,7 +18,7 @@ position.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -205,15 +205,15 @@ class Program:
             out = out * Scale.of(dim_of(label))
         return out
 
-    def live(self, wanted: Iterable[int]) -> list[bool]:
-        """Per operation: is it needed for any of the wanted ones?"""
+    def live(self, wanted: Iterable[int], given: Container[int] = ()) -> list[bool]:
+        """Per operation: is it needed for any of the wanted ones, where the given ones need nothing?"""
         out = [False] * len(self.ops)
         stack = list(wanted)
         while stack:
             i = stack.pop()
             if not out[i]:
                 out[i] = True
-                stack += self.ops[i].inputs
+                stack += () if i in given else self.ops[i].inputs
         return out
 
     def reaches(self, name: str) -> set[int]:

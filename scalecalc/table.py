@@ -45,6 +45,7 @@ class Row:
         klass: stable, vanishing, exploding (init, gradient, weight, alignment), lazy, learning, exploding (update).
         entry: the scales of an entry at small index, where they differ from the statistic's.
         profile: in words, how entries fall along each axis; empty if all are alike.
+        subleading: smaller terms that the derivation knows of, largest first: corrections to scaling for the fit.
         why: the last step of the derivation in words, with the assumptions it rests on.
         measured: per dim, slope and interval, once measured.
         verdict: agrees, disagrees or inconclusive, once judged.
@@ -60,6 +61,7 @@ class Row:
     klass: str = ""
     entry: tuple[Scale, ...] = ()
     profile: str = ""
+    subleading: tuple[Scale, ...] = ()
     why: str = ""
     assumptions: tuple[str, ...] = ()
     measured: Mapping[str, Slope] | None = None

@@ -21,7 +21,7 @@ from scalecalc.rules.selection import select, select_step
     "Gu & Dao 2023, arXiv 2312.00752, alg. 2 and eq. 1-4",
     parameterization="mup_ssm",
     optimizer="sgd",
-    widths={"N_u": [64, 128, 256, 512, 1024], "N_x": [16, 32, 64, 128, 256]},
+    widths={"N_u": [64, 128, 256, 512], "N_x": [16, 32, 64, 128]},
 )
 def s6(discretization: str = "zoh", step: str = "selective", skip: bool = False) -> Program:
     """Selective state space layer, N_u channels and N_x states per channel, transition A_n = −(n + 1).
@@ -29,7 +29,7 @@ def s6(discretization: str = "zoh", step: str = "selective", skip: bool = False)
     The structured transition pays for the sum over states where the discretization divides by it (zero-order hold);
     what differs from the mup habit is every power of N_x.  Watch the skip: it hides the states at small width.
     """
-    p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 4, "time": 3, "in": 8, "out": 8})
+    p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 4, "time": 2, "in": 8, "out": 8})
     x = p.input("x", "batch time in")
     u = p.feature("u", relu(matmul(p.weight("W_in", "N_u in"), x)))
     transition = p.index("A", "N_x", -(n + 1))

@@ -1,0 +1,177 @@
+"""One batch of seeds at one width setting: every quantity that the table claims, as a logarithm per seed.
+
+Updates are measured by tag.  The contribution of one weight's own update, to first order in it, is
+(f(W + εΔW) − f(W)) / ε with an ε so small that nothing of higher order shows (the exponent does not depend on a rate's
+prefactor); the second order is (f(W + εΔW) + f(W − εΔW) − 2 f(W)) / ε² with an ε that moves the features by a few
+per cent.  Totals would mix terms of different exponents, and they do not converge at widths one can afford.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from scalecalc.derive import Model, sums
+from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
+from scalecalc.table import Row
+
+Key = tuple[str, str, int, tuple[str, ...]]
+FIRST_ORDER = 1e-6
+SECOND_ORDER = 0.05
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a model's table that are to be measured."""
+
+    model: Model
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def weights(self) -> dict[str, int]:
+        return {op.name: i for i, op in enumerate(self.model.program.ops) if op.rule == "weight"}
+
+    @cached_property
+    def gradients(self) -> dict[str, int]:
+        """Name of a feature or weight → position of its gradient."""
+        program = self.model.program
+        named = {**program.features, **self.weights}
+        return {name: program.gradients[i] for name, i in named.items() if i in program.gradients}
+
+    @cached_property
+    def sums(self) -> dict[int, tuple[str, tuple[str, ...]]]:
+        """Position of a sum over growing axes → its name in the table and the axes."""
+        program = self.model.program
+        live = program.live([*program.features.values(), *self.gradients.values()])
+        return {i: (name, over) for i, name, over in sums(program, live)}
+
+    def of(self, *kinds: str) -> list[Row]:
+        return [r for r in self.rows if r.kind in kinds]
+
+    def only(self, rows: Iterable[Row]) -> Plan:
+        return Plan(self.model, tuple(rows))
+
+
+def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
+    """Natural logarithm of every row's statistic: tensors of shape (seeds,) by row key.
+
+    A quantity that is exactly zero gives −inf, an overflow inf or nan; nothing is dropped here.
+    """
+    program = plan.model.program
+    moving = {r.tag[0] for r in plan.of("update")}
+    reuse = _boundaries(plan, moving)
+    cosines = {r.row for r in plan.of("alignment")}
+    watched = {i: name for i, (name, _) in plan.sums.items() if name in cosines}
+    tensors = {r.key: _position(plan, r) for r in plan.of("weight", "init", "gradient")}
+    wanted = [
+        *tensors.values(),
+        *watched,
+        *(i for name in moving for i in (plan.weights[name], plan.gradients[name], *reuse[name])),
+        *(program.features[r.row] for r in plan.of("update")),
+    ]
+    out: dict[Key, torch.Tensor] = {}
+    found: dict[str, torch.Tensor] = {}
+
+    def watch(i: int, result: torch.Tensor, inputs: Sequence[torch.Tensor]) -> None:
+        if i in watched:
+            found[watched[i]] = _cosine(plan, i, plan.sums[i][1], result, inputs)
+
+    leaves = draw_leaves(program, setting, plan.model.scalings, program.live(wanted))
+    values = run(program, leaves, wanted, watch)
+    for row in plan.rows:
+        if row.key in tensors:
+            out[row.key] = rms(values[tensors[row.key]]).log()
+        elif row.kind == "alignment":
+            out[row.key] = found[row.row].log()
+    updates = {name: _update(plan.model, name, values[plan.gradients[name]], setting) for name in moving}
+    out.update(_contributions(plan, {**leaves, **values}, reuse, updates))
+    return {key: value.to("cpu", torch.float64) for key, value in out.items()}
+
+
+def _position(plan: Plan, row: Row) -> int:
+    """Where in the program the tensor of a weight, init or gradient row is."""
+    if row.kind == "gradient":
+        return plan.gradients[row.row]
+    return plan.weights[row.row] if row.kind == "weight" else plan.model.program.features[row.row]
+
+
+def _cosine(
+    plan: Plan, i: int, over: Sequence[str], result: torch.Tensor, inputs: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """rms of the sum over rms of ‖a‖·‖b‖ along the summed growing axes.
+
+    The product of norms is averaged over whatever else the two share or do not share, as the derivation does it.
+    """
+    program = plan.model.program
+    op = program.ops[i]
+    norms = torch.ones((), dtype=result.dtype, device=result.device)
+    for j, x in zip(op.inputs, inputs, strict=True):
+        count = 1
+        for position, label in enumerate(program.ops[j].axes):
+            count *= x.shape[1 + position] if label in over else 1
+        norms = norms * rms(x) * count**0.5
+    return rms(result) / norms
+
+
+def _update(model: Model, name: str, gradient: torch.Tensor, setting: Setting) -> torch.Tensor:
+    """The change of the effective weight in one optimizer step (rate prefactor one; first order does not need another)."""
+    scaling = model.scalings[name]
+    m, rate = scaling.multiplier.at(setting.widths), scaling.lr.at(setting.widths)
+    return -rate * m * model.update.torch(m * gradient)
+
+
+def _boundaries(plan: Plan, moving: Iterable[str]) -> dict[str, list[int]]:
+    """Per weight: results that do not depend on it and that the forward pass from it needs."""
+    program = plan.model.program
+    live = program.live(program.features[r.row] for r in plan.of("update"))
+    out: dict[str, list[int]] = {}
+    for name in moving:
+        after, position = program.reaches(name), plan.weights[name]
+        needed = {j for i in after if live[i] for j in program.ops[i].inputs}
+        out[name] = sorted(needed - after | {position})
+    return out
+
+
+def _contributions(
+    plan: Plan,
+    known: Mapping[int, torch.Tensor],
+    reuse: Mapping[str, Sequence[int]],
+    updates: Mapping[str, torch.Tensor],
+) -> dict[Key, torch.Tensor]:
+    program, out = plan.model.program, dict[Key, torch.Tensor]()
+    for name, delta in updates.items():
+        rows = [r for r in plan.rows if r.kind == "update" and set(r.tag) == {name}]
+        if not rows:
+            continue
+        position = plan.weights[name]
+        start = known[position]
+        fixed = {i: known[i] for i in reuse[name]}
+        wanted = {r.row: program.features[r.row] for r in rows}
+        initial = {row: known[i] for row, i in wanted.items()}
+
+        def moved(
+            step: torch.Tensor, position=position, start=start, delta=delta, fixed=fixed, wanted=wanted
+        ) -> dict[str, torch.Tensor]:
+            by = step.reshape(-1, *[1] * (delta.dim() - 1))
+            found = run(program, {**fixed, position: start + by * delta}, list(wanted.values()))
+            return {row: found[i] for row, i in wanted.items()}
+
+        size = rms(delta)
+        reference = torch.where(rms(start) > 0, rms(start), torch.ones_like(size))
+        step = FIRST_ORDER * reference / torch.where(size > 0, size, torch.ones_like(size))
+        after = moved(step)
+        first = {row: rms(after[row] - initial[row]) / step for row in wanted}
+        for r in rows:
+            if len(r.tag) == 1:
+                out[r.key] = first[r.row].log()
+        if any(len(r.tag) > 1 for r in rows):
+            relative = torch.stack([first[row] / rms(initial[row]) for row in wanted]).amax(dim=0)
+            step = SECOND_ORDER / relative
+            up, down = moved(step), moved(-step)
+            for r in rows:
+                if len(r.tag) == 2:
+                    out[r.key] = (rms(up[r.row] + down[r.row] - 2 * initial[r.row]) / step**2).log()
+    return out

@@ -1,0 +1,144 @@
+"""The torch interpreter: runs a program on numbers, many independent seeds at once.
+
+Every tensor has a leading axis of seeds, then the axes of the program in order.  Forward and backward operations are run
+alike, from the rules' torch code, so whatever the table claims of an operation can be measured on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from scalecalc.backward import rule_of
+from scalecalc.errors import MeasureError
+from scalecalc.program import Program
+from scalecalc.table import WeightScaling
+from scalecalc.term import dim_of
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how numbers are made.
+
+    Args:
+        widths: size of every growing dim.
+        seeds: independent copies in one batch, the leading axis.
+        seed: of the generator; a setting with another seed or other widths draws afresh.
+    """
+
+    widths: Mapping[str, int]
+    seeds: int
+    seed: int
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float64
+
+    def shape(self, program: Program, axes: Sequence[str]) -> tuple[int, ...]:
+        """Sizes of the axes; labels of one dim have one size."""
+        return tuple(self.widths[dim_of(a)] if program.grows(a) else program.fixed[a] for a in axes)
+
+
+def draw_leaves(
+    program: Program, setting: Setting, scalings: Mapping[str, WeightScaling], live: Sequence[bool]
+) -> dict[int, torch.Tensor]:
+    """Inputs, exact vectors and effective initial weights m·w, by position."""
+    generator = torch.Generator(device=setting.device).manual_seed(setting.seed)
+    out: dict[int, torch.Tensor] = {}
+    for i, op in enumerate(program.ops):
+        shape = setting.shape(program, op.axes)
+        if op.rule not in ("input", "weight", "index") or not live[i]:
+            continue
+        init = op.params.get("expression", op.params.get("init"))
+        if init is not None:
+            out[i] = _exact(init, shape, setting)
+            continue
+        values = torch.randn((setting.seeds, *shape), generator=generator, device=setting.device, dtype=setting.dtype)
+        if op.rule == "weight":
+            scaling = scalings[op.name]
+            size = (scaling.init * scaling.multiplier).at(setting.widths)
+            # constants do not change exponents; 1/sqrt of the fixed fan-in keeps preactivations of order one
+            fixed = 1.0
+            for label in op.axes[1:]:
+                fixed *= 1.0 if program.grows(label) else program.fixed[label]
+            values *= size / fixed**0.5
+        out[i] = values
+    return out
+
+
+def _exact(expression: object, shape: tuple[int, ...], setting: Setting) -> torch.Tensor:
+    import sympy as sp
+
+    from scalecalc.asymptotics import n
+
+    if shape:
+        index = torch.arange(shape[-1], dtype=setting.dtype, device=setting.device)
+        call = sp.lambdify(n, sp.sympify(expression), modules=[{"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt}])
+        values = torch.as_tensor(call(index), dtype=setting.dtype, device=setting.device)
+        return values.expand((1, *shape)).expand((setting.seeds, *shape))
+    constant = torch.tensor(float(sp.sympify(expression)), dtype=setting.dtype, device=setting.device)
+    return constant.expand(setting.seeds)
+
+
+def run(
+    program: Program,
+    given: Mapping[int, torch.Tensor],
+    wanted: Sequence[int],
+    watch: Callable[[int, torch.Tensor, Sequence[torch.Tensor]], None] | None = None,
+) -> dict[int, torch.Tensor]:
+    """The wanted tensors, by position.  Everything else is freed after its last use.
+
+    Args:
+        given: tensors of shape (seeds, *axes) by position: all leaves, and any results that are known already.
+        watch: called with position, result and inputs of every operation that is run.
+
+    Raises:
+        MeasureError: out of memory, with what to do.
+    """
+    live = program.live(wanted, given)
+    last: dict[int, int] = {}
+    for i, op in enumerate(program.ops):
+        if live[i]:
+            last.update(dict.fromkeys(op.inputs, i))
+    keep = set(wanted)
+    values: dict[int, torch.Tensor] = {}
+    for i, op in enumerate(program.ops):
+        if not live[i]:
+            continue
+        if i in given:
+            values[i] = given[i]
+            continue
+        inputs = [values[j] for j in op.inputs]
+        axes = [program.ops[j].axes for j in op.inputs]
+        try:
+            values[i] = rule_of(program, i).torch(op, axes, *inputs)
+        except RuntimeError as error:
+            if "memory" in str(error).lower() or "alloc" in str(error).lower():
+                raise MeasureError(
+                    f"not enough memory for {op.name} ({' '.join(op.axes)}); measure at smaller widths (--dims)."
+                ) from error
+            raise
+        if watch is not None:
+            watch(i, values[i], inputs)
+        for j in set(op.inputs):
+            if last[j] == i and j not in keep:
+                del values[j]
+    return {i: values[i] for i in wanted}
+
+
+def rms(x: torch.Tensor) -> torch.Tensor:
+    """Root-mean-square over everything but the seeds: shape (seeds,)."""
+    return x.reshape(x.shape[0], -1).square().mean(dim=1).sqrt()
+
+
+def elements(program: Program, widths: Mapping[str, int]) -> int:
+    """Numbers per seed that one run holds at its peak, roughly: the largest tensors, counted with their likes."""
+    setting = Setting(widths, 1, 0)
+    sizes = [1]
+    for op in program.ops:
+        size = 1
+        for s in setting.shape(program, op.axes):
+            size *= s
+        sizes.append(size)
+    largest = max(sizes)
+    return sum(s for s in sizes if s * 4 >= largest)
