@@ -7,14 +7,9 @@ product's value has its parity and its source, and whatever multiplies it later 
 
 from __future__ import annotations
 
-import sympy as sp
-
 from scalecalc.program import Tensor
 from scalecalc.rules.elementwise import softplus
 from scalecalc.rules.matmul import matmul
-
-SHIFT = sp.Integer(-1)
-
 
 def select(weight: Tensor, u: Tensor, name: str) -> Tensor:
     """B_t = W_B u_t or C_t = W_C u_t, as a named feature."""
@@ -22,6 +17,5 @@ def select(weight: Tensor, u: Tensor, name: str) -> Tensor:
 
 
 def select_step(weight: Tensor, u: Tensor, name: str) -> Tensor:
-    """Δ_t = softplus(W_Δ u_t − 1), of order one however large the widths."""
-    shifted = matmul(weight, u) + u.program.index("step shift", "", SHIFT)
-    return u.program.feature(name, softplus(shifted))
+    """Δ_t = softplus(W_Δ u_t), of order one however large the widths."""
+    return u.program.feature(name, softplus(matmul(weight, u)))

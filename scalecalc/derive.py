@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from scalecalc import backward
@@ -31,6 +32,7 @@ from scalecalc.value import Algebra, Value, exact_value
 
 ONE = Scale.one()
 ALIGNED = ("matmul", "contraction")
+CORRECTIONS = Fraction(1, 2)  # terms smaller by no more than this power of a width are kept as corrections to scaling
 
 
 @dataclass(frozen=True)
@@ -181,10 +183,11 @@ def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
     return out
 
 
-def interpret(model: Model, regime: Regime, limits: Limits | None = None) -> Derivation:
-    """All four passes."""
+def interpret(model: Model, regime: Regime, limits: Limits | None = None, corrections: bool = False) -> Derivation:
+    """All four passes.  ``corrections``: keep smaller terms, too, which a fit at affordable widths has to know."""
     program = model.program
-    algebra = Algebra(regime, limits or Limits())
+    margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
+    algebra = Algebra(regime, limits or Limits(), margin)
     weights = initial_weights(model, algebra)
     features = list(program.features.values())
     positions = {op.name: i for i, op in enumerate(program.ops) if op.rule == "weight"}
@@ -273,8 +276,14 @@ def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass
 
 
 def _subleading(regime: Regime, terms: Sequence[Scale], sizes: Sequence[Scale]) -> tuple[Scale, ...]:
-    """The largest of the smaller terms: those that the leading ones exceed, and nothing else does."""
-    return regime.leading(s for s in sizes if s not in terms and any(regime.order(s, t) == -1 for t in terms))
+    """The two next levels below the leading terms: corrections to scaling, with exponents that are derived, too."""
+    out: list[Scale] = []
+    level = tuple(terms)
+    for _ in range(2):
+        rest = [s for s in sizes if s not in out and s not in terms and any(regime.order(s, t) == -1 for t in level)]
+        level = regime.leading(rest)
+        out += level
+    return tuple(out)
 
 
 def _assumptions(term: Term | None) -> tuple[str, ...]:

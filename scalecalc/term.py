@@ -372,15 +372,16 @@ def falls_below(a: Term, b: Term, regime: Regime) -> bool:
     return _faster(a.pattern, b.pattern)
 
 
-def _hopeless(t: Term, other: Term, regime: Regime) -> bool:
-    """Can no sum or product ever bring t above the other?  Alignment gains at most N^(1/2) per axis where they differ."""
-    if t.pattern is other.pattern:
-        return t.size != other.size and regime.order(t.size, other.size) == -1
-    gain = _gain(t.pattern, other.pattern)
-    size = t.size * gain
-    if regime.order(size, other.size) not in (-1, 0) or (gain is ONE and t.size == other.size):
-        return False
-    return _faster(t.pattern, other.pattern)
+def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
+    """Can no sum or product ever bring t above the other, or as a correction within a margin of it?
+
+    Alignment gains at most N^(1/2) per axis where they differ.
+    """
+    size = t.size * _gain(t.pattern, other.pattern) * margin
+    order = regime.order(size, other.size)
+    if order == 0 and (margin is not ONE or size is t.size):
+        return False  # at the margin, or alike
+    return order in (-1, 0) and _faster(t.pattern, other.pattern)
 
 
 @lru_cache(maxsize=None)
@@ -400,21 +401,24 @@ def _faster(a: Pattern, b: Pattern) -> bool:
     return all(a.profile(label).bounded_by(b.profile(label)) for label in labels)
 
 
-def simplify(terms: Iterable[Term], regime: Regime = FREE) -> tuple[Term, ...]:
-    """Merge what is alike, unite sources, drop what can never lead (hard cases W2 and W10)."""
+def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) -> tuple[Term, ...]:
+    """Merge what is alike, unite sources, drop what can never lead (hard cases W2 and W10).
+
+    ``margin`` keeps more: smaller terms that a fit at affordable widths has to know as corrections to scaling.
+    """
     alike: dict[tuple[tuple[str, ...], Pattern], list[Term]] = {}
     for t in terms:
         same = alike.setdefault((t.tag, t.pattern), [])
-        if any(regime.order(t.size, s.size) in (-1, 0) for s in same):
+        if any(regime.order(t.size, s.size) == 0 or regime.order(t.size * margin, s.size) == -1 for s in same):
             continue
-        same[:] = [s for s in same if regime.order(s.size, t.size) != -1] + [t]
+        same[:] = [s for s in same if regime.order(s.size * margin, t.size) != -1] + [t]
     merged = _unite_sources([t for same in alike.values() for t in same])
     by_tag: dict[tuple[str, ...], list[Term]] = {}
     for t in merged:
         by_tag.setdefault(t.tag, []).append(t)
     out: list[Term] = []
     for group in by_tag.values():
-        out += [t for t in group if not any(o is not t and _hopeless(t, o, regime) for o in group)]
+        out += [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in group)]
     return tuple(out)
 
 

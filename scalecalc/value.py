@@ -65,11 +65,12 @@ class Value:
 class Algebra:
     """Products and sums of values, with the regime in which sizes are compared and the tags that are kept.
 
-    ``at`` is the place in the program that a derivation names; ``rule`` the rule that is speaking.
+    ``margin``: how far below the leading ones terms are kept, as corrections to scaling.  ``at`` is the place in the program that a derivation names; ``rule`` the rule that is speaking.
     """
 
     regime: Regime = FREE
     limits: Limits = Limits()
+    margin: Scale = ONE
     rule: str = ""
     at: str = ""
 
@@ -77,7 +78,7 @@ class Algebra:
         return Step(self.rule, law, self.at, parents, assumption)
 
     def value(self, labels: Sequence[str], terms: Iterable[Term], exact: Any = None) -> Value:
-        return Value(tuple(labels), simplify(terms, self.regime), exact)
+        return Value(tuple(labels), simplify(terms, self.regime, self.margin), exact)
 
     def add(self, labels: Sequence[str], *values: Value) -> Value:
         """The sum of tensors: all their terms."""

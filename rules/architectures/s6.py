@@ -9,7 +9,7 @@ from scalecalc.errors import InputError
 from scalecalc.program import Program
 from scalecalc.rule import architecture
 from scalecalc.rules.discretization import discretize
-from scalecalc.rules.elementwise import relu
+from scalecalc.rules.elementwise import activation as function
 from scalecalc.rules.matmul import matmul
 from scalecalc.rules.recurrence import recurrence
 from scalecalc.rules.reduction import dot
@@ -21,17 +21,19 @@ from scalecalc.rules.selection import select, select_step
     "Gu & Dao 2023, arXiv 2312.00752, alg. 2 and eq. 1-4",
     parameterization="mup_ssm",
     optimizer="sgd",
-    widths={"N_u": [64, 128, 256, 512], "N_x": [16, 32, 64, 128]},
+    widths={"N_u": [128, 384, 1024], "N_x": [16, 48, 128]},
 )
-def s6(discretization: str = "zoh", step: str = "selective", skip: bool = False) -> Program:
+def s6(
+    discretization: str = "zoh", step: str = "selective", skip: bool = False, activation: str = "tanh"
+) -> Program:
     """Selective state space layer, N_u channels and N_x states per channel, transition A_n = −(n + 1).
 
     The structured transition pays for the sum over states where the discretization divides by it (zero-order hold);
     what differs from the mup habit is every power of N_x.  Watch the skip: it hides the states at small width.
     """
-    p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 4, "time": 2, "in": 8, "out": 8})
+    p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 8, "time": 2, "in": 32, "out": 16})
     x = p.input("x", "batch time in")
-    u = p.feature("u", relu(matmul(p.weight("W_in", "N_u in"), x)))
+    u = p.feature("u", function(activation)(matmul(p.weight("W_in", "N_u in"), x)))
     transition = p.index("A", "N_x", -(n + 1))
     if step == "selective":
         delta = select_step(p.weight("W_Delta", "N_u N_u'"), u, "Delta")

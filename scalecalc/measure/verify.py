@@ -33,11 +33,12 @@ from scalecalc.measure.samples import Samples
 from scalecalc.measure.slopes import Cell, fit
 from scalecalc.scale import FREE, Regime
 from scalecalc.table import Row, Table
-from scalecalc.verdict import Judgement, confirm, judge
+from scalecalc.verdict import Judgement, confirm, judge, seeds_needed
 
 FAMILY_ERROR = 1e-4
 ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
-PILOT = 32
+PILOT = 64
+WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after the first round
 CHUNK = 400_000  # numbers in the largest tensor of one batch: small enough for the cache
 TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
 LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may take
@@ -69,7 +70,8 @@ class Run:
     alpha: float
     samples: Samples
     judged: dict[Key, Judgement] = field(default_factory=dict[Key, Judgement])
-    cost: dict[int, float] = field(default_factory=dict[int, float])
+    need: dict[Key, float] = field(default_factory=dict[Key, float])
+    cost: dict[tuple[int, frozenset[Key]], float] = field(default_factory=dict[tuple[int, frozenset[Key]], float])
 
     def limit(self, row: Row) -> float:
         return TOLERANCE[row.kind] if self.tolerance is None else self.tolerance
@@ -112,7 +114,7 @@ def verify(
     if Regime.parse(regime) != FREE:
         raise InputError(f"verify measures how sizes grow in each dim by itself; leave out --regime {regime}.")
     resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options)
-    table = replace(table_of(interpret(resolved, FREE)), command="verify")
+    table = replace(table_of(interpret(resolved, FREE, corrections=True)), command="verify")
     widths = _widths(resolved, dims)
     cells = grid(widths)
     run = Run(
@@ -249,13 +251,22 @@ def _rounds(run: Run, seeds: int | None) -> None:
     _draw(run, rows, dict.fromkeys(range(len(run.cells)), PILOT), "first")
     for number, share in enumerate(ROUNDS):
         rows = _look(run, rows, final=False)
-        if not rows or run.progress.elapsed >= run.budget:
+        left = run.budget - run.progress.elapsed
+        within_reach = [r for r in rows if number == 0 or run.need[r.key] <= WITHIN_REACH]
+        if not within_reach or left <= 0:
             break
         run.progress.say(f"{len(rows)} of {len(run.plan.rows)} rows undecided")
-        left = run.budget - run.progress.elapsed
         part = left * share / sum(ROUNDS[number:])
-        _draw(run, rows, _allocate(run, rows, part), "first", part)
+        groups = [g for g in _groups(within_reach) if g]
+        for group in groups:
+            _draw(run, group, _allocate(run, group, part / len(groups)), "first", part / len(groups))
     _look(run, rows, final=True)
+
+
+def _groups(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of the forward pass alone, which is cheap, and the others."""
+    forward = [r for r in rows if r.kind in ("weight", "init") or (r.kind == "alignment" and r.step == 0)]
+    return forward, [r for r in rows if r not in forward]
 
 
 def _look(run: Run, rows: Sequence[Row], final: bool) -> list[Row]:
@@ -271,6 +282,7 @@ def _look(run: Run, rows: Sequence[Row], final: bool) -> list[Row]:
 
 
 def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
+    """The verdict by the samples so far, None while a cell has none; notes how many times the seeds it would take."""
     cells = [
         Cell(cell, logs)
         for k, cell in enumerate(run.cells)
@@ -278,11 +290,15 @@ def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
     ]
     if len(cells) < len(run.cells):
         return None
-    plain = judge(fit(cells, row.terms, run.alpha / 2), row.terms, run.limit(row))
+    found = fit(cells, row.terms, run.alpha / 2)
+    plain = judge(found, row.terms, run.limit(row))
+    run.need[row.key] = seeds_needed(found, run.limit(row))
     if plain.verdict == "agrees" or not row.subleading:
         return plain
     # Corrections to scaling whose exponents the derivation knows
-    full = judge(fit(cells, row.terms, run.alpha / 2, corrections=row.subleading), row.terms, run.limit(row))
+    found = fit(cells, row.terms, run.alpha / 2, corrections=row.subleading)
+    full = judge(found, row.terms, run.limit(row))
+    run.need[row.key] = min(run.need[row.key], seeds_needed(found, run.limit(row)))
     return full if full.verdict == "agrees" else replace(full, slopes=plain.slopes)
 
 
@@ -306,10 +322,25 @@ def _allocate(run: Run, rows: Sequence[Row], seconds: float) -> dict[int, int]:
     contrasts = np.linalg.pinv(np.hstack([np.ones((len(x), 1)), x]))[1:]
     leverage = np.sqrt((contrasts**2).sum(0))
     leverage = np.maximum(leverage, 0.2 * leverage.max())
-    cost = np.array([run.cost[k] for k in range(len(run.cells))])
+    cost = np.array([_cost(run, rows, k) for k in range(len(run.cells))])
     share = leverage / np.sqrt(cost)
     counts = seconds * run.workers * share / (share @ cost)
     return {k: max(2, int(n)) for k, n in enumerate(counts)}
+
+
+def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
+    """Seconds per seed of measuring these rows in a cell, by one small batch if it has not been timed yet."""
+    key = (k, frozenset(r.key for r in rows))
+    if key not in run.cost:
+        size = _batch_size(run, k)
+        began = time.perf_counter()
+        measure(run.plan.only(rows), Setting(run.cells[k], size, 0, run.device, run.dtype))
+        run.cost[key] = (time.perf_counter() - began) / size
+    return run.cost[key]
+
+
+def _batch_size(run: Run, k: int) -> int:
+    return max(1, min(256, CHUNK // max(1, elements(run.plan.model.program, run.cells[k]) // 4)))
 
 
 def _draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, seconds: float | None = None) -> None:
@@ -322,7 +353,7 @@ def _draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, 
     for k, count in counts.items():
         have = min((len(run.samples.get(stage, k, r.key)) for r in rows), default=0) if stage == "first" else 0
         wanted = count if seconds is not None else count - have
-        size = max(1, min(256, CHUNK // max(1, elements(plan.model.program, run.cells[k]) // 4)))
+        size = _batch_size(run, k)
         first = run.samples.next_batch(stage, k)
         batches = -(-wanted // size) if wanted > 0 else 0
         if wanted > 0 and batches:
@@ -336,9 +367,8 @@ def _draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, 
         for future in as_completed(futures):
             if future.cancelled():
                 continue
-            k, batch, size, taken, found = future.result()
+            k, batch, found = future.result()
             run.samples.add(stage, k, batch, found)
-            run.cost[k] = taken / size
             run.progress.advance()
             if seconds is not None and time.perf_counter() - began > 1.3 * seconds:
                 for other in futures:
@@ -350,9 +380,8 @@ def _draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, 
 
 def _batch(
     run: Run, plan: Plan, k: int, batch: int, size: int, stage: str
-) -> tuple[int, int, int, float, dict[Key, np.ndarray]]:
-    began = time.perf_counter()
+) -> tuple[int, int, dict[Key, np.ndarray]]:
     entropy = np.random.SeedSequence([run.seed, ("first", "again").index(stage), k, batch])
     setting = Setting(run.cells[k], size, int(entropy.generate_state(1, np.uint64)[0] >> 1), run.device, run.dtype)
     found = measure(plan, setting)
-    return k, batch, size, time.perf_counter() - began, {key: v.numpy() for key, v in found.items()}
+    return k, batch, {key: v.numpy() for key, v in found.items()}

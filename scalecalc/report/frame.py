@@ -1,0 +1,149 @@
+"""A Table as tidy data: one line per exponent, for CSV and pandas.
+
+A line is the exponent of one dim in one term of one row, with the row's measured slope in that dim beside it.  Every
+term has a line for every dim, so ``frame[frame.dim == "N_u"]`` misses nothing; a quantity that is exactly zero has
+lines without a term, and a table without dims has lines without a dim.  ``of`` says what the exponent belongs to: the
+row's size (``theta``), an entry at small index where that differs (``entry``), or, in lines of the kind
+``parameterization``, a weight's ``init``, ``multiplier`` or ``lr``.
+
+CSV is exact: rationals as ``p/q``, floats so that they read back bit for bit, ``nan`` and ``inf`` for what diverged,
+empty for what was not measured.  :func:`from_csv` is the inverse of :func:`to_csv`, for the rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from scalecalc.errors import InputError
+from scalecalc.scale import Scale, fraction
+from scalecalc.table import Row, Slope, Table
+
+if TYPE_CHECKING:
+    import pandas
+
+ROW_COLUMNS = ("index", "row", "kind", "step", "tag", "statistic")
+EXPONENT_COLUMNS = ("of", "term", "dim", "power", "log_power")
+RESULT_COLUMNS = ("class", "slope", "low", "high", "verdict", "settle", "profile", "why", "assumptions")
+TABLE_COLUMNS = ("model", "parameterization", "optimizer", "regime")
+COLUMNS = ROW_COLUMNS + EXPONENT_COLUMNS + RESULT_COLUMNS + TABLE_COLUMNS
+
+
+def to_frame(table: Table) -> pandas.DataFrame:
+    """The table as a pandas frame: exponents are exact ``Fraction`` objects (``astype(float)`` works), slopes floats."""
+    import pandas
+
+    lines = list(_lines(table))
+    frame = pandas.DataFrame(lines, columns=list(COLUMNS))
+    for column in ("power", "log_power"):
+        exact = [None if line[column] is None else fraction(line[column]) for line in lines]
+        frame[column] = pandas.Series(exact, dtype=object)
+    return frame.astype(dict.fromkeys(("slope", "low", "high"), float))
+
+
+def to_csv(table: Table) -> str:
+    """The table as CSV."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for line in _lines(table):
+        writer.writerow({key: "" if value is None else value for key, value in line.items()})
+    return buffer.getvalue()
+
+
+def from_csv(text: str) -> list[Row]:
+    """The rows that :func:`to_csv` wrote.
+
+    Raises:
+        InputError: the text is no such CSV; the message names the line.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    missing = set(COLUMNS) - set(reader.fieldnames or ())
+    if missing:
+        raise InputError(f"this is no table of scalecalc's: the columns {', '.join(sorted(missing))} are missing.")
+    try:
+        lines = [line for line in reader if line["kind"] != "parameterization"]
+        return [_read(list(group)) for _, group in groupby(lines, key=lambda line: line["index"])]
+    except (ValueError, TypeError, AttributeError, csv.Error, InputError) as error:
+        raise InputError(f"line {reader.line_num} or before of the CSV does not read as a row: {error}") from error
+
+
+def _lines(table: Table) -> Iterator[Mapping[str, Any]]:
+    common = {
+        "model": table.model,
+        "parameterization": table.parameterization_name,
+        "optimizer": table.optimizer,
+        "regime": table.regime.text,
+    }
+    blank = dict.fromkeys(COLUMNS)
+    for name, scaling in table.parameterization.items():
+        for of in ("init", "multiplier", "lr"):
+            row = {"row": name, "kind": "parameterization", "of": of, "step": 0}
+            scale: Scale = getattr(scaling, of)
+            for exponent in _exponents((scale,), (*table.dims, *sorted(scale.dims - set(table.dims)))):
+                yield {**blank, **row, **exponent, **common}
+    for index, row in enumerate(table):
+        measured = row.measured or {}
+        about = {
+            "index": index,
+            "row": row.row,
+            "kind": row.kind,
+            "step": row.step,
+            "tag": "+".join(row.tag),
+            "statistic": row.statistic,
+            "class": row.klass,
+            "verdict": row.verdict,
+            "settle": row.settle,
+            "profile": row.profile,
+            "why": row.why,
+            "assumptions": json.dumps(row.assumptions, ensure_ascii=False) if row.assumptions else "",
+        }
+        used = {dim for scale in row.terms + row.entry for dim in scale.dims} | set(measured)
+        dims = (*table.dims, *sorted(used - set(table.dims)))
+        for of, scales in (("theta", row.terms), ("entry", row.entry)):
+            if of == "entry" and not scales:
+                continue
+            for exponent in _exponents(scales, dims):
+                slope = measured.get(exponent["dim"])
+                found = {"slope": slope.slope, "low": slope.low, "high": slope.high} if slope else {}
+                yield {**blank, **about, "of": of, **exponent, **found, **common}
+
+
+def _exponents(scales: tuple[Scale, ...], dims: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    for term, scale in enumerate(scales) if scales else [(None, None)]:
+        for dim in dims or ("",):
+            power, log_power = (None, None) if scale is None else (str(scale.power(dim)), str(scale.log_power(dim)))
+            yield {"term": term, "dim": dim, "power": power, "log_power": log_power}
+
+
+def _read(lines: list[dict[str, str]]) -> Row:
+    first = lines[0]
+    scales: dict[tuple[str, int], tuple[dict[str, str], dict[str, str]]] = {}
+    measured: dict[str, Slope] = {}
+    for line in lines:
+        if line["term"]:
+            powers, logs = scales.setdefault((line["of"], int(line["term"])), ({}, {}))
+            if line["dim"]:
+                powers[line["dim"]], logs[line["dim"]] = line["power"], line["log_power"]
+        if line["slope"]:
+            measured[line["dim"]] = Slope(float(line["slope"]), float(line["low"]), float(line["high"]))
+    return Row(
+        row=first["row"],
+        kind=first["kind"],
+        step=int(first["step"]),
+        terms=tuple(Scale.from_strings(*scale) for (of, _), scale in scales.items() if of == "theta"),
+        tag=tuple(first["tag"].split("+")) if first["tag"] else (),
+        statistic=first["statistic"],
+        klass=first["class"],
+        entry=tuple(Scale.from_strings(*scale) for (of, _), scale in scales.items() if of == "entry"),
+        profile=first["profile"],
+        why=first["why"],
+        assumptions=tuple(json.loads(first["assumptions"])) if first["assumptions"] else (),
+        measured=measured if measured or first["verdict"] else None,
+        verdict=first["verdict"] or None,
+        settle=first["settle"],
+    )

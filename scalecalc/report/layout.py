@@ -1,0 +1,151 @@
+"""What the printed tables have in common: a Table cut into titled sections of plain text cells.
+
+The terminal and Markdown printers differ only in how they draw a :class:`Section`.  Order: the parameterization, then
+rows by kind (weight, init, gradient, update, alignment), updates by the weights that moved.  What is the same in every
+row of a section (the step, the statistic) goes into its title instead of a column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from scalecalc.table import KINDS, Row, Slope, Table
+
+SYMBOLS = {"agrees": "✓ agrees", "disagrees": "✗ disagrees", "inconclusive": "? inconclusive"}
+_TITLES = {
+    "weight": "Weights",
+    "init": "Activations at initialisation",
+    "gradient": "Gradients",
+    "update": "Updates, by the weights that moved",
+    "alignment": "Alignments",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table of text.
+
+    Args:
+        title: what the rows are, with whatever they all share.
+        columns: the headings.
+        rows: a cell per heading; a cell may have several lines.
+        breaks: indices of the rows that open a new group.
+        tight: headings of the columns that must not be folded.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    breaks: frozenset[int] = frozenset()
+    tight: frozenset[str] = frozenset()
+
+
+def heading(table: Table) -> str:
+    """The line that opens every report: what the rows are rows of."""
+    name = table.parameterization_name or "none"
+    return (
+        f"{table.model}: parameterization {name}, optimizer {table.optimizer}, regime {table.regime.text}, "
+        f"growing {', '.join(table.dims) or 'nothing'}"
+    )
+
+
+def sections(table: Table, *, stacked: bool = False) -> list[Section]:
+    """The table's sections; ``stacked`` puts the slopes of all dims into one column, a line each."""
+    out = [_parameterization(table)] if table.parameterization else []
+    kinds = [*KINDS, *dict.fromkeys(r.kind for r in table if r.kind not in KINDS)]
+    for kind in kinds:
+        rows = [row for row in table if row.kind == kind]
+        if rows:
+            out.append(_rows(table, kind, rows, stacked))
+    return out
+
+
+def number(value: float) -> str:
+    """Two decimals, no negative zero; ``nan`` and ``inf`` as they are.
+
+    >>> number(-0.494), number(-0.001), number(float("inf"))
+    ('-0.49', '0.00', 'inf')
+    """
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text
+
+
+def slope(value: Slope) -> str:
+    """A slope with the wider half of its interval.
+
+    >>> slope(Slope(-0.494, -0.52, -0.47)), slope(Slope(0.5, 0.499, 0.501)), slope(Slope(float("nan"), 0.0, 0.0))
+    ('-0.49 ±0.03', '0.50 ±<0.01', 'nan')
+    """
+    if not math.isfinite(value.slope):
+        return number(value.slope)
+    half = max(value.high - value.slope, value.slope - value.low)
+    if not (math.isfinite(value.low) and math.isfinite(value.high)):
+        return f"{number(value.slope)} ±inf"
+    return f"{number(value.slope)} ±" + ("<0.01" if 0 < half < 0.005 else number(half))
+
+
+def tag(row: Row) -> str:
+    return "+".join(row.tag)
+
+
+def theta(row: Row) -> str:
+    """The derived size, with what an entry at small index is where that differs."""
+    if not row.entry or row.entry == row.terms:
+        return row.formula()
+    return f"{row.formula()}\nentry {replace(row, terms=row.entry).formula()}"
+
+
+def _parameterization(table: Table) -> Section:
+    scalings = table.parameterization.items()
+    columns = ("weight", "role", "init", "multiplier", "rate")
+    rows = tuple((name, s.role, str(s.init), str(s.multiplier), str(s.lr)) for name, s in scalings)
+    if not any(s.role for _, s in scalings):
+        columns, rows = columns[:1] + columns[2:], tuple(row[:1] + row[2:] for row in rows)
+    return Section(
+        f"Parameterization {table.parameterization_name}".rstrip() + f" for {table.optimizer}", columns, rows
+    )
+
+
+def _rows(table: Table, kind: str, rows: list[Row], stacked: bool) -> Section:
+    if kind == "update":
+        tags = list(dict.fromkeys(row.tag for row in rows))
+        rows = sorted(rows, key=lambda row: tags.index(row.tag))
+    title = [_TITLES.get(kind, kind)]
+    columns: dict[str, Callable[[Row], str]] = {"row": lambda row: row.row}
+    tight: set[str] = set()
+    if any(row.tag for row in rows):
+        columns["by"] = tag
+    steps, statistics = {row.step for row in rows}, {row.statistic for row in rows}
+    if len(steps) > 1:
+        columns["step"] = lambda row: str(row.step)
+    elif steps != {0}:
+        title.append(f"step {min(steps)}")
+    if len(statistics) > 1:
+        columns["of"] = lambda row: row.statistic
+    else:
+        title.append(min(statistics))
+    columns["Θ"] = theta
+    if any(row.measured is not None or row.verdict is not None for row in rows):
+        if stacked:
+            columns["measured"] = lambda row: "\n".join(f"{d} {slope(s)}" for d, s in (row.measured or {}).items())
+            tight.add("measured")
+        else:
+            for dim in _measured_dims(table):
+                columns[dim] = lambda row, dim=dim: slope(row.measured[dim]) if dim in (row.measured or {}) else ""
+                tight.add(dim)
+        columns["verdict"] = lambda row: SYMBOLS.get(row.verdict or "", row.verdict or "not judged")
+        tight.add("verdict")
+    if any(row.klass for row in rows):
+        columns["class"] = lambda row: row.klass
+    breaks = frozenset(i for i in range(1, len(rows)) if rows[i].tag != rows[i - 1].tag)
+    if 2 * len(breaks) >= len(rows):  # groups of one row each need no gaps between them
+        breaks = frozenset()
+    cells = tuple(tuple(cell(row) for cell in columns.values()) for row in rows)
+    return Section(", ".join(title), tuple(columns), cells, breaks, frozenset(tight))
+
+
+def _measured_dims(table: Table) -> list[str]:
+    measured = dict.fromkeys(dim for row in table for dim in row.measured or {})
+    return [d for d in table.dims if d in measured] + [d for d in measured if d not in table.dims]
