@@ -69,11 +69,12 @@ class Discretization(Rule):
         return sp.latex(self._expression(op).subs([(Delta, step), (A, transition)], simultaneous=True))
 
     def sample(self, program: Program) -> Tensor:
-        from scalecalc.rules.elementwise import softplus
+        from scalecalc.rules.elementwise import negative, softplus
 
-        step = softplus(program.input("x", "batch N"))
+        # a step that stays away from 0: states up to 1/step are not decayed yet, and M must be larger than that
+        step = softplus(program.input("x", "batch N")) + program.index("least", "", sp.Rational(1, 2))
         decay, factor = discretize(self.name, step, program.index("A", "M", -(n + 1)))
-        return decay + factor
+        return decay + negative(factor)  # the sum of both is 1 in the first state, whatever the step
 
 
 @cache

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
-from scalecalc.asymptotics import Function, Indexed, OneVariable, X, n, x
+from scalecalc.asymptotics import INFINITE, Function, Indexed, OneVariable, X, growth, is_zero, n, x
+from scalecalc.errors import UnknownName
 from scalecalc.expand import expand
 from scalecalc.program import Op, Program, Tensor
-from scalecalc.rule import Rule, register
+from scalecalc.rule import Rule, register, registry
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ class Elementwise(Rule):
         return Value(out.labels, out.terms, side.subs(_ARGUMENT, value.exact))
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
-        return [g * _record(self.name, inputs[0], output.op.params["order"] + 1)]
+        order = output.op.params["order"] + 1
+        derivative = self.derivative(order)
+        if is_zero(derivative.plus) and is_zero(derivative.minus):
+            return [None]  # at most a delta: seen by what moves the argument, not by a gradient
+        return [g * _record(self.name, inputs[0], order)]
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
         import torch
@@ -66,7 +71,10 @@ class Elementwise(Rule):
         return rf"\operatorname{{{self.name}}}{chr(39) * op.params['order']}\left({names[0]}\right)"
 
     def sample(self, program: Program) -> Tensor:
-        return _record(self.name, program.input("x", "batch N") + program.input("z", "batch N"), 0)
+        argument = program.input("x", "batch N") + program.input("z", "batch N")
+        if INFINITE in (growth(self.expression.subs(x, X), X), growth(self.expression.subs(x, -X), X)):
+            argument = argument * program.index("scale", "", sp.Rational(1, 4))  # its tail is too heavy to be measured
+        return _record(self.name, argument, 0)
 
 
 @cache
@@ -86,7 +94,9 @@ def _numeric(f: Function) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     names = {"exp": torch.exp, "erf": torch.erf, "log": torch.log, "tanh": torch.tanh, "sqrt": torch.sqrt}
 
     def half(expression: sp.Expr) -> Callable[[Any], Any]:
-        call = sp.lambdify(X, expression, modules=[names, "math"])
+        # constants as numbers: torch's functions take tensors only (gelu has sqrt(2))
+        numeric = expression.replace(lambda e: e.is_number and not e.is_Rational, lambda e: e.evalf(17))
+        call = sp.lambdify(X, numeric, modules=[names, "math"])
         return lambda t: call(t) if expression.has(X) else torch.full_like(t, float(expression))
 
     return half(f.plus), half(f.minus)
@@ -115,9 +125,13 @@ absolute = elementwise("absolute", sp.Abs(x))
 sign = elementwise("sign", sp.sign(x))
 negative = elementwise("negative", -x)
 
-ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softplus", "silu", "gelu", "square", "absolute")
-
-
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The recorder of a registered function, by name."""
+    """The recorder of a registered function, by name.
+
+    Raises:
+        UnknownName: nothing of that name, or no function of each entry.
+    """
+    known = {key for key, value in registry("rule").items() if isinstance(value, Elementwise)}
+    if name not in known:
+        raise UnknownName("activation", name, known)
     return lambda tensor: _record(name, tensor, 0)

@@ -78,7 +78,9 @@ class Recurrence(Rule):
     def sample(self, program: Program) -> Tensor:
         from scalecalc.rules.elementwise import sigmoid
 
-        return recurrence(sigmoid(program.input("x", "batch time N")), program.input("z", "batch time N M"))
+        # data that are alike from one time to the next, as the engine takes all data to be
+        drive = program.input("z", "batch time N M") + program.input("c", "batch N M")
+        return recurrence(sigmoid(program.input("x", "batch time N")), drive)
 
 
 @rule("delay", "definition")
@@ -105,6 +107,5 @@ class Delay(Rule):
         return rf"{names[0]}_{{t{-op.params['by']:+d}}}"
 
     def sample(self, program: Program) -> Tensor:
-        return delay(program.input("x", "batch time N"), 1)
-
-
+        # data that are alike from one time to the next, as the engine takes all data to be
+        return delay(program.input("x", "batch N") * program.input("c", "time"), 1)

@@ -11,6 +11,7 @@ from scalecalc.program import Tensor
 from scalecalc.rules.elementwise import softplus
 from scalecalc.rules.matmul import matmul
 
+
 def select(weight: Tensor, u: Tensor, name: str) -> Tensor:
     """B_t = W_B u_t or C_t = W_C u_t, as a named feature."""
     return u.program.feature(name, matmul(weight, u))

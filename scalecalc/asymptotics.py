@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 import sympy as sp
 
@@ -30,7 +30,7 @@ INFINITE = "overflow"  # grows faster than any power
 NEGLIGIBLE = "negligible"  # falls faster than any power
 
 
-@lru_cache(maxsize=None)
+@cache
 def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fraction | str:
     """The power d in f ~ symbol^d (up to logs) as the symbol tends to ∞ or 0: lim symbol·f′/f.
 
@@ -44,11 +44,11 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
     if power.is_Rational:
         return Fraction(int(power.p), int(power.q))
     if power.is_infinite:
-        return INFINITE if power.is_positive else NEGLIGIBLE
+        return INFINITE if power.is_extended_positive else NEGLIGIBLE
     raise UnsupportedScale(f"sympy finds no power law in {expression} as {symbol} → {to} (it says {power}).")
 
 
-@lru_cache(maxsize=None)
+@cache
 def profile_of(expression: sp.Expr) -> Profile:
     """The profile in n of an exact expression whose other symbols are positive constants of order one.
 
@@ -69,7 +69,7 @@ def profile_of(expression: sp.Expr) -> Profile:
     return Profile(-d, log)
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_zero(expression: sp.Expr) -> bool:
     return bool(sp.simplify(expression) == 0)
 
@@ -146,7 +146,8 @@ class Function:
     def large(self) -> tuple[Fraction, str]:
         """Degree and parity for arguments λx, λ → ∞.
 
-        A function that falls to 0 on both sides (tanh′) acts through its integral, as a delta does: degree −1, even.
+        A function that falls to 0 on both sides acts on sums through its integral, as a delta does: degree −1 if it is
+        even (tanh′), −2 if it is odd and the integral vanishes (tanh″).  The root-mean-square of such entries is larger.
 
         Raises:
             UnsupportedScale: it grows faster than any power (exp of a growing argument overflows at some width).
@@ -158,7 +159,7 @@ class Function:
             )
         degrees = [d for d in halves if isinstance(d, Fraction)]
         if not degrees or max(degrees) < -1:
-            return Fraction(-1), self.parity
+            return Fraction(-2 if self.parity == "odd" else -1), self.parity
         d = max(degrees)
         if halves[0] != halves[1]:
             return d, "none"
@@ -166,7 +167,7 @@ class Function:
         return d, {1: "even", -1: "odd"}.get(int(ratio) if ratio.is_Integer else 0, "none")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _derivative(expression: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
     return sp.simplify(sp.diff(expression, symbol))
 
@@ -241,6 +242,8 @@ class Indexed:
         if size == "large":
             for symbol in (s for s, e in zip(self.arguments, self.exact, strict=True) if e is None):
                 d = growth(expression, symbol)
+                if d == INFINITE:
+                    raise UnsupportedScale(f"{self.expression} of an argument that grows with width overflows.")
                 if isinstance(d, str):
                     return None
                 degree += d

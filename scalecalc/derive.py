@@ -14,6 +14,7 @@ their terms.
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,8 +84,8 @@ def resolve(
     request = parse_model(model)
     name, given = request.name, request.options
     entry = find("architecture", name)
-    from scalecalc.rules.loss import start  # a rule file: importable once the rules are loaded
-
+    # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
+    start = importlib.import_module("scalecalc.rules.loss").start
     program: Program = entry.make(**_options(entry, {**given, **(options or {})}))
     method = optimizer or entry.defaults["optimizer"]
     chosen = find("optimizer", method)
@@ -241,7 +242,7 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
     model = found.model
     return Table(
         model=model.name,
-        rows=tuple([*_weights(found), *_init(found), *_gradients(found), *_updates(found), *_alignments(found)]),
+        rows=(*_weights(found), *_init(found), *_gradients(found), *_updates(found), *_alignments(found)),
         dims=model.program.dims,
         options={"loss": model.loss, "steps": 1, "regime": found.algebra.regime.text},
         parameterization=model.scalings,

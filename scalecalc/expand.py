@@ -12,20 +12,31 @@ The size follows from how φ behaves at the size of its argument: homogeneous fu
 argument of order one gives order one, a small argument (or one that falls along an axis) is Taylor expanded, a large one
 takes φ's behaviour at infinity.
 
-A tagged term as large as the initial argument is still expanded around it (the parities are the same, and so is the
-size).  One that exceeds it takes the lead: φ(x + r) − φ(x) is then φ(r) and its own expansion.
+A tagged term, what an update contributes, is expanded around the initial argument whatever its size: its first order in
+the update is φ′(x)·r, its second ½ φ″(x)·r·r, and a table keeps the orders apart by their tags.  Where the second outgrows
+the first the rate is too large, and the table says so; their sum would be neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 from typing import Protocol
 
 from scalecalc.scale import Scale
-from scalecalc.term import EVEN, FLAT, Profiles, Term, falls_below, multiply_patterns, multiply_terms, pattern
+from scalecalc.term import (
+    EVEN,
+    FLAT,
+    Profiles,
+    Term,
+    falls_below,
+    multiply_patterns,
+    multiply_terms,
+    pattern,
+    simplify,
+)
 from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
@@ -89,16 +100,28 @@ def apply(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, know
         here = f.local("one")
         present = 0 in f.taylor if f.homogeneous is None else f.homogeneous == 0 and here is not None and here.parity != "odd"
         return [Term(ONE, EVEN, (), algebra.step(law))] if present else []
-    groups: dict[tuple[Scale, Profiles], list[Term]] = {}
-    for t in leads:
-        groups.setdefault((t.size, t.pattern.profiles), []).append(t)
     out: list[Term] = []
-    for (size, profiles), own in groups.items():
-        # Leads of different size or profile lead at different indices or widths: each in turn sets the size.
-        alone = {o.pattern for o in own}
-        others = [t for t in leads if t.pattern not in alone]
-        out += _at(f, size, profiles, own + others, algebra, law)
+    for own in _alike(leads, algebra):
+        out += _at(f, own[0].size, own[0].pattern.profiles, own, algebra, law)
     return out
+
+
+def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
+    """Leading terms that lead together: of one size in the regime, and of one profile.
+
+    Leads of different profile lead at different indices, and leads of incomparable size on different paths to infinity;
+    each such group leads alone.  Where two of them tie the product of their parities would count as well: a regime in
+    which they tie has them in one group.
+    """
+    groups: list[list[Term]] = []
+    for t in leads:
+        for own in groups:
+            if own[0].pattern.profiles == t.pattern.profiles and algebra.regime.order(own[0].size, t.size) == 0:
+                own.append(t)
+                break
+        else:
+            groups.append([t])
+    return groups
 
 
 def _at(
@@ -112,7 +135,8 @@ def _at(
     out: list[Term] = []
     if order == 0 and not falls and not grows:
         out += _subsets(f.local("one"), ONE, (), leads, algebra, law)
-    if order in (-1, None) or falls:
+    # Where it may be small or large, small is a perturbation and was expanded as one; taking the lead, it is large.
+    if order == -1 or falls or (order is None and not any(t.tag for t in leads)):
         out += _taylor(f, [replace(t, size=size) for t in leads], algebra, law)
     if order in (1, None) or grows:
         out += _subsets(f.local("large"), size, profiles, leads, algebra, law)
@@ -174,20 +198,15 @@ def expand(f: Expandable, labels: Sequence[str], arguments: Sequence[Value], alg
     if leads or known:
         out += _perturb(f, leads, rest, [], algebra, known)
     for group in tagged.values():
-        mild = [(i, t) for i, t in group if initial[i] and not all(_exceeds(t, o, algebra) for o in initial[i])]
-        wild = [t for i, t in group if not any(falls_below(t, o, algebra.regime) for o in initial[i])]
-        out += _perturb(f, leads, mild, rest, algebra, known)
-        if wild:
-            heads = leading(wild, algebra)
-            law = "entry by entry; the update exceeds the initial argument and takes the lead"
-            after = [(i, o) for i, t in group if t in heads for o in initial[i]]
+        if leads or known:
+            out += _perturb(f, leads, group, rest, algebra, known)
+        else:  # exactly zero at initialisation: the update is all there is
+            heads = leading([t for _, t in group], algebra)
+            law = "entry by entry; there is nothing but the update"
+            after = [(i, t) for i, t in group if not any(t is o for o in heads)]
             found = apply(f, heads, algebra, law) + _perturb(f, heads, after, [], algebra, False)
-            out += [t if t.tag else replace(t, tag=heads[0].tag) for t in found]
+            out += [t for t in found if t.tag]
     return algebra.value(labels, out)
-
-
-def _exceeds(t: Term, other: Term, algebra: Algebra) -> bool:
-    return falls_below(other, t, algebra.regime) and not falls_below(t, other, algebra.regime)
 
 
 def _perturb(
@@ -201,22 +220,23 @@ def _perturb(
     """First and second order in the terms ``small`` (second order also with ``beside``), around the leading ones."""
     out: list[Term] = []
     law = "entry by entry: φ′ times the smaller term"
-    for i, r in small:
-        for d in apply(f.partial(i), leads, algebra, law, known):
-            out += multiply_terms(d, r, algebra.step(law, d, r), algebra.limits)
+    by: dict[int, list[Term]] = {}
+    near: dict[int, list[Term]] = {}
+    for group, found in ((small, by), (beside, near)):
+        for i, t in group:
+            found.setdefault(i, []).append(t)
+    for i, terms in by.items():
+        out += _times(apply(f.partial(i), leads, algebra, law, known), terms, algebra, law)
     law = "entry by entry: φ″ times two smaller terms"
-    for (i, r), (j, s) in _pairs(small, beside):
-        if f.partial(i).zero or algebra.limits.join(r.tag, s.tag) is None:
+    for i, j in sorted({(i, j) for i in by for j in (*by, *near)}):
+        second = f.partial(i).partial(j) if not f.partial(i).zero else f.partial(i)
+        if second.zero:
             continue
-        squares = multiply_terms(r, s, algebra.step(law, r, s), algebra.limits)
-        for d in apply(f.partial(i).partial(j), leads, algebra, law, known):
-            out += [p for q in squares for p in multiply_terms(d, q, algebra.step(law, d, r, s), algebra.limits)]
+        others = near.get(j, []) + (by.get(j, []) if i <= j else [])
+        squares = simplify(_times(by[i], others, algebra, law), algebra.regime, algebra.margin)
+        out += _times(apply(second, leads, algebra, law, known), squares, algebra, law)
     return out
 
 
-def _pairs(small: Sequence[Argument], beside: Sequence[Argument]) -> Iterable[tuple[Argument, Argument]]:
-    for k, a in enumerate(small):
-        for b in small[k:]:
-            yield a, b
-        for b in beside:
-            yield a, b
+def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str) -> list[Term]:
+    return [p for s in a for t in b for p in multiply_terms(s, t, algebra.step(law, s, t), algebra.limits)]

@@ -26,15 +26,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 from scalecalc.errors import InputError
 
 Exponents = tuple[tuple[str, Fraction], ...]
 _INTERNED: dict[tuple[Exponents, Exponents], Scale] = {}
 ZERO = Fraction(0)
-_FRACTION = re.compile(r"\(?\s*([+-]?\d{1,6})(?:\s*/\s*(\d{1,6}))?\s*\)?$")
-_DIM = re.compile(r"[A-Za-z][A-Za-z0-9_]*$")
+_FRACTION = re.compile(r"([+-]?\d{1,6})(?:\s*/\s*(\d{1,6}))?")
+_DIM = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def fraction(text: str | int | Fraction) -> Fraction:
@@ -48,7 +48,8 @@ def fraction(text: str | int | Fraction) -> Fraction:
     """
     if isinstance(text, (int, Fraction)):
         return Fraction(text)
-    match = _FRACTION.match(text.strip()) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+    clean = text.strip() if isinstance(text, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance]
+    match = _FRACTION.fullmatch(clean[1:-1] if clean[:1] + clean[-1:] == "()" else clean)
     if match is None or match[2] and int(match[2]) == 0:
         raise InputError(f"{text!r} is no exponent; write a whole number or a fraction such as -1/2.")
     return Fraction(int(match[1]), int(match[2] or 1))
@@ -190,22 +191,22 @@ class Scale:
 _ONE = Scale()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _product(a: Scale, b: Scale) -> Scale:
     return Scale(_combine(a.powers, b.powers, 1), _combine(a.logs, b.logs, 1))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _quotient(a: Scale, b: Scale) -> Scale:
     return Scale(_combine(a.powers, b.powers, -1), _combine(a.logs, b.logs, -1))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _power(a: Scale, power: Fraction) -> Scale:
     return Scale({d: e * power for d, e in a.powers}, {d: e * power for d, e in a.logs})
 
 
-@lru_cache(maxsize=None)
+@cache
 def _bounded(ratio: Scale) -> bool:
     growing = dict(ratio.powers)
     return all(e < 0 for _, e in ratio.powers) and all(e < 0 or growing.get(d, ZERO) < 0 for d, e in ratio.logs)
@@ -244,14 +245,14 @@ class Regime:
             left, _, right = clean.partition("=")
             base, _, rho = right.partition("^")
             names = (left, base)
-            rate = fraction(rho or "1")
+            rate = fraction(rho) if "^" in right else Fraction(1)
             if rate <= 0:
                 raise InputError(f"in the regime {text!r} the power must be positive, so that both dims grow.")
             regime = Regime("path", rates=_clean({left: rate, base: Fraction(1)}), text=clean)
         else:
             names = ()
             regime = Regime("path", text=clean)
-        bad = [n for n in names if not _DIM.match(n) or (known and n not in known)]
+        bad = [n for n in names if not _DIM.fullmatch(n) or (known and n not in known)]
         if bad or len(names) < 2 or len(set(names)) < len(names):
             hint = f" The model's dims: {', '.join(sorted(known))}." if known else ""
             raise InputError(
@@ -298,7 +299,7 @@ class Regime:
         return tuple(sorted(kept, key=lambda s: (s.powers, s.logs)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _order(regime: Regime, ratio: Scale) -> int:
     key = regime.key(ratio)
     zero = tuple(ZERO for _ in key)

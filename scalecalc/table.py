@@ -138,7 +138,7 @@ class Table:
         for row in self.rows:
             if row.row == name and row.kind == kind and (tag is None or row.tag == (tag,)):
                 return row
-        raise UnknownName("row", " ".join([name, str(kind), str(tag or "")]).strip(), {r.label for r in self.rows})
+        raise UnknownName("row", " ".join(filter(None, (name, kind, tag))), {r.label for r in self.rows})
 
     def counts(self) -> dict[str, int]:
         """How many rows got which verdict."""

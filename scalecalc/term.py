@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from scalecalc.scale import FREE, ZERO, Regime, Scale
@@ -46,6 +46,7 @@ from scalecalc.scale import FREE, ZERO, Regime, Scale
 HERE = "•"  # in a source, the label of the axis that was summed: its dim and this mark
 HALF = Fraction(1, 2)
 ONE = Scale.one()
+MOST_TERMS = 60  # per tag, beyond which only leading sizes are kept
 
 
 def dim_of(label: str) -> str:
@@ -205,7 +206,7 @@ EVEN = pattern()
 Weighted = tuple[tuple[Scale, Pattern], ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def relabel(one: Pattern, old: str, new: str) -> Pattern:
     """The same pattern with one axis renamed."""
     profiles = [(new if label == old else label, p) for label, p in one.profiles]
@@ -215,7 +216,7 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
     return pattern(profiles, atoms)
 
 
-@lru_cache(maxsize=None)
+@cache
 def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
     """Sum over an axis: factor, remaining pattern, and whether the law of large numbers was used.
 
@@ -252,7 +253,7 @@ def _can_pair(a: Atom, b: Atom) -> bool:
     return all(not (isinstance(s, str) and isinstance(t, str) and s != t) for s, t in zip(a.slots, b.slots, strict=True))
 
 
-@lru_cache(maxsize=None)
+@cache
 def multiply_patterns(a: Pattern, b: Pattern) -> Weighted:
     """The product of two patterns as a sum of (relative size, pattern), by the pairing rule of this module."""
     if b is EVEN:
@@ -286,7 +287,7 @@ def _identify(s: str | Source, t: str | Source) -> Weighted:
     return tuple((ONE / bound.norm(p), relabel(p, bound.label, label)) for p in bound.patterns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _overlap(s: Source, t: Source) -> Weighted:
     """⟨s, t⟩ / (‖s‖ ‖t‖), by the product and the sum law."""
     if s is t:
@@ -384,7 +385,7 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
     return order in (-1, 0) and _faster(t.pattern, other.pattern)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _gain(a: Pattern, b: Pattern) -> Scale:
     gain = ONE
     for label in frozenset[str]().union(*(x.labels for x in a.odd ^ b.odd)):
@@ -392,7 +393,7 @@ def _gain(a: Pattern, b: Pattern) -> Scale:
     return gain
 
 
-@lru_cache(maxsize=None)
+@cache
 def _faster(a: Pattern, b: Pattern) -> bool:
     """Do a's profiles fall at least as fast as b's, along every axis?"""
     if a.profiles == b.profiles:
@@ -418,8 +419,16 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
         by_tag.setdefault(t.tag, []).append(t)
     out: list[Term] = []
     for group in by_tag.values():
-        out += [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in group)]
+        # A higher degree in one weight counts only where it can outgrow the first.
+        first = by_tag.get(group[0].tag[:1], []) if len(group[0].tag) > 1 else []
+        left = [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in (*group, *first))]
+        out += _most(left, regime) if len(left) > MOST_TERMS else left
     return tuple(out)
+
+
+def _most(terms: list[Term], regime: Regime) -> list[Term]:
+    """Too many terms (incomparable sizes multiply): keep those that nothing exceeds, whatever its parity."""
+    return [t for t in terms if not any(regime.order(t.size, o.size) == -1 and _faster(t.pattern, o.pattern) for o in terms)]
 
 
 def _erased(a: Atom) -> tuple[str, tuple[str, ...]]:

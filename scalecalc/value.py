@@ -65,7 +65,8 @@ class Value:
 class Algebra:
     """Products and sums of values, with the regime in which sizes are compared and the tags that are kept.
 
-    ``margin``: how far below the leading ones terms are kept, as corrections to scaling.  ``at`` is the place in the program that a derivation names; ``rule`` the rule that is speaking.
+    ``margin``: how far below the leading ones terms are kept, as corrections to scaling.  ``at`` is the place in the
+    program that a derivation names; ``rule`` the rule that is speaking.
     """
 
     regime: Regime = FREE

@@ -12,7 +12,9 @@ from scalecalc.table import WeightScaling
 ONE, HALF = Scale.one(), Fraction(1, 2)
 
 
-@parameterization("mup_ssm", "On feature learning in structured state space models, NeurIPS 2024: one zero-order-hold S6 layer")
+@parameterization(
+    "mup_ssm", "On feature learning in structured state space models, NeurIPS 2024: one zero-order-hold S6 layer"
+)
 def mup_ssm(weight: Weight, optimizer: str) -> WeightScaling:
     """Selection weights scaled for the structured transition (rates for the first steps); mup for all others."""
     states, channels = weight.fan_out, weight.fan_in

@@ -16,5 +16,5 @@ def spectral(weight: Weight, optimizer: str) -> WeightScaling:
     """Spectral: the norms of W and of its update of order (fan-out/fan-in)^(1/2), read off the shape alone."""
     ratio = weight.fan_out / weight.fan_in
     # min(1, ratio); where two dims grow apart the input is taken to be the wider side, as the condition is used for SSMs
-    shrink = ONE if ONE <= ratio else ratio**HALF
+    shrink = ONE if ratio >= ONE else ratio**HALF
     return scaling(weight.fan_in**-HALF * shrink, ratio if optimizer == "sgd" else weight.fan_in**-1)

@@ -116,11 +116,16 @@ def _cosine(
     return rms(result) / norms
 
 
-def _update(model: Model, name: str, gradient: torch.Tensor, setting: Setting) -> torch.Tensor:
-    """The change of the effective weight in one optimizer step (rate prefactor one; first order does not need another)."""
+def _update(
+    model: Model, name: str, gradient: torch.Tensor, setting: Setting
+) -> tuple[torch.Tensor, float]:
+    """The direction of one optimizer step in the effective weight, and the factor that makes it the step.
+
+    Kept apart because the first order is linear: a large tensor need not be scaled.
+    """
     scaling = model.scalings[name]
     m, rate = scaling.multiplier.at(setting.widths), scaling.lr.at(setting.widths)
-    return -rate * m * model.update.torch(m * gradient)
+    return model.update.torch(gradient if m == 1 else m * gradient), rate * m
 
 
 def _boundaries(plan: Plan, moving: Iterable[str]) -> dict[str, list[int]]:
@@ -139,10 +144,10 @@ def _contributions(
     plan: Plan,
     known: Mapping[int, torch.Tensor],
     reuse: Mapping[str, Sequence[int]],
-    updates: Mapping[str, torch.Tensor],
+    updates: Mapping[str, tuple[torch.Tensor, float]],
 ) -> dict[Key, torch.Tensor]:
     program, out = plan.model.program, dict[Key, torch.Tensor]()
-    for name, delta in updates.items():
+    for name, (delta, factor) in updates.items():
         rows = [r for r in plan.rows if r.kind == "update" and set(r.tag) == {name}]
         if not rows:
             continue
@@ -156,7 +161,7 @@ def _contributions(
             step: torch.Tensor, position=position, start=start, delta=delta, fixed=fixed, wanted=wanted
         ) -> dict[str, torch.Tensor]:
             by = step.reshape(-1, *[1] * (delta.dim() - 1))
-            found = run(program, {**fixed, position: start + by * delta}, list(wanted.values()))
+            found = run(program, {**fixed, position: torch.addcmul(start, by, delta)}, list(wanted.values()))
             return {row: found[i] for row, i in wanted.items()}
 
         size = rms(delta)
@@ -166,12 +171,12 @@ def _contributions(
         first = {row: rms(after[row] - initial[row]) / step for row in wanted}
         for r in rows:
             if len(r.tag) == 1:
-                out[r.key] = first[r.row].log()
+                out[r.key] = (first[r.row] * factor).log()
         if any(len(r.tag) > 1 for r in rows):
             relative = torch.stack([first[row] / rms(initial[row]) for row in wanted]).amax(dim=0)
             step = SECOND_ORDER / relative
             up, down = moved(step), moved(-step)
             for r in rows:
                 if len(r.tag) == 2:
-                    out[r.key] = (rms(up[r.row] + down[r.row] - 2 * initial[r.row]) / step**2).log()
+                    out[r.key] = (rms(up[r.row] + down[r.row] - 2 * initial[r.row]) * (factor / step) ** 2).log()
     return out

@@ -238,7 +238,7 @@ def fit(
     use = [k for k, v in enumerate(logs) if len(v) > 1]
     x = np.log([[w[d] for d in dims] for w in widths])
     design = np.column_stack([np.ones(len(use)), x[use]])
-    if not dims or np.linalg.matrix_rank(design) <= len(dims):
+    if not dims or not use or np.linalg.matrix_rank(design) <= len(dims):
         if unusable or not terms:  # not enough finite cells: nothing but the counts to report
             return Fit(alpha, {}, {}, {}, {}, {}, unusable=tuple(unusable), zero=zero)
         apart = f"{len(widths)} width settings do not tell the slopes in {', '.join(dims) or 'any dim'} apart"

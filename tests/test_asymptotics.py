@@ -1,0 +1,252 @@
+"""What sympy says of functions: parity, degree, Taylor orders, behaviour at infinity, singular derivatives, profiles."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from scalecalc.asymptotics import Function, Indexed, OneVariable, X, growth, is_zero, n, profile_of, x
+from scalecalc.errors import UnsupportedScale
+from scalecalc.rule import registry
+from scalecalc.term import DECAYING, FLAT, Profile
+
+F = Fraction
+DELTA, A = sp.Symbol("Delta", positive=True), sp.Symbol("A", negative=True)
+
+
+def function(name, order=0):
+    """A registered elementwise function, or one of its derivatives."""
+    return registry("rule")[name].derivative(order)
+
+
+def falling(power, log=0):
+    return Profile(F(power), F(log))
+
+
+# ---------------------------------------------------------------------- functions of one variable
+
+
+@pytest.mark.parametrize(
+    ("name", "parities"),
+    [
+        ("identity", ["odd", "even"]),
+        ("tanh", ["odd", "even", "odd", "even"]),
+        ("sigmoid", ["none", "even", "odd", "even"]),
+        ("relu", ["none", "none", "even", "odd"]),
+        ("silu", ["none", "none", "even", "odd"]),
+        ("gelu", ["none", "none", "even", "odd"]),
+        ("softplus", ["none", "none", "even", "odd"]),
+        ("square", ["even", "odd", "even"]),
+        ("absolute", ["even", "odd", "even", "odd"]),
+        ("sign", ["odd", "even", "odd"]),
+        ("exp", ["none", "none", "none"]),
+    ],
+)
+def test_parity_of_a_function_and_its_derivatives(name, parities):
+    """By hand: f, f′, f″, … ; deltas and their derivatives included."""
+    assert [function(name, k).parity for k in range(len(parities))] == parities
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "singular", "homogeneous"),
+    [("relu", 0, 0, 1), ("relu", 1, 0, 0), ("relu", 2, 1, -1), ("relu", 3, 2, -2), ("absolute", 2, 1, -1),
+     ("sign", 1, 1, -1), ("sign", 2, 2, -2), ("square", 0, 0, 2), ("square", 1, 0, 1), ("identity", 1, 0, 0),
+     ("tanh", 0, 0, None), ("softplus", 0, 0, None), ("gelu", 2, 0, None)],
+)  # fmt: skip
+def test_singularities_and_homogeneity(name, order, singular, homogeneous):
+    """relu″ is a delta, of degree −1 and not zero; homogeneous functions keep their degree through derivatives."""
+    f = function(name, order)
+    assert (f.singular, f.homogeneous) == (singular, homogeneous)
+    assert not f.zero
+
+
+@pytest.mark.parametrize(("name", "order"), [("identity", 2), ("square", 3), ("negative", 2)])
+def test_polynomials_end(name, order):
+    """Enough derivatives of a polynomial are zero, and one less is not."""
+    assert function(name, order).zero
+    assert not function(name, order - 1).zero
+
+
+@pytest.mark.parametrize(
+    ("expression", "degree"), [(x**3 - x, 3), (sp.Integer(2), 0), (x, 1), (sp.Max(0, x), None), (sp.tanh(x), None)]
+)
+def test_degree_of_a_polynomial(expression, degree):
+    """The degree, and None for what is no polynomial (relu is one on either side only)."""
+    assert Function.of(expression).degree == degree
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "taylor"),
+    [("tanh", 0, (1,)), ("tanh", 1, (0, 2)), ("sigmoid", 0, (0, 1)), ("silu", 0, (1, 2)), ("gelu", 0, (1, 2)),
+     ("softplus", 0, (0, 1, 2)), ("exp", 0, (0, 1, 2)), ("square", 0, (2,))],
+)  # fmt: skip
+def test_taylor_orders(name, order, taylor):
+    """Orders with a coefficient that is not zero; sigmoid − 1/2 is odd, so it has no second order."""
+    assert function(name, order).taylor == taylor
+
+
+@pytest.mark.parametrize("name", ["relu", "absolute", "sign"])
+def test_no_taylor_series_at_a_kink(name):
+    """A function with a kink at 0 has no expansion there, and says so."""
+    with pytest.raises(UnsupportedScale, match="not smooth at 0"):
+        _ = function(name).taylor
+
+
+LARGE = [
+    ("tanh", 0, 0, "odd"), ("sigmoid", 0, 0, "none"), ("relu", 0, 1, "none"), ("softplus", 0, 1, "none"),
+    ("silu", 0, 1, "none"), ("gelu", 0, 1, "none"), ("softplus", 1, 0, "none"), ("square", 0, 2, "even"),
+    ("absolute", 0, 1, "even"), ("identity", 0, 1, "odd"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "order", "degree", "parity"), LARGE)
+def test_large_arguments(name, order, degree, parity):
+    """f(λx) ~ λ^degree with a parity, against numbers at λ = 10² and 10⁴."""
+    f = function(name, order)
+    assert f.large == (degree, parity)
+    at = {side: sp.lambdify(X, half, "scipy") for side, half in ((1, f.plus), (-1, f.minus))}
+    size = [np.hypot(at[1](z), at[-1](z)) for z in (1e2, 6e2)]
+    assert np.log(size[1] / size[0]) / np.log(6) == pytest.approx(float(degree), abs=0.02)
+    if parity != "none":
+        assert at[-1](1e2) == pytest.approx({"odd": -1, "even": 1}[parity] * at[1](1e2))
+
+
+@pytest.mark.parametrize(("name", "order"), [("tanh", 1), ("sigmoid", 1), ("softplus", 2), ("gelu", 2), ("silu", 2)])
+def test_a_bump_acts_through_its_integral(name, order):
+    """tanh′ of a large argument λz counts where z ~ 1/λ: in the mean over a normal z it is 1/λ large."""
+    f = function(name, order)
+    assert f.large == (-1, "even")
+    z = np.linspace(1e-6, 5, 2_000_001)
+    half = sp.lambdify(X, f.plus, "scipy")
+    means = [np.mean(half(width * z) * np.exp(-(z**2) / 2)) for width in (10.0, 40.0)]
+    assert np.log(means[0] / means[1]) / np.log(4) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("expression", [sp.exp(x), sp.sinh(x), sp.exp(-x), x * sp.exp(x**2)])
+def test_overflow(expression):
+    """A function that outgrows every power has no size at a growing argument; on which side does not matter."""
+    with pytest.raises(UnsupportedScale, match="overflow"):
+        _ = Function.of(expression).large
+
+
+@pytest.mark.parametrize(
+    ("expression", "to", "power"),
+    [
+        (n**3, sp.oo, F(3)),
+        (sp.sqrt(n) / (1 + n), sp.oo, F(-1, 2)),
+        (sp.log(1 + n), sp.oo, F(0)),
+        (sp.sin(n) / n**2, 0, F(-1)),
+        (sp.Integer(7), sp.oo, F(0)),
+        (sp.exp(-n), sp.oo, "negligible"),
+        (sp.exp(n) / n, sp.oo, "overflow"),
+    ],
+)
+def test_growth(expression, to, power):
+    """The power of the leading term, at infinity and at zero."""
+    assert growth(expression, n, to) == power
+
+
+def test_no_power_law():
+    """What oscillates has no power, and the message shows the function."""
+    with pytest.raises(UnsupportedScale, match=r"no power law in sin\(n\)"):
+        growth(sp.sin(n), n)
+
+
+# ---------------------------------------------------------------------- profiles
+
+
+@pytest.mark.parametrize(
+    ("expression", "profile"),
+    [
+        (-(n + 1), falling(-1)),
+        (sp.log(n + 1) / (n + 2), falling(1, 1)),
+        (1 / (n * sp.sqrt(sp.log(n))), falling(1, "-1/2")),
+        (sp.sqrt(n**2 + 1), falling(-1)),
+        (2 + sp.exp(-n), FLAT),
+        (sp.exp(-sp.sqrt(n)), DECAYING),
+        (n**5 * sp.exp(-DELTA * n), DECAYING),
+    ],
+)
+def test_profiles(expression, profile):
+    """Powers, powers of logs, exponential decay."""
+    assert profile_of(expression) == profile
+
+
+@pytest.mark.parametrize("expression", [sp.exp(n), sp.exp(n) / n**3])
+def test_no_profile(expression):
+    """An exponentially growing vector has no profile."""
+    with pytest.raises(UnsupportedScale, match="faster than any power"):
+        profile_of(expression)
+
+
+DISCRETIZED = [
+    ("zoh", "A", DECAYING), ("zoh", "B", falling(1)),
+    ("euler", "A", falling(-1)), ("euler", "B", FLAT),
+    ("bilinear", "A", FLAT), ("bilinear", "B", falling(1)),
+    ("mamba", "A", DECAYING), ("mamba", "B", FLAT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "part", "profile"), DISCRETIZED)
+def test_profiles_of_the_discretizations(scheme, part, profile):
+    """Decay and input factor along the states n of A = −(n + 1), and the same from numbers at two indices."""
+    expression = registry("rule")[scheme].parts[part].subs(sp.Symbol("A", negative=True), -(n + 1))
+    assert profile_of(expression) == profile
+    few, many = (abs(float(expression.subs({DELTA: 0.7, n: k}))) for k in (10**3, 10**5))
+    if profile.decaying:
+        assert many <= few < 1e-100
+    else:
+        assert np.log10(few / many) / 2 == pytest.approx(float(profile.power), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "part", "by", "profile"),
+    [("zoh", "B", DELTA, DECAYING), ("zoh", "B", A, falling(2)), ("bilinear", "B", DELTA, falling(2)),
+     ("bilinear", "A", A, falling(2)), ("mamba", "B", DELTA, FLAT), ("euler", "A", DELTA, falling(-1))],
+)  # fmt: skip
+def test_profiles_of_the_backward(scheme, part, by, profile):
+    """d/dΔ turns zero-order hold's 1/n into a decay, d/dA into 1/n²."""
+    expression = sp.diff(registry("rule")[scheme].parts[part], by).subs(A, -(n + 1))
+    assert profile_of(expression) == profile
+
+
+# ---------------------------------------------------------------------- functions of an index
+
+
+def zoh_factor():
+    return Indexed((sp.exp(DELTA * A) - 1) / A, (DELTA, A), (None, -(n + 1)), "S")
+
+
+def test_an_indexed_function_adds_its_profile():
+    """A random step Δ of order one and an exact transition: 1/n along the states, at order one and at large Δ."""
+    for size in ("one", "large"):
+        local = zoh_factor().local(size)
+        assert local is not None
+        assert (local.degree, local.profiles) == (0, (("S", falling(1)),))
+
+
+def test_an_indexed_function_that_vanishes():
+    """Its derivative by Δ falls faster than any power where Δ is large, and exponentially along the states else."""
+    slope = zoh_factor().partial(0)
+    assert slope.local("large") is None
+    local = slope.local("one")
+    assert local is not None
+    assert local.profiles == (("S", DECAYING),)
+    assert not slope.zero
+    assert Indexed(DELTA, (DELTA, A), (None, -n), "S").partial(1).zero
+
+
+def test_a_vanishing_step_has_no_law():
+    """Index and step do not separate then: an error that says what to do."""
+    with pytest.raises(UnsupportedScale, match="step size stays of order one"):
+        _ = zoh_factor().taylor
+
+
+def test_what_an_expansion_reads():
+    """Homogeneous functions have one law at every size; others one at order one, one at infinity."""
+    relu, tanh = (OneVariable(function(name)) for name in ("relu", "tanh"))
+    assert relu.local("one") == relu.local("large")
+    assert (tanh.local("one").degree, tanh.local("one").parity) == (0, "odd")
+    assert tanh.partial(0).local("large").degree == -1
+    assert is_zero(sp.sin(x) ** 2 + sp.cos(x) ** 2 - 1)
