@@ -70,16 +70,16 @@ def blame(table: Table) -> list[str]:
 def falsified(name: str) -> Callable[..., Value]:
     """A rule's law, made too large by the square root of the first growing axis of what it returns (or of its input).
 
-    A delay is made too small: the recurrence that follows would refuse a decay that grows.
+    A delay is falsified where it delays the states: a recurrence would refuse a decay that grows.
     """
     rule = registry("rule")[name]
 
     def law(algebra: Any, op: Any, labels: tuple[str, ...], *values: Value) -> Value:
         value = type(rule).law(rule, algebra, op, labels, *values)
         axes = [*labels, *(label for v in values for label in v.labels)]
-        if not axes:
+        if not axes or (name == "delay" and op.name != "delay(h)"):
             return value
-        by = Scale.of(dim_of(axes[0]), -HALF if name == "delay" else HALF)
+        by = Scale.of(dim_of(axes[0]), HALF)
         return replace(value, terms=tuple(replace(t, size=t.size * by) for t in value.terms))
 
     return law
