@@ -7,6 +7,8 @@ product's value has its parity and its source, and whatever multiplies it later 
 
 from __future__ import annotations
 
+import sympy as sp
+
 from scalecalc.program import Tensor
 from scalecalc.rules.elementwise import softplus
 from scalecalc.rules.matmul import matmul
@@ -18,5 +20,9 @@ def select(weight: Tensor, u: Tensor, name: str) -> Tensor:
 
 
 def select_step(weight: Tensor, u: Tensor, name: str) -> Tensor:
-    """Δ_t = softplus(W_Δ u_t), of order one however large the widths."""
-    return u.program.feature(name, softplus(matmul(weight, u)))
+    """Δ_t = softplus(W_Δ u_t + 1), of order one however large the widths.
+
+    The constant does not change an exponent; with it the states' asymptotics (index times step ≫ 1) begin at once.
+    """
+    shifted = matmul(weight, u) + u.program.index("step shift", "", sp.Integer(1))
+    return u.program.feature(name, softplus(shifted))

@@ -32,7 +32,7 @@ BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
 OURS = ("model", "rules", "format", "output", "quiet")
 LISTS = {"rules": "rule", "models": "architecture", "optimizers": "optimizer", "parameterizations": "parameterization"}
 MODEL_HELP = """MODEL is a registered name (`scalecalc list models`), with options after a colon
-(s6:discretization=euler,transition=mamba), or path/to/file.py:name."""
+(s6:discretization=mamba,step=fixed), or path/to/file.py:name."""
 
 
 class Number(click.ParamType):

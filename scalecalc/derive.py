@@ -14,7 +14,6 @@ their terms.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,32 +22,16 @@ from typing import Any
 
 from scalecalc import backward
 from scalecalc.errors import InputError
-from scalecalc.parameterization import Optimizer, assign
+from scalecalc.model import Model, resolve
 from scalecalc.program import Program
-from scalecalc.rule import find
 from scalecalc.scale import Regime, Scale
-from scalecalc.table import Row, Table, WeightScaling
+from scalecalc.table import Row, Table
 from scalecalc.term import Limits, Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value, exact_value
 
 ONE = Scale.one()
 ALIGNED = ("matmul", "contraction")
 CORRECTIONS = Fraction(1, 2)  # terms smaller by no more than this power of a width are kept as corrections to scaling
-
-
-@dataclass(frozen=True)
-class Model:
-    """A resolved request: the program with its backward pass, and how it is scaled and trained."""
-
-    name: str
-    program: Program
-    parameterization: str
-    scalings: Mapping[str, WeightScaling]
-    optimizer: str
-    update: Optimizer
-    prefactor: float
-    loss: str
-    widths: Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -60,77 +43,6 @@ class Derivation:
     values: Sequence[Value | None]
     updates: Mapping[str, Value]
     updated: Sequence[Value | None]
-
-
-def resolve(
-    model: str,
-    *,
-    parameterization: str | None = None,
-    optimizer: str | None = None,
-    loss: str = "linear",
-    options: Mapping[str, Any] | None = None,
-) -> Model:
-    """Find the architecture and record it, forward and backward.
-
-    Args:
-        model: a registered name, with options after a colon (``s6:discretization=euler``).
-
-    Raises:
-        UnknownName: no such model, option, parameterization, optimizer or loss.
-        InputError: an option with a value that it cannot take.
-    """
-    from scalecalc.request import parse_model
-
-    request = parse_model(model)
-    name, given = request.name, request.options
-    entry = find("architecture", name)
-    # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
-    start = importlib.import_module("scalecalc.rules.loss").start
-    program: Program = entry.make(**_options(entry, {**given, **(options or {})}))
-    method = optimizer or entry.defaults["optimizer"]
-    chosen = find("optimizer", method)
-    scheme = parameterization or entry.defaults["parameterization"]
-    scalings = assign(find("parameterization", scheme).make, program.weights, method)
-    scalings = {w: replace(s, role=program.weights[w].role) for w, s in scalings.items()}
-    assert program.loss is not None
-    backward.record_backward(program, start(program.tensor(program.loss), loss))
-    return Model(
-        name=model,
-        program=program,
-        parameterization=scheme,
-        scalings=scalings,
-        optimizer=method,
-        update=chosen.make(),
-        prefactor=chosen.defaults["prefactor"],
-        loss=loss,
-        widths=entry.defaults["widths"],
-    )
-
-
-def _options(entry: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's options, converted to the type of their defaults."""
-    import inspect
-
-    from scalecalc.errors import UnknownName
-
-    known = inspect.signature(entry.make).parameters
-    out: dict[str, Any] = {}
-    for key, value in given.items():
-        if key not in known:
-            raise UnknownName(f"option of {entry.name}", key, known)
-        default = known[key].default
-        if isinstance(default, bool):
-            table = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-            if str(value).lower() not in table:
-                raise InputError(f"{entry.name}:{key}={value} is no yes or no.")
-            out[key] = table[str(value).lower()]
-        elif isinstance(default, int):
-            if not str(value).isdecimal() or not 1 <= int(value) <= 10_000:
-                raise InputError(f"{entry.name}:{key}={value} is no whole number between 1 and 10000.")
-            out[key] = int(value)
-        else:
-            out[key] = value
-    return out
 
 
 def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted: Sequence[int]) -> list[Value | None]:
@@ -265,7 +177,7 @@ def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass
         kind,
         step,
         terms,
-        klass=klass or _size_class(regime, terms),
+        klass=klass or (_size_class(regime, terms) if kind == "init" else ""),
         entry=entry,
         profile=profiles,
         subleading=_subleading(regime, terms, value.sizes()),

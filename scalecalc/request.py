@@ -3,7 +3,7 @@
 Nothing here knows which models or dims exist; that is checked where they are looked up.  Every function either returns
 a value that needs no further checking of its form, or raises an :class:`InputError` that shows the form it wants.
 
->>> parse_model("s6:discretization=euler,transition=mamba")
+>>> parse_model("s6:discretization=mamba,step=fixed")
 ModelRequest(name='s6', options={'discretization': 'euler', 'transition': 'mamba'}, file=None)
 >>> parse_dims(["N_u=64:512", "N_x=8,24"])
 {'N_u': [64, 128, 256, 512], 'N_x': [8, 24]}
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _DIM = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _WIDTH = re.compile(r"[+-]?[0-9]+")
 _MODEL_FORMS = (
-    "write a name (s6), a name with options (s6:discretization=euler,transition=mamba) or path/to/file.py:name"
+    "write a name (s6), a name with options (s6:discretization=mamba,step=fixed) or path/to/file.py:name"
 )
 _DIMS_FORMS = "write --dims N_u=64:1024 (the powers of two between the bounds) or --dims N_u=64,96,128"
 
@@ -38,7 +38,7 @@ class ModelRequest:
 
 
 def parse_model(text: str) -> ModelRequest:
-    """``s6``, ``s6:discretization=euler,transition=mamba`` or ``path/to/file.py:name``, the last with options too.
+    """``s6``, ``s6:discretization=mamba,step=fixed`` or ``path/to/file.py:name``, the last with options too.
 
     >>> parse_model("nets/mine.py:block:heads=4").name
     'block'
@@ -58,7 +58,7 @@ def parse_model(text: str) -> ModelRequest:
 
 
 def parse_options(tail: str, text: str) -> dict[str, str]:
-    """``discretization=euler,transition=mamba`` as a dict; ``text`` is the whole of what was typed, for messages.
+    """``discretization=mamba,step=fixed`` as a dict; ``text`` is the whole of what was typed, for messages.
 
     Raises:
         InputError: a part is no ``key=value``, or a key is given twice.

@@ -12,7 +12,7 @@ the other three are held against:
 - *declarations*: words, source, LaTeX.
 
 >>> table = check_rule("relu")
->>> print(table["relu(x+z)"].formula(), "|", table["Σ_N relu(x+z)"].formula(), "|", table["Σ_N d(x+z)"].formula())
+>>> print(table["relu(x+z)"].formula(), "|", table["Σ_N relu(x+z)"].formula(), "|", table["Σ_N dx+z", "gradient"].formula())
 1 | N | N^(1/2)
 
 The Monte-Carlo part takes a fixed seed, so that it passes always or never; over seeds, a rule that is right is blamed with
@@ -75,12 +75,13 @@ class RuleError(ScalecalcError):
 
 
 def _place(rule: Rule, method: str) -> str:
-    cls = type(rule)
+    """Where to look: the method, with file and line, or the class."""
+    thing = getattr(type(rule), method) if method != "__doc__" else type(rule)
     try:
-        file, line = inspect.getsourcefile(cls), inspect.getsourcelines(getattr(cls, method, cls))[1]
+        file, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
     except (OSError, TypeError):
-        return f"{cls.__name__}.{method}"
-    return f"{cls.__name__}.{method} ({Path(file or '?').name}:{line})"
+        return f"{type(rule).__name__}.{method}"
+    return f"{thing.__qualname__} ({Path(file or '?').name}:{line})"
 
 
 # ------------------------------------------------------------------ the sample, and what is claimed of it
@@ -114,7 +115,9 @@ class Sample:
         out = self._of(self.output, "init", self.leaves)
         for i, parts in self.gradients.items():
             common = self.cotangents[i][1].index
-            out += [c for part in parts.values() for c in self._of(part, "gradient", [common])]
+            for slot, part in parts.items():
+                if self.program.ops[self.program.ops[i].inputs[slot]].rule != "index":  # exact vectors are not trained
+                    out += self._of(part, "gradient", [common])
         return list({(c.factors, c.over): c for c in reversed(out)}.values())[::-1]
 
     def _of(self, tensor: Tensor, kind: str, others: Sequence[int]) -> list[Claim]:
@@ -157,10 +160,11 @@ def _sample(rule: Rule) -> Sample:
             raise RuleError(rule, "backward", "backward", [f"{len(inputs)} inputs, {len(parts)} gradients; one each."])
         sample.cotangents[i] = g, common
         sample.gradients[i] = {}
+        of = "" if len(uses) == 1 else f" of {op.name}"
         for slot, (part, tensor) in enumerate(zip(parts, inputs, strict=True)):
             if part is not None:
                 fitted = _fitted(part, tensor)
-                program.ops[fitted.index] = replace(program.ops[fitted.index], name=f"d{tensor.name}")
+                program.ops[fitted.index] = replace(program.ops[fitted.index], name=f"d{tensor.name}" + of)
                 sample.gradients[i][slot] = fitted
     return sample
 
@@ -239,7 +243,7 @@ def _check_declarations(rule: Rule, sample: Sample) -> None:
             if not (isinstance(page, str) and page.strip()):
                 problems.append(f"latex() of {op.name} gives {page!r}, no text.")
     if problems:
-        raise RuleError(rule, "declarations", "__init__" if problems[0].startswith("no source") else "latex", problems)
+        raise RuleError(rule, "declarations", "latex" if "latex()" in problems[0] else "__doc__", problems)
 
 
 def _values(sample: Sample, widths: Mapping[str, int], seeds: int, seed: int, wanted: Sequence[int]) -> Any:

@@ -33,7 +33,7 @@ class Adam(Optimizer):
         return gradient.sign()
 
 
-@optimizer("adam", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 at t = 1 with ε = 0", prefactor=0.02)
+@optimizer("adam", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 at t = 1 with ε = 0")
 def adam() -> Optimizer:
     """Adam's first step: the gradient's sign times the rate."""
     return Adam()

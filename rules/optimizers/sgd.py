@@ -22,7 +22,7 @@ class SGD(Optimizer):
         return gradient
 
 
-@optimizer("sgd", "Robbins & Monro 1951; factor pairs: Yang & Hu 2021, arXiv 2011.14522", prefactor=0.2)
+@optimizer("sgd", "Robbins & Monro 1951; factor pairs: Yang & Hu 2021, arXiv 2011.14522")
 def sgd() -> Optimizer:
     """Gradient descent: the update is the gradient times the rate."""
     return SGD()

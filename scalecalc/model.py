@@ -1,0 +1,195 @@
+"""From what a user names to what the interpreters run: architecture, parameterization, optimizer and loss, put together.
+
+An architecture is a registered one or a function in a user's file; a parameterization is a registered one or a TOML or
+JSON file of exponents.  Text from such a file is only ever compared and parsed, never evaluated.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.util
+import inspect
+import json
+import tomllib
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scalecalc.backward import record_backward
+from scalecalc.errors import InputError, ScalecalcError, UnknownName
+from scalecalc.parameterization import Optimizer, assign
+from scalecalc.program import Program, Weight
+from scalecalc.request import is_file, parse_model
+from scalecalc.rule import find
+from scalecalc.scale import Scale
+from scalecalc.table import WeightScaling
+
+YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A resolved request: the program with its backward pass, and how it is scaled and trained."""
+
+    name: str
+    program: Program
+    parameterization: str
+    scalings: Mapping[str, WeightScaling]
+    optimizer: str
+    update: Optimizer
+    loss: str
+    widths: Mapping[str, Sequence[int]]
+
+
+def resolve(
+    model: str,
+    *,
+    parameterization: str | None = None,
+    optimizer: str | None = None,
+    loss: str = "linear",
+    options: Mapping[str, Any] | None = None,
+) -> Model:
+    """Find the architecture and record it, forward and backward.
+
+    Args:
+        model: a registered name or ``path/to/file.py:name``, with options after a colon
+            (``s6:discretization=mamba,step=fixed``).
+        parameterization: a registered name or a TOML or JSON file.
+
+    Raises:
+        UnknownName: no such model, option, parameterization, optimizer or loss.
+        InputError: an option with a value that it cannot take; a file that cannot be read or fails.
+    """
+    request = parse_model(model)
+    make, defaults = _architecture(request.name, request.file)
+    # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
+    start = importlib.import_module("scalecalc.rules.loss").start
+    program = make(**_options(request.name, make, {**request.options, **(options or {})}))
+    if not isinstance(program, Program) or program.loss is None:
+        raise InputError(f"{model} returns no program with an output; build a Program, call its end(output), return it.")
+    method = optimizer or defaults["optimizer"]
+    chosen = find("optimizer", method)
+    scheme = parameterization or defaults["parameterization"]
+    if is_file(scheme):
+        scalings = read_parameterization(scheme, program)
+    else:
+        scalings = assign(find("parameterization", scheme).make, program.weights, method)
+    scalings = {w: replace(s, role=program.weights[w].role) for w, s in scalings.items()}
+    record_backward(program, start(program.tensor(program.loss), loss))
+    return Model(
+        name=model,
+        program=program,
+        parameterization=scheme,
+        scalings=scalings,
+        optimizer=method,
+        update=chosen.make(),
+        loss=loss,
+        widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
+    )
+
+
+def _architecture(name: str, file: Path | None) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+    if file is None:
+        entry = find("architecture", name)
+        return entry.make, entry.defaults
+    find("parameterization", DEFAULTS["parameterization"])  # loads the rules, which the file may import
+    spec = importlib.util.spec_from_file_location(f"scalecalc_user_{file.stem}", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise InputError(f"there is no file {str(file)!r} with Python in it.")
+    module = importlib.util.module_from_spec(spec)
+    make = _guarded(spec.loader.exec_module, file)(module) or getattr(module, name, None)
+    if not callable(make):
+        functions = [k for k, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
+        raise UnknownName(f"function in {file.name}", name, functions)
+    return _guarded(make, file), DEFAULTS
+
+
+def _guarded(call: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    """The same function, whose failure inside a user's file becomes a message with the line."""
+    from functools import wraps
+
+    @wraps(call)
+    def run(*args: Any, **more: Any) -> Any:
+        try:
+            return call(*args, **more)
+        except ScalecalcError:
+            raise
+        except Exception as error:
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == file]
+            line = lines[-1] if lines else getattr(error, "lineno", None)
+            where = f"{file}, line {line}" if line else str(file)
+            raise InputError(f"{where}: {type(error).__name__}: {error}") from error
+
+    return run
+
+
+def _options(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's options, converted to the type of their defaults."""
+    known = inspect.signature(make).parameters
+    out: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            raise UnknownName(f"option of {name}", key, known)
+        default = known[key].default
+        if isinstance(default, bool):
+            if str(value).lower() not in YES_NO:
+                raise InputError(f"{name}:{key}={value} is no yes or no.")
+            out[key] = YES_NO[str(value).lower()]
+        elif isinstance(default, int):
+            if not str(value).isdecimal() or not 1 <= int(value) <= 10_000:
+                raise InputError(f"{name}:{key}={value} is no whole number between 1 and 10000.")
+            out[key] = int(value)
+        else:
+            out[key] = value
+    return out
+
+
+def read_parameterization(file: str | Path, program: Program) -> dict[str, WeightScaling]:
+    """Exponents per weight from a TOML or JSON file: ``[W_B] init = {N_u = "-1/2"}, multiplier = {…}, lr = {…}``.
+
+    Keys are weight names or shell patterns; an exact name wins, then the pattern with the most literal characters.
+    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.
+
+    Raises:
+        InputError: no such file, no TOML or JSON, a key that matches no weight, a weight that no key matches, a dim that
+            the model does not have, or something that is no exponent.
+    """
+    path = Path(file)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"the parameterization file {str(path)!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise InputError(f"the parameterization file {str(path)!r} is no {kind}: {error}") from error
+    found = found.get("parameterization", found)
+    idle = [key for key in found if not any(fnmatch.fnmatchcase(w, key) for w in program.weights)]
+    if idle:
+        raise InputError(f"{path.name}: {', '.join(idle)} matches no weight; the weights: {', '.join(program.weights)}.")
+    return {name: _scaling(path.name, weight, found, program.dims) for name, weight in program.weights.items()}
+
+
+def _scaling(file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence[str]) -> WeightScaling:
+    def literal(key: str) -> tuple[bool, int]:
+        return key == weight.name, sum(c not in "*?[]" for c in key)
+
+    keys = sorted((k for k in found if fnmatch.fnmatchcase(weight.name, k)), key=literal)
+    if not keys:
+        raise InputError(f"{file} says nothing of the weight {weight.name}; add a table for it, or a pattern.")
+    entry = found[keys[-1]]
+    unknown = set(entry) - {"init", "multiplier", "lr", "lr_log", "role"} if isinstance(entry, dict) else {"?"}
+    if unknown:
+        raise InputError(f"{file}: {keys[-1]} takes the tables init, multiplier, lr and lr_log; got {', '.join(unknown)}.")
+
+    def scale(table: str, logs: str = "") -> Scale:
+        parts = [entry.get(table, {}), entry.get(logs, {}) if logs else {}]
+        if not all(isinstance(p, dict) for p in parts) or any(dim not in dims for p in parts for dim in p):
+            raise InputError(f"{file}: {keys[-1]}.{table} maps dims ({', '.join(dims)}) to exponents; got {parts[0]}.")
+        return Scale.from_strings(*parts)
+
+    return WeightScaling(scale("init"), scale("multiplier"), scale("lr", "lr_log"))
