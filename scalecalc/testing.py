@@ -32,13 +32,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalecalc.derive import CORRECTIONS, Derivation, Model, _row, initial_weights, run
+from scalecalc.derive import CORRECTIONS, _assumptions, _exact, _subleading, run
 from scalecalc.errors import ProgramError, ScalecalcError
 from scalecalc.program import LEAVES, Op, Program, Tensor
 from scalecalc.rule import Rule, find, registry, spread
-from scalecalc.scale import Scale
+from scalecalc.scale import FREE, Scale
 from scalecalc.table import Row, Table, WeightScaling
-from scalecalc.term import dim_of
+from scalecalc.term import Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -368,9 +368,7 @@ def _derived(rule: Rule, sample: Sample, claims: Sequence[Claim]) -> list[Row]:
     program = sample.program
     margin = Scale(dict.fromkeys(program.dims, CORRECTIONS))
     algebra = Algebra(margin=margin, rule="sum", at="the check")
-    sgd = find("optimizer", "sgd")
-    model = Model(program.name, program, "", sample.scalings, "sgd", sgd.make(), 1.0, "linear", {})
-    weights = initial_weights(model, algebra)
+    weights = _weights(program, algebra)
     try:
         values = run(program, algebra, weights, [i for c in claims for i in c.factors])
     except ScalecalcError as error:
@@ -379,11 +377,35 @@ def _derived(rule: Rule, sample: Sample, claims: Sequence[Claim]) -> list[Row]:
         value, labels = values[i], program.growing(op.axes)
         if op.rule == rule.name and value is not None and value.labels != labels:
             raise RuleError(rule, "law", "law", [f"a value on the axes {value.labels} for {op.name}, which has {labels}."])
-    found = Derivation(model, algebra, values, {}, [])
-    return [
-        _row(found, c.name, c.kind, 0, _claimed(algebra, values, c), statistic="rms")  # the table's own reading
-        for c in claims
-    ]
+    return [_row(c, _claimed(algebra, values, c)) for c in claims]
+
+
+def _weights(program: Program, algebra: Algebra) -> dict[str, Value]:
+    """Every weight of size one: an atom, or its exact initial value."""
+    out: dict[str, Value] = {}
+    for op in program.ops:
+        labels = program.growing(op.axes)
+        if op.rule == "weight" and op.params["init"] is not None:
+            out[op.name] = _exact(labels, op.params["init"], algebra)
+        elif op.rule == "weight":
+            odd = [atom(op.name, labels)] if labels else []
+            out[op.name] = Value(labels, (Term(ONE, pattern((), odd), (), algebra.step("independent entries")),))
+    return out
+
+
+def _row(claim: Claim, value: Value) -> Row:
+    terms = FREE.leading(value.sizes())
+    lead = next((t for t in value.terms if t.rms(value.labels) in terms), None)
+    return Row(
+        claim.name,
+        claim.kind,
+        0,
+        terms,
+        subleading=_subleading(FREE, terms, value.sizes()),
+        why=f"{lead.why.rule}: {lead.why.law}" if lead is not None and lead.why is not None else "exactly zero",
+        assumptions=_assumptions(lead),
+        derivation=lead,
+    )
 
 
 def _claimed(algebra: Algebra, values: Sequence[Value | None], claim: Claim) -> Value:

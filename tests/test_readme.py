@@ -166,7 +166,7 @@ def test_a_wrong_example_fails(workplace: Path, capsys: pytest.CaptureFixture[st
         python(Block("python", ">>> 1 + 1\n3\n", 1), {}, "here")
     with pytest.raises(AssertionError, match="it prints\n"):
         console(["list", "models"], ["no such line"], "here", capsys)
-    right, wrong = "h1   N^(-1)  -0.98 ±0.04  ✓ agrees  vanishing", "h1   N^(-2)  -0.98 ±0.04  ✓ agrees  vanishing"
+    right, wrong = (f"f   {size}  -0.98 ±0.04  ✓ agrees  vanishing" for size in ("N^(-1/2)", "N^(-2)"))
     console(["verify", "mlp"], [right], "here", capsys)
     with pytest.raises(AssertionError, match="is not what is derived"):
         console(["verify", "mlp"], [right, wrong], "here", capsys)

@@ -31,7 +31,7 @@ def s6(
     The structured transition pays for the sum over states where the discretization divides by it (zero-order hold);
     what differs from the mup habit is every power of N_x.  Watch the skip: it hides the states at small width.
     """
-    p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 8, "time": 2, "in": 32, "out": 16})
+    p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 8, "time": 2, "in": 32, "out": 4})
     x = p.input("x", "batch time in")
     u = p.feature("u", function(activation)(matmul(p.weight("W_in", "N_u in"), x)))
     transition = p.index("A", "N_x", -(n + 1))

@@ -38,7 +38,7 @@ from scalecalc.verdict import Judgement, confirm, judge, seeds_needed
 FAMILY_ERROR = 1e-4
 ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
 PILOT = 64
-WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after the first round
+WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after some rounds
 CHUNK = 400_000  # numbers in the largest tensor of one batch: small enough for the cache
 TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
 LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may take
@@ -252,7 +252,7 @@ def _rounds(run: Run, seeds: int | None) -> None:
     for number, share in enumerate(ROUNDS):
         rows = _look(run, rows, final=False)
         left = run.budget - run.progress.elapsed
-        within_reach = [r for r in rows if number == 0 or run.need[r.key] <= WITHIN_REACH]
+        within_reach = [r for r in rows if number < _patience(r) or run.need[r.key] <= WITHIN_REACH]
         if not within_reach or left <= 0:
             break
         run.progress.say(f"{len(rows)} of {len(run.plan.rows)} rows undecided")
@@ -261,6 +261,11 @@ def _rounds(run: Run, seeds: int | None) -> None:
         for group in groups:
             _draw(run, group, _allocate(run, group, part / len(groups)), "first", part / len(groups))
     _look(run, rows, final=True)
+
+
+def _patience(row: Row) -> int:
+    """Rounds for which a row is measured whatever it seems to take: several terms or orders seldom get nearer."""
+    return 1 if len(row.terms) > 1 or len(row.tag) > 1 else 2
 
 
 def _groups(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

@@ -1,0 +1,130 @@
+"""Architectures and parameterizations from a user's files: what works, and one clear message for what does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scalecalc.derive import derive
+from scalecalc.errors import InputError, UnknownName
+from scalecalc.model import read_parameterization, resolve
+from scalecalc.scale import Scale
+
+NET = '''
+from scalecalc.program import Program
+from scalecalc.rules.elementwise import tanh
+from scalecalc.rules.matmul import matmul
+
+
+def net(layers: int = 1):
+    """A network of one's own."""
+    p = Program("net", dims=("N",), fixed={"batch": 2, "in": 4})
+    h = matmul(p.weight("W_in", "N in"), p.input("x", "batch in"))
+    for i in range(layers):
+        h = matmul(p.weight(f"W_{i}", "N N'"), tanh(h))
+    h = p.feature("h", h)
+    p.end(p.feature("f", matmul(p.weight("w", "N"), h)))
+    return p
+
+
+def broken():
+    return 1 / 0
+
+
+def nothing():
+    return 3
+
+
+def strange():
+    p = Program("strange", dims=("N",))
+    x = p.record("fold", (p.weight("w", "N"),), ("N",))
+    p.end(p.feature("f", x))
+    return p
+'''
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> str:
+    file = tmp_path / "net.py"
+    file.write_text(NET)
+    return f"{file}:"
+
+
+def test_an_architecture_from_a_file(net: str) -> None:
+    table = derive(f"{net}net:layers=2", optimizer="adam")
+    assert table["h", "update", "W_in"].terms == (Scale.one(),)
+    assert set(table.parameterization) == {"W_in", "W_0", "W_1", "w"}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("nett", UnknownName, "did you mean 'net'"),
+        ("broken", InputError, r"net\.py, line 19: ZeroDivisionError"),
+        ("nothing", InputError, "returns no program"),
+        ("strange", InputError, None),
+        ("net:layers=many", InputError, "no whole number"),
+    ],
+)
+def test_a_file_that_does_not_do(net: str, name: str, error: type[Exception], words: str | None) -> None:
+    from scalecalc.errors import MissingRule
+
+    with pytest.raises(MissingRule if words is None else error, match=words or "no rule for the operation 'fold'"):
+        derive(net + name)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file"):
+        derive(f"{tmp_path}/absent.py:net")
+
+
+MUP_TOML = """
+["*"]
+init = {N = "-1/2"}
+lr = {N = "-1"}
+[W_in]
+[W_out]
+init = {N = "-1"}
+lr = {N = "-1"}
+lr_log = {N = "-1"}
+"""
+
+
+def test_a_parameterization_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(MUP_TOML)
+    found = resolve("mlp:depth=3", parameterization=str(file)).scalings
+    assert found["W_in"].init == found["W_in"].lr == Scale.one()
+    assert (found["W_2"].init, found["W_3"].lr) == (Scale.of("N", "-1/2"), Scale.of("N", "-1"))
+    assert found["W_out"].lr == Scale.of("N", "-1") * Scale.log("N", "-1")
+    assert derive("mlp", parameterization=str(file))["h2", "update", "W_2"].terms == (Scale.one(),)
+
+
+def test_what_json_prints_reads_back(tmp_path: Path) -> None:
+    table = derive("s6", parameterization="mup_ssm", optimizer="sgd")
+    file = tmp_path / "again.json"
+    file.write_text(json.dumps({"parameterization": json.loads(table.to_json())["parameterization"]}))
+    found = read_parameterization(file, resolve("s6").program)
+    for name, was in table.parameterization.items():
+        assert (found[name].init, found[name].multiplier, found[name].lr) == (was.init, was.multiplier, was.lr)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[W_x]\n", "W_x matches no weight; the weights: W_in, W_2, W_out"),
+        ("[W_in]\n", "says nothing of the weight W_2"),
+        ('["*"]\ninit = {M = "1"}\n', r"maps dims \(N\) to exponents"),
+        ('["*"]\ninit = {N = "import os"}\n', "no exponent"),
+        ('["*"]\nrate = {N = "1"}\n', "takes the tables"),
+        ("[[[", "is no TOML"),
+        ('["*"]\ninit = "1"\n', "maps dims"),
+    ],
+)
+def test_a_parameterization_file_that_does_not_do(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=words):
+        resolve("mlp", parameterization=str(file))
