@@ -62,11 +62,11 @@ class Recurrence(Rule):
         over = op.params["over"]
         dim = 1 + op.axes.index(over)
         decay, drive = spread(axes, op.axes, *tensors)
-        decays = decay.unbind(dim) if decay.shape[dim] > 1 else [decay.squeeze(dim)] * drive.shape[dim]
-        steps = range(drive.shape[dim])
+        steps = range(max(decay.shape[dim], drive.shape[dim]))  # either may be the same at all times
+        decays, drives = (x.unbind(dim) if x.shape[dim] > 1 else x.unbind(dim) * len(steps) for x in (decay, drive))
         h, found = None, {}
         for t in reversed(steps) if op.params["reverse"] else steps:
-            now = drive.select(dim, t)
+            now = drives[t]
             h = now.expand(torch.broadcast_shapes(now.shape, decays[t].shape)) if h is None else decays[t] * h + now
             found[t] = h
         return torch.stack([found[t] for t in steps], dim)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -179,7 +179,7 @@ def _fitted(part: Tensor, tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _known(rule: Rule) -> Iterator[None]:
+def _known(rule: Rule) -> Generator[None, None, None]:
     """A rule that is not registered yet (or a variant of one that is) under its name, for as long as it is checked."""
     rules = registry("rule")
     before = rules.get(rule.name)
@@ -239,7 +239,7 @@ def _check_declarations(rule: Rule, sample: Sample) -> None:
         problems.append("no source: a paper with equation number, or 'definition'.")
     for op in sample.program.ops:
         if op.rule == rule.name:
-            page = rule.latex(op, *(f"x_{{{k}}}" for k in range(len(op.inputs))))
+            page: object = rule.latex(op, *(f"x_{{{k}}}" for k in range(len(op.inputs))))
             if not (isinstance(page, str) and page.strip()):
                 problems.append(f"latex() of {op.name} gives {page!r}, no text.")
     if problems:
@@ -348,7 +348,8 @@ def _check_law(
         bound = below and bool(row.assumptions)
         if bound and verdict != "agrees":
             verdict = verdict if generic else "inconclusive"
-            settle += f" It is smaller than derived; the derived size is a bound, assuming that {'; '.join(row.assumptions)}."
+            settle += " It is smaller than derived; the derived size is a bound, assuming that "
+            settle += f"{'; '.join(row.assumptions)}."
         done.append(row.with_measurement(found.slopes, verdict, settle))
         if verdict != "agrees" and (generic or not bound):
             wrong.append(done[-1])
@@ -376,7 +377,8 @@ def _derived(rule: Rule, sample: Sample, claims: Sequence[Claim]) -> list[Row]:
     for i, op in enumerate(program.ops):
         value, labels = values[i], program.growing(op.axes)
         if op.rule == rule.name and value is not None and value.labels != labels:
-            raise RuleError(rule, "law", "law", [f"a value on the axes {value.labels} for {op.name}, which has {labels}."])
+            text = f"a value on the axes {value.labels} for {op.name}, which has {labels}."
+            raise RuleError(rule, "law", "law", [text])
     return [_row(c, _claimed(algebra, values, c)) for c in claims]
 
 

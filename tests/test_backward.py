@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from scalecalc.backward import record_backward, rule_of
+from scalecalc.derive import run as derive_run
 from scalecalc.errors import MissingRule, ScalecalcError, UnknownName
 from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.model import Model, resolve
 from scalecalc.program import Program
-from scalecalc.rule import registry, spread
+from scalecalc.rule import find, registry, spread
+from scalecalc.value import Algebra, Value
 
 registry("rule")  # so that rule files can be imported
 from scalecalc.rules.elementwise import Elementwise, relu  # noqa: E402
@@ -113,6 +115,25 @@ def test_backward_is_recorded_once_and_only_where_a_weight_is() -> None:
     assert [op.backward for op in program.ops] == [i > program.forward_length - 1 for i in range(length)]
 
 
+def test_an_output_that_no_weight_reaches_has_no_gradients() -> None:
+    p = Program("fixed", dims=("N",))
+    p.end(relu(p.input("x", "N")))
+    assert p.loss is not None
+    record_backward(p, start(p.tensor(p.loss), "linear"))
+    assert p.gradients == {}
+
+
+def test_a_resolved_program_without_its_backward_pass_still_runs() -> None:
+    whole, bare = resolve("s6"), find("architecture", "s6").make()
+    assert not bare.gradients
+    f = bare.features["f"]
+    results = []
+    for program in (whole.program, bare):
+        leaves = draw_leaves(program, Setting(WIDTHS, 2, 0), whole.scalings, program.live([f]))
+        results.append(run(program, leaves, [f])[f])
+    assert torch.equal(*results)
+
+
 def without_rule() -> Program:
     p = Program("mine", dims=("N",), fixed={"batch": 2, "in": 3})
     h = matmul(p.weight("W", "N in"), p.input("x", "batch in"))
@@ -120,18 +141,20 @@ def without_rule() -> Program:
     return p
 
 
-@pytest.mark.parametrize("job", ["rule", "backward", "run"])
+JOBS: dict[str, Callable[[Program, int], object]] = {
+    "look up": rule_of,
+    "backward": lambda p, i: record_backward(p, start(p.tensor(i), "linear")),
+    "torch": lambda p, i: run(p, {j: torch.ones(1) for j in range(i)}, [i]),
+    "scale": lambda p, i: derive_run(p, Algebra(), {"W": Value(("N",), ())}, [i]),
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
 def test_an_operation_without_a_rule_is_named_with_its_place(job: str) -> None:
     p = without_rule()
-    position = p.features["h"]
-    with pytest.raises(MissingRule, match=r"no rule for the operation 'wavelet' \(at h \(test_backward.py:\d+\)\)") as caught:
-        if job == "rule":
-            rule_of(p, position)
-        elif job == "backward":
-            record_backward(p, start(p.tensor(position), "linear"))
-        else:
-            leaves = draw_leaves(p, Setting({"N": 2}, 1, 0), {"W": resolve("mlp").scalings["W_in"]}, [True] * 4)
-            run(p, leaves, [position])
+    place = r"no rule for the operation 'wavelet' \(at h \(test_backward.py:\d+\)\)"
+    with pytest.raises(MissingRule, match=place) as caught:
+        JOBS[job](p, p.features["h"])
     assert caught.value.operation == "wavelet"
     assert isinstance(caught.value, ScalecalcError)
 

@@ -77,7 +77,9 @@ def test_weights_have_the_size_that_the_parameterization_says_divided_by_the_fix
         (sp.Integer(2), [2, 2, 2]),
     ],
 )
-def test_exact_vectors_are_the_same_for_all_seeds_and_along_all_but_the_last_axis(expression: Any, expected: Any) -> None:
+def test_exact_vectors_are_the_same_for_all_seeds_and_along_all_but_the_last_axis(
+    expression: Any, expected: Any
+) -> None:
     p = Program("exact", dims=("N", "M"))
     p.index("A", "M", expression)
     p.weight("D", "N M", init=expression)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TORCH_SIDE = ("scalecalc.measure", "scalecalc.torch", "scalecalc.trace", "scalecalc.transfer", "scalecalc.dynamics")
 ABOVE = ("scalecalc", "scalecalc.cli", "scalecalc.testing")  # may call the torch side, inside functions
-LAYERS = ("errors", "scale", "term", "value", "program", "rule", "derive", "solve", "cli")
+LAYERS = ("errors", "scale", "pattern", "term", "value", "program", "rule", "derive", "solve", "cli")
 RANK = {f"scalecalc.{name}": rank for rank, name in enumerate(LAYERS)}
 REPORT_SEES = ("scalecalc.report", "scalecalc.table", "scalecalc.scale", "scalecalc.errors", "scalecalc._version")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scalecalc import term
+from scalecalc import pattern, term
 from scalecalc.rule import registry
 from scalecalc.scale import Scale
 from scalecalc.table import Table
@@ -55,7 +55,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """The caches of the laws, emptied before and after: they hold what the true, or the false, laws gave."""
-    cached = [f for f in vars(term).values() if hasattr(f, "cache_clear")]
+    cached = [f for f in (*vars(pattern).values(), *vars(term).values()) if hasattr(f, "cache_clear")]
     for f in cached:
         f.cache_clear()
     yield
@@ -147,7 +147,7 @@ def test_a_false_central_limit_is_found(
 def test_missing_back_reaction_is_found(kept: Any, fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without W Wᵀ g ∋ g an update upstream of the layer looks harmless."""
     file = kept("s6", "sgd")
-    monkeypatch.setattr(term, "_can_pair", lambda a, b: False)
+    monkeypatch.setattr(pattern, "_can_pair", lambda a, b: False)
     assert blame(verify("s6", "sgd", file))
 
 
