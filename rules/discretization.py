@@ -91,7 +91,8 @@ def _numeric(expression: sp.Expr) -> Any:
 
 def _record(scheme: str, step: Tensor, transition: Tensor, part: str, order: tuple[int, int]) -> Tensor:
     axes = step.program.union(step, transition)
-    return step.program.record(scheme, (step, transition), axes, part=part, order=order)
+    name = {"A": "decay", "B": "factor"}[part] + "".join(f"_{s}" * k for s, k in zip(("Δ", "A"), order, strict=True))
+    return step.program.record(scheme, (step, transition), axes, name=name, part=part, order=order)
 
 
 def discretize(scheme: str, step: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from scalecalc.errors import ProgramError
@@ -244,9 +245,11 @@ def _name(rule: str, inputs: Sequence[str], position: int) -> str:
 
 
 def _caller() -> str:
-    """File and line of the architecture (or rule) that records, for error messages and annotations."""
+    """File and line of the architecture that records, past this file and the rules' recorders: for messages."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+    while frame.f_back is not None:
+        file = Path(frame.f_code.co_filename)
+        if frame.f_code.co_filename != __file__ and file.parent.name != "rules":
+            break
         frame = frame.f_back
-    name = frame.f_code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
-    return f"{name}:{frame.f_lineno}"
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
