@@ -4,7 +4,7 @@ Nothing here knows which models or dims exist; that is checked where they are lo
 a value that needs no further checking of its form, or raises an :class:`InputError` that shows the form it wants.
 
 >>> parse_model("s6:discretization=mamba,step=fixed")
-ModelRequest(name='s6', options={'discretization': 'euler', 'transition': 'mamba'}, file=None)
+ModelRequest(name='s6', options={'discretization': 'mamba', 'step': 'fixed'}, file=None)
 >>> parse_dims(["N_u=64:512", "N_x=8,24"])
 {'N_u': [64, 128, 256, 512], 'N_x': [8, 24]}
 """

@@ -15,8 +15,8 @@ the other three are held against:
 >>> print(table["relu(x+z)"].formula(), "|", table["Σ_N relu(x+z)"].formula(), "|", table["Σ_N dx+z", "gradient"].formula())
 1 | N | N^(1/2)
 
-The Monte-Carlo part takes a fixed seed, so that it passes always or never; over seeds, a rule that is right is blamed with
-probability below :data:`ERROR`.
+The Monte-Carlo part takes a fixed seed, so that it passes always or never; over seeds, a rule that is right is said to
+disagree with probability below :data:`ERROR`.  A row that stays open is an error, too, with what would settle it.
 
 To debug a row that disagrees: record the sample in a :class:`~scalecalc.program.Program`, run ``scalecalc.derive.run`` and
 print the terms.

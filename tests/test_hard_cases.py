@@ -65,7 +65,7 @@ def trained(tensor: Tensor, optimizer: str, scalings: Mapping[str, WeightScaling
     program.end(tensor)
     record_backward(program, start(tensor, "linear"))
     update = find("optimizer", optimizer).make()
-    found = interpret(Model("", program, "", scalings, optimizer, update, 1.0, "linear", {}), Regime())
+    found = interpret(Model("", program, "", scalings, optimizer, update, "linear", {}), Regime())
     value = found.updated[tensor.index]
     assert value is not None
     tags = {t.tag for t in value.terms}
@@ -469,15 +469,12 @@ def test_a_shared_weight_under_sgd(rate, expected):
     }
     p.end(f)
     record_backward(p, start(f, "linear"))
-    model = Model("", p, "", scalings, "sgd", find("optimizer", "sgd").make(), 1.0, "linear", {})
+    model = Model("", p, "", scalings, "sgd", find("optimizer", "sgd").make(), "linear", {})
     value = interpret(model, Regime()).updated[h.index]
     assert value is not None
     sizes = set(Regime().leading(value.sizes(("W",))))
     assert {str(s) for s in sizes} == {expected}
     agrees(sizes, lambda rng, N: recurrence_experiment(rng, N, 0.2 * N ** float(F(rate))), {"N": 32}, {"N": 1})
-
-
-# ---------------------------------------------------------------------- updates that saturate
 
 
 @pytest.mark.slow

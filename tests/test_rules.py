@@ -34,8 +34,8 @@ BOUNDS = {
     "sigmoid": {"Σ_N sigmoid(x+z)·x·z"},  # a constant plus an odd function: its even part has no share of x·z
     # the limit of B̄/B (of Ā, too, for bilinear) at large n does not depend on the step: what is odd in the step's input
     # falls faster along the states than what is even
-    "zoh": {"Σ_N,M t5+negative(t6)·x·A"},
-    "bilinear": {"Σ_N,M t5+negative(t6)·x·A"},
+    "zoh": {"Σ_N,M decay+negative(factor)·x·A"},
+    "bilinear": {"Σ_N,M decay+negative(factor)·x·A"},
 }
 # Rows known to be derived wrongly: Σ_n x_nm z_nm is odd in two tensors at once, and pairing one of them with its own x_nm
 # has to pair the other as well, which the product law does not do.  Remove the entry when it does.

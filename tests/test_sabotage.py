@@ -52,15 +52,18 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
     return get
 
 
+def forget() -> None:
+    """Empty the caches of the laws: they hold what the laws gave before."""
+    for f in (*vars(pattern).values(), *vars(term).values()):
+        if hasattr(f, "cache_clear"):
+            f.cache_clear()
+
+
 @pytest.fixture
-def fresh() -> Iterator[None]:
-    """The caches of the laws, emptied before and after: they hold what the true, or the false, laws gave."""
-    cached = [f for f in (*vars(pattern).values(), *vars(term).values()) if hasattr(f, "cache_clear")]
-    for f in cached:
-        f.cache_clear()
+def restored() -> Iterator[None]:
+    """After a test that falsifies a law, nothing that it gave is left."""
     yield
-    for f in cached:
-        f.cache_clear()
+    forget()
 
 
 def blame(table: Table) -> list[str]:
@@ -124,30 +127,33 @@ def test_a_false_profile_is_found(
 
 @pytest.mark.parametrize("model", ["s6", "mlp"])
 def test_a_false_law_of_large_numbers_is_found(
-    model: str, kept: Any, fresh: None, monkeypatch: pytest.MonkeyPatch
+    model: str, kept: Any, restored: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Aligned sums taken for incoherent ones."""
     file = kept(model, "sgd")
     true = Profile.sum
     monkeypatch.setattr(Profile, "sum", lambda self, dim: true(self**2, dim) ** HALF)
     monkeypatch.setattr(Profile, "norm", lambda self, dim: true(self**2, dim) ** HALF)
+    forget()
     assert blame(verify(model, "sgd", file))
 
 
 @pytest.mark.parametrize("model", ["s6", "mlp"])
 def test_a_false_central_limit_is_found(
-    model: str, kept: Any, fresh: None, monkeypatch: pytest.MonkeyPatch
+    model: str, kept: Any, restored: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Incoherent sums taken for aligned ones."""
     file = kept(model, "sgd")
     monkeypatch.setattr(Profile, "norm", Profile.sum)
+    forget()
     assert blame(verify(model, "sgd", file))
 
 
-def test_missing_back_reaction_is_found(kept: Any, fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_back_reaction_is_found(kept: Any, restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without W Wᵀ g ∋ g an update upstream of the layer looks harmless."""
     file = kept("s6", "sgd")
     monkeypatch.setattr(pattern, "_can_pair", lambda a, b: False)
+    forget()
     assert blame(verify("s6", "sgd", file))
 
 
