@@ -477,7 +477,6 @@ def test_a_shared_weight_under_sgd(rate, expected):
     agrees(sizes, lambda rng, N: recurrence_experiment(rng, N, 0.2 * N ** float(F(rate))), {"N": 32}, {"N": 1})
 
 
-@pytest.mark.slow
 # ---------------------------------------------------------------------- W10: cost
 
 

@@ -21,7 +21,7 @@ from scalecalc.rules.selection import select, select_step
     "Gu & Dao 2023, arXiv 2312.00752, alg. 2 and eq. 1-4",
     parameterization="mup_ssm",
     optimizer="sgd",
-    widths={"N_u": [96, 256, 768], "N_x": [16, 48, 128]},
+    widths={"N_u": [64, 192, 512], "N_x": [16, 48, 128]},
 )
 def s6(
     discretization: str = "zoh", step: str = "selective", skip: bool = False, activation: str = "tanh"

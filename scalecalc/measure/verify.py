@@ -39,7 +39,7 @@ FAMILY_ERROR = 1e-4
 ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
 PILOT = 64
 WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after some rounds
-CHUNK = 400_000  # numbers in the largest tensor of one batch: small enough for the cache
+CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
 TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
 LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may take
 
@@ -257,9 +257,10 @@ def _rounds(run: Run, seeds: int | None) -> None:
             break
         run.progress.say(f"{len(rows)} of {len(run.plan.rows)} rows undecided")
         part = left * share / sum(ROUNDS[number:])
-        groups = [g for g in _groups(within_reach) if g]
-        for group in groups:
-            _draw(run, group, _allocate(run, group, part / len(groups)), "first", part / len(groups))
+        for group in _groups(within_reach):
+            time_of = part * len(group) / len(within_reach)
+            if group:
+                _draw(run, group, _allocate(run, group, time_of), "first", time_of)
     _look(run, rows, final=True)
 
 
@@ -295,13 +296,14 @@ def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
     ]
     if len(cells) < len(run.cells):
         return None
-    found = fit(cells, row.terms, run.alpha / 2)
+    alpha = run.alpha / 2 if row.subleading else run.alpha
+    found = fit(cells, row.terms, alpha)
     plain = judge(found, row.terms, run.limit(row))
     run.need[row.key] = seeds_needed(found, run.limit(row))
     if plain.verdict == "agrees" or not row.subleading:
         return plain
     # Corrections to scaling whose exponents the derivation knows
-    found = fit(cells, row.terms, run.alpha / 2, corrections=row.subleading)
+    found = fit(cells, row.terms, alpha, corrections=row.subleading)
     full = judge(found, row.terms, run.limit(row))
     run.need[row.key] = min(run.need[row.key], seeds_needed(found, run.limit(row)))
     return full if full.verdict == "agrees" else replace(full, slopes=plain.slopes)
@@ -345,7 +347,7 @@ def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
 
 
 def _batch_size(run: Run, k: int) -> int:
-    return max(1, min(256, CHUNK // max(1, elements(run.plan.model.program, run.cells[k]) // 4)))
+    return max(1, min(256, CHUNK // max(1, elements(run.plan.model.program, run.cells[k]))))
 
 
 def _draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, seconds: float | None = None) -> None:
