@@ -110,8 +110,14 @@ class Algebra:
                 if large
                 else f"sum over {dim_of(over)}: central limit (odd in {odd}), {factor}"
             )
-            assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {self.at})"
-            terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption if large else "")))
+            assumption = ""
+            if large:
+                assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {self.at})"
+            elif len([a for a in t.pattern.odd_on(over) if len(a.labels) > 1]) > 1:
+                # Hard case W3: a product with both would have to resolve both by one index.
+                assumption = f"{odd} are bound by one sum and followed one by one ({dim_of(over)} at {self.at}): a later "
+                assumption += "product with both may come out too small"
+            terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption)))
         return self.value([label for label in value.labels if label != over], terms)
 
     def contract(self, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:

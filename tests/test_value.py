@@ -92,3 +92,15 @@ def test_scaling_and_renaming():
     assert there.labels == ("N'",)
     assert all(not t.pattern.odd_on("N") for t in there.terms)
     assert FREE.rename(there, {"N'": "N"}).terms == value.terms
+
+
+def test_what_is_followed_one_by_one_is_said() -> None:
+    """Two tensors bound by one sum, each with another growing axis (hard case W3): the step says what it leaves out."""
+    labels = ("N", "M")
+    a, b = (Value(labels, (Term(ONE, pattern((), [atom(name, labels)])),)) for name in "ab")
+    (term,) = Algebra(at="here").contract(("M",), a, b, ["N"]).terms
+    assert term.why is not None
+    assert "a, b are bound by one sum and followed one by one (N at here)" in term.why.assumption
+    (alone,) = Algebra(at="here").contract(("M",), a, Value(("N",), (Term(ONE),)), ["N"]).terms
+    assert alone.why is not None
+    assert not alone.why.assumption
