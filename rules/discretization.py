@@ -35,7 +35,7 @@ class Discretization(Rule):
 
     @property
     def words(self) -> str:
-        return f"{self.name}: {Discretization.__doc__}"
+        return f"Decay {self.parts['A']}, input factor {self.parts['B']}: their profiles at the exact transition."
 
     def _expression(self, op: Op) -> sp.Expr:
         return _derivative(self.parts[op.params["part"]], op.params["order"])
@@ -111,7 +111,7 @@ SCHEMES: list[str] = []
 
 def discretization(name: str, decay: Any, factor: Any, source: str) -> None:
     """Register a scheme: Ā and B̄/B as expressions in ``Delta`` and ``A`` of this module."""
-    register("rule", name, Discretization(name, sp.sympify(decay), sp.sympify(factor), source))
+    register("rule", name, Discretization(name, sp.sympify(decay, strict=True), sp.sympify(factor, strict=True), source))
     SCHEMES.append(name)
 
 

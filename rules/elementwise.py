@@ -33,7 +33,7 @@ class Elementwise(Rule):
 
     @property
     def words(self) -> str:
-        return f"{self.name}: {Elementwise.__doc__}"
+        return f"{self.expression}, entry by entry: parts odd in every subset of the leading terms that its parity allows."
 
     def derivative(self, order: int) -> Function:
         f = _function(self.expression)
@@ -108,7 +108,7 @@ def _record(name: str, tensor: Tensor, order: int) -> Tensor:
 
 def elementwise(name: str, expression: Any, source: str = "definition") -> Callable[[Tensor], Tensor]:
     """Register a function of one variable, given in the symbol ``scalecalc.asymptotics.x``; returns its recorder."""
-    register("rule", name, Elementwise(name, sp.sympify(expression), source))
+    register("rule", name, Elementwise(name, sp.sympify(expression, strict=True), source))
     return lambda tensor: _record(name, tensor, 0)
 
 

@@ -74,10 +74,11 @@ def _exact(expression: object, shape: tuple[int, ...], setting: Setting) -> torc
 
     if shape:
         index = torch.arange(shape[-1], dtype=setting.dtype, device=setting.device)
-        call = sp.lambdify(n, sp.sympify(expression), modules=[{"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt}])
+        names = {"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt}
+        call = sp.lambdify(n, sp.sympify(expression, strict=True), modules=[names])
         values = torch.as_tensor(call(index), dtype=setting.dtype, device=setting.device)
         return values.expand((1, *shape)).expand((setting.seeds, *shape))
-    constant = torch.tensor(float(sp.sympify(expression)), dtype=setting.dtype, device=setting.device)
+    constant = torch.tensor(float(sp.sympify(expression, strict=True)), dtype=setting.dtype, device=setting.device)
     return constant.expand(setting.seeds)
 
 
