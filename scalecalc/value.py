@@ -19,6 +19,7 @@ from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import (
     EVEN,
     FLAT,
+    HALF,
     Limits,
     Profile,
     Step,
@@ -144,16 +145,10 @@ class Algebra:
 
     def norm(self, value: Value, over: Sequence[str]) -> tuple[Scale, ...]:
         """Leading sizes of the Euclidean norm over some axes (root-mean-square over the others)."""
-        sizes: list[Scale] = []
-        for t in value.terms:
-            size = t.size
-            for label in value.labels:
-                dim = dim_of(label)
-                size = size * t.pattern.profile(label).norm(dim)
-                if label not in over:
-                    size = size / Scale.of(dim) ** Profile().norm(dim).power(dim)
-            sizes.append(size)
-        return self.regime.leading(sizes)
+        count = ONE
+        for label in over:
+            count = count * Scale.of(dim_of(label))
+        return self.regime.leading(t.rms(value.labels) * count**HALF for t in value.terms)
 
     def flat(self, labels: Sequence[str], size: Scale = ONE, law: str = "a constant") -> Value:
         return Value(tuple(labels), (Term(size, EVEN, (), self.step(law)),))
