@@ -16,26 +16,19 @@ from functools import cache
 from typing import Any
 
 from scalecalc.pattern import (
-    DECAYING,
     EVEN,
-    FLAT,
-    HALF,
-    HERE,
-    ONE,
     Atom,
     Pattern,
-    Profile,
-    Profiles,
     Source,
     Weighted,
     atom,
-    dim_of,
     multiply_patterns,
     pattern,
     relabel,
     source,
     sum_pattern,
 )
+from scalecalc.profile import DECAYING, FLAT, HALF, HERE, ONE, Profile, Profiles, dim_of
 from scalecalc.scale import FREE, Regime, Scale
 
 __all__ = [
