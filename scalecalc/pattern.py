@@ -1,6 +1,4 @@
-"""How the entries of a contribution vary along its axes, and the two laws that compose patterns: product and sum.
-
-This is where alignment is decided: whether a sum over n entries is √n or n large.
+"""How the entries of a contribution vary along its axes: what a term carries beside its size.
 
 Conventions
 -----------
@@ -11,34 +9,29 @@ one dim (the two sides of a square weight).  Axes of fixed size (batch, time) do
 
 *Atom.*  A factor W[·, ·] of a random tensor W with independent centred entries.  Each slot is either free (a label: the
 axis of the present tensor) or bound (a :class:`Source`: the vector that W was multiplied with and summed over).
-``h = W x`` is the atom W[m; x]: free in its row, bound in its column to the source x.  A term is odd under the flip of
-each of its atoms, independently for every index; that is what makes a sum over that index a central-limit sum.
+``h = W x`` is the atom W[m; x]: free in its row, bound in its column to the source x.
 
-The two laws (calculus of Tensor Programs: Yang 2020, arXiv 2009.10685, with exponents and profiles kept)
-----------------------------------------------------------------------------------------------------------
-*Sum over an axis.*  No atom is free there: law of large numbers, Σ n^(−p).  Otherwise: central limit, (Σ n^(−2p))^(1/2),
-and what stood beside the atom becomes the source of its bound slot.
+*Knot.*  Several atoms that share summed indices and have free labels of their own: V[m, k] W[k, n], a product of two
+matrices, or Σ_d q[h, d] k[h, d], a score per head.  The summed indices stay what they are, one index each, so that a later
+factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on one atom alone is its source, not a knot.
 
-*Product.*  Sizes multiply, profiles add, tags unite.  Two occurrences of one random tensor are paired or not (Wick):
-unpaired, both atoms stay; paired, both vanish and their slots are identified:
+*Diagonal.*  Labels that stand for one index: W Wᵀ has a part that lives on the diagonal m = m′ alone.
 
-- free with the same free label: nothing more;
-- free ℓ with bound s: the source moves to ℓ, divided by its norm (so W Wᵀ g contains g: back-reaction);
-- bound s with bound t: a factor ⟨s, t⟩ / (‖s‖ ‖t‖), itself by these two laws (so W a and W b are as aligned as a and b);
-- free with another free label: a single diagonal, never leading, left out.
-
-Identical atoms always pair; what the square fluctuates about its mean is never larger than the mean (it would have to be
-kept if a centring removed the mean).
+A term is odd under the flip of each of its atoms, independently for every index; that is what makes a sum over that index
+a central-limit sum.  The two laws, product and sum, are in :mod:`scalecalc.wick`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 
-from scalecalc.profile import FLAT, HERE, ONE, Profile, Profiles, dim_of
-from scalecalc.scale import FREE, Scale
+from scalecalc.profile import FLAT, HERE, Profile, Profiles, dim_of
+from scalecalc.scale import Scale
+
+_serial = count()
 
 
 class _Interned:
@@ -50,12 +43,17 @@ class _Interned:
 
 
 class Pattern(_Interned):
-    """How a term's entries vary: profiles (flat ones left out) and the atoms it is odd in.  Interned: use :func:`pattern`."""
+    """How a term's entries vary.  Interned: use :func:`pattern`.
 
-    __slots__ = ("_free", "odd", "profiles")
+    ``profiles`` by label, flat ones left out; ``odd``: what it is odd in; ``same``: classes of labels that stand for one
+    index (the first of a class, alphabetically, carries profile and atoms).
+    """
+
+    __slots__ = ("_free", "odd", "profiles", "same")
     profiles: Profiles
-    odd: frozenset[Atom]
-    _free: dict[str, frozenset[Atom]]
+    odd: frozenset[Atom | Knot]
+    same: frozenset[frozenset[str]]
+    _free: dict[str, frozenset[Atom | Knot]]
 
     def profile(self, label: str) -> Profile:
         for name, profile in self.profiles:
@@ -63,36 +61,74 @@ class Pattern(_Interned):
                 return profile
         return FLAT
 
-    def odd_on(self, label: str) -> frozenset[Atom]:
-        """The atoms that are free on this axis."""
+    def odd_on(self, label: str) -> frozenset[Atom | Knot]:
+        """The atoms and knots that are free on this axis."""
         if label not in self._free:
-            self._free[label] = frozenset(a for a in self.odd if label in a.slots)
+            self._free[label] = frozenset(a for a in self.odd if label in a.labels)
         return self._free[label]
+
+    def diagonal(self, label: str) -> frozenset[str]:
+        """The labels that stand for one index with this one; empty if it stands alone."""
+        return next((c for c in self.same if label in c), frozenset[str]())
 
     def __repr__(self) -> str:
         atoms = " ".join(sorted(repr(a) for a in self.odd))
-        profiles = ", ".join(f"{label}: {p.words()}" for label, p in self.profiles)
-        return f"<{atoms or 'even'}{'; ' + profiles if profiles else ''}>"
+        parts = [atoms or "even"]
+        parts += [f"{label}: {p.words()}" for label, p in self.profiles]
+        parts += ["=".join(sorted(c)) for c in self.same]
+        return f"<{'; '.join(parts)}>"
+
+
+Slot = Any  # str: a free label; Source: bound; int: an index bound within a knot
+
+
+def _word(slot: Slot) -> str:
+    return "·" if isinstance(slot, Source) else str(slot)
 
 
 class Atom(_Interned):
     """One random tensor with its slots, each a free label or a bound :class:`Source`.  Interned: use :func:`atom`."""
 
-    __slots__ = ("labels", "slots", "tensor")
+    __slots__ = ("labels", "serial", "slots", "tensor")
     tensor: str
     slots: tuple[str | Source, ...]
     labels: frozenset[str]
+    serial: int
+
+    def tensors_on(self, label: str) -> set[str]:
+        return {self.tensor} if label in self.labels else set()
 
     def __repr__(self) -> str:
-        return f"{self.tensor}[{','.join(s if isinstance(s, str) else '·' for s in self.slots)}]"
+        return f"{self.tensor}[{','.join(map(_word, self.slots))}]"
+
+
+class Knot(_Interned):
+    """Atoms that share summed indices.  Interned: use :func:`knot`.
+
+    ``atoms``: (tensor, slots); an int in a slot is the position of a summed index in ``indices``, which holds the dim and
+    the profile of each.
+    """
+
+    __slots__ = ("atoms", "indices", "labels", "serial")
+    atoms: tuple[tuple[str, tuple[Slot, ...]], ...]
+    indices: tuple[tuple[str, Profile], ...]
+    labels: frozenset[str]
+    serial: int
+
+    def tensors_on(self, label: str) -> set[str]:
+        return {tensor for tensor, slots in self.atoms if label in slots}
+
+    def __repr__(self) -> str:
+        return "(" + " ".join(f"{tensor}[{','.join(map(_word, slots))}]" for tensor, slots in self.atoms) + ")"
 
 
 class Source(_Interned):
     """What a bound slot was summed with: the leading patterns of that vector, on the label ``dim•``.  Interned."""
 
-    __slots__ = ("label", "patterns")
+    __slots__ = ("label", "patterns", "serial")
     label: str
     patterns: frozenset[Pattern]
+    serial: int
 
     def norm(self, one: Pattern) -> Scale:
         return one.profile(self.label).norm(dim_of(self.label))
@@ -101,14 +137,19 @@ class Source(_Interned):
 _TABLE: dict[Any, Any] = {}
 
 
-def pattern(profiles: Iterable[tuple[str, Profile]] = (), odd: Iterable[Atom] = ()) -> Pattern:
+def pattern(
+    profiles: Iterable[tuple[str, Profile]] = (),
+    odd: Iterable[Atom | Knot] = (),
+    same: Iterable[frozenset[str]] = (),
+) -> Pattern:
     clean = tuple(sorted((label, p) for label, p in profiles if p != FLAT))
     atoms = odd if isinstance(odd, frozenset) else frozenset(odd)
-    key = ("pattern", clean, atoms)
+    classes = frozenset(c for c in same if len(c) > 1)
+    key = ("pattern", clean, atoms, classes)
     found = _TABLE.get(key)
     if found is None:
         found = Pattern()
-        found.profiles, found.odd, found._free = clean, atoms, {}
+        found.profiles, found.odd, found.same, found._free = clean, atoms, classes, {}
         _TABLE[key] = found
     return found
 
@@ -118,8 +159,45 @@ def atom(tensor: str, slots: Sequence[str | Source]) -> Atom:
     found = _TABLE.get(key)
     if found is None:
         found = Atom()
-        found.tensor, found.slots = tensor, tuple(slots)
+        found.tensor, found.slots, found.serial = tensor, tuple(slots), next(_serial)
         found.labels = frozenset(s for s in slots if isinstance(s, str))
+        _TABLE[key] = found
+    return found
+
+
+def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tuple[str, Profile]]) -> Knot:
+    """Atoms with shared summed indices, whatever these are numbered: equal up to renumbering is one object.
+
+    Indices are told apart by what stands around them, round by round; a tie that is left is a symmetry, or at worst two
+    objects for one knot.
+    """
+    colour: dict[int, Any] = {i: (dim, str(p.words())) for i, (dim, p) in indices.items()}
+
+    def seen(slots: Sequence[Slot], at: int | None = None) -> tuple[str, ...]:
+        return tuple(
+            "*" if s == at and not isinstance(s, str) else f"={s.serial}" if isinstance(s, Source)
+            else s if isinstance(s, str) else f"#{rank[colour[s]]}" for s in slots
+        )  # fmt: skip
+
+    for _ in range(len(indices)):
+        rank = {c: k for k, c in enumerate(sorted(set(colour.values())))}
+        colour = {
+            i: (rank[c], tuple(sorted((tensor, *seen(slots, i)) for tensor, slots in atoms if i in slots)))
+            for i, c in colour.items()
+        }
+    rank = {c: k for k, c in enumerate(sorted(set(colour.values())))}
+    order = sorted(atoms, key=lambda a: (a[0], seen(a[1])))
+    names: dict[int, int] = {}
+    for _, slots in order:
+        for s in sorted({s for s in slots if isinstance(s, int)}, key=lambda s: (rank[colour[s]], slots.index(s))):
+            names.setdefault(s, len(names))
+    placed = [(tensor, tuple(names[s] if isinstance(s, int) else s for s in slots)) for tensor, slots in order]
+    key = ("knot", tuple(placed), tuple(indices[i] for i in names))
+    found = _TABLE.get(key)
+    if found is None:
+        found = Knot()
+        found.atoms, found.indices, found.serial = key[1], key[2], next(_serial)
+        found.labels = frozenset(s for _, slots in placed for s in slots if isinstance(s, str))
         _TABLE[key] = found
     return found
 
@@ -129,7 +207,7 @@ def source(label: str, patterns: Iterable[Pattern]) -> Source:
     found = _TABLE.get(key)
     if found is None:
         found = Source()
-        found.label, found.patterns = label, key[2]
+        found.label, found.patterns, found.serial = label, key[2], next(_serial)
         _TABLE[key] = found
     return found
 
@@ -141,104 +219,24 @@ Weighted = tuple[tuple[Scale, Pattern], ...]
 @cache
 def relabel(one: Pattern, old: str, new: str) -> Pattern:
     """The same pattern with one axis renamed."""
-    profiles = [(new if label == old else label, p) for label, p in one.profiles]
-    atoms = frozenset(
-        atom(a.tensor, [new if s == old else s for s in a.slots]) if old in a.labels else a for a in one.odd
-    )
-    return pattern(profiles, atoms)
+
+    def swap(label: Slot) -> Slot:
+        return new if label == old else label
+
+    def renamed(a: Atom | Knot) -> Atom | Knot:
+        if old not in a.labels:
+            return a
+        if isinstance(a, Atom):
+            return atom(a.tensor, [swap(s) for s in a.slots])
+        return knot([(tensor, [swap(s) for s in slots]) for tensor, slots in a.atoms], dict(enumerate(a.indices)))
+
+    together = one.diagonal(old)
+    if together:
+        renamed_class = frozenset(map(swap, together))
+        bare = pattern(one.profiles, one.odd, one.same - {together})
+        carried = relabel(bare, min(together), min(renamed_class)) if min(together) != min(renamed_class) else bare
+        return pattern(carried.profiles, carried.odd, carried.same | {renamed_class})
+    return pattern([(swap(label), p) for label, p in one.profiles], frozenset(map(renamed, one.odd)), one.same)
 
 
-@cache
-def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
-    """Sum over an axis: factor, remaining pattern, and whether the law of large numbers was used.
-
-    Central-limit otherwise.  An atom with no free slot left is a scalar and is dropped: it shares one sign over the
-    whole tensor, so no later sum over a growing axis can notice it.
-    """
-    dim, profile, here = dim_of(label), one.profile(label), dim_of(label) + HERE
-    rest = [(name, p) for name, p in one.profiles if name != label]
-    odd = one.odd_on(label)
-    if not odd:
-        return profile.sum(dim), pattern(rest, one.odd), True
-    kept = [a for a in one.odd if a not in odd]
-    for a in odd:
-        beside = relabel(pattern([(label, profile)], odd - {a}), label, here)
-        bound = atom(a.tensor, [source(here, [beside]) if s == label else s for s in a.slots])
-        if bound.labels:
-            kept.append(bound)
-    return profile.norm(dim), pattern(rest, frozenset(kept)), False
-
-
-def _pairings(left: Sequence[Atom], right: Sequence[Atom]) -> list[tuple[tuple[Atom, Atom], ...]]:
-    """Every way to pair atoms of the left with atoms of the right, the empty way first."""
-    if not left:
-        return [()]
-    first, rest = left[0], left[1:]
-    ways = _pairings(rest, right)
-    for other in right:
-        if other.tensor == first.tensor and _can_pair(first, other):
-            ways = ways + [((first, other), *way) for way in _pairings(rest, [r for r in right if r is not other])]
-    return ways
-
-
-def _can_pair(a: Atom, b: Atom) -> bool:
-    return all(not (isinstance(s, str) and isinstance(t, str) and s != t) for s, t in zip(a.slots, b.slots, strict=True))
-
-
-@cache
-def multiply_patterns(a: Pattern, b: Pattern) -> Weighted:
-    """The product of two patterns as a sum of (relative size, pattern), by the pairing rule of this module."""
-    if b is EVEN:
-        return ((ONE, a),)
-    if a is EVEN:
-        return ((ONE, b),)
-    profiles = dict(a.profiles)
-    for label, p in b.profiles:
-        profiles[label] = profiles.get(label, FLAT) * p
-    only_a, only_b = sorted(a.odd - b.odd, key=repr), sorted(b.odd - a.odd, key=repr)
-    out: list[tuple[Scale, Pattern]] = []
-    for pairs in _pairings(only_a, only_b):
-        gone = {x for pair in pairs for x in pair}
-        base = pattern(profiles.items(), frozenset(x for x in (*only_a, *only_b) if x not in gone))
-        found: Weighted = ((ONE, base),)
-        for x, y in pairs:
-            for s, t in zip(x.slots, y.slots, strict=True):
-                found = _times(found, _identify(s, t))
-        out.extend(found)
-    return _strongest(out)
-
-
-def _identify(s: str | Source, t: str | Source) -> Weighted:
-    """What pairing two slots leaves behind."""
-    if isinstance(s, str) and isinstance(t, str):
-        return ((ONE, EVEN),)
-    if isinstance(s, Source) and isinstance(t, Source):
-        return _overlap(s, t)
-    label, bound = (s, t) if isinstance(s, str) else (t, s)
-    assert isinstance(label, str) and isinstance(bound, Source)
-    return tuple((ONE / bound.norm(p), relabel(p, bound.label, label)) for p in bound.patterns)
-
-
-@cache
-def _overlap(s: Source, t: Source) -> Weighted:
-    """⟨s, t⟩ / (‖s‖ ‖t‖), by the product and the sum law."""
-    if s is t:
-        return ((ONE, EVEN),)
-    out: list[tuple[Scale, Pattern]] = []
-    for p in s.patterns:
-        for q in t.patterns:
-            for size, product in multiply_patterns(p, q):
-                factor, rest, _ = sum_pattern(product, s.label)
-                out.append((size * factor / s.norm(p) / t.norm(q), rest))
-    return _strongest(out)
-
-
-def _times(a: Weighted, b: Weighted) -> Weighted:
-    return _strongest((s * t * u, r) for s, p in a for t, q in b for u, r in multiply_patterns(p, q))
-
-
-def _strongest(found: Iterable[tuple[Scale, Pattern]]) -> Weighted:
-    best: dict[Pattern, list[Scale]] = {}
-    for size, one in found:
-        best.setdefault(one, []).append(size)
-    return tuple((size, one) for one, sizes in best.items() for size in FREE.leading(sizes))
+__all__ = ["EVEN", "HERE", "Atom", "Knot", "Pattern", "Source", "Weighted", "atom", "knot", "pattern", "relabel", "source"]

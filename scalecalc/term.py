@@ -5,7 +5,8 @@ A :class:`Term` is one contribution to a tensor: the typical size of an entry (a
 updates it is multilinear in.  Terms that are alike merge to the largest, and what can never lead is dropped
 (:func:`simplify`), so that they stay few however deep the network is.
 
-The conventions, and the laws of product and sum, are those of :mod:`scalecalc.pattern`, whose names are at hand here.
+The conventions are those of :mod:`scalecalc.pattern`, the laws of product and sum those of :mod:`scalecalc.wick`; their
+names are at hand here.
 """
 
 from __future__ import annotations
@@ -15,21 +16,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from scalecalc.pattern import (
-    EVEN,
-    Atom,
-    Pattern,
-    Source,
-    Weighted,
-    atom,
-    multiply_patterns,
-    pattern,
-    relabel,
-    source,
-    sum_pattern,
-)
+from scalecalc.pattern import EVEN, Atom, Knot, Pattern, Source, Weighted, atom, pattern, relabel, source
 from scalecalc.profile import DECAYING, FLAT, HALF, HERE, ONE, Profile, Profiles, dim_of
 from scalecalc.scale import FREE, Regime, Scale
+from scalecalc.wick import multiply_patterns, sum_pattern
 
 __all__ = [
     "DECAYING",
@@ -39,6 +29,7 @@ __all__ = [
     "HERE",
     "ONE",
     "Atom",
+    "Knot",
     "Limits",
     "Pattern",
     "Profile",
@@ -86,8 +77,10 @@ class Term:
         """Size of the root-mean-square over all entries of a tensor with these labels."""
         out = self.size
         for label in labels:
-            dim = dim_of(label)
-            out = out * self.pattern.profile(label).norm(dim) / Scale.of(dim, HALF)
+            dim, together = dim_of(label), self.pattern.diagonal(label)
+            out = out / Scale.of(dim, HALF)
+            if not together or label == min(together):  # along a diagonal only one index counts
+                out = out * self.pattern.profile(label).norm(dim)
         return out
 
 
@@ -137,15 +130,26 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
 
 @cache
 def _gain(a: Pattern, b: Pattern) -> Scale:
+    """By how much sums can bring a forward against b: N^(1/2) per axis where they differ.
+
+    A part on a diagonal of k labels, against one that is spread over all of them: N for the one sum that is aligned there
+    at best, over N^(k/2) for the k that the other makes at least.
+    """
     gain = ONE
-    for label in frozenset[str]().union(*(x.labels for x in a.odd ^ b.odd)):
+    for together in a.same:
+        label = min(together)
+        gain = gain * Scale.of(dim_of(label), 1 - len(together) * HALF)
+    differ = frozenset[str]().union(*(x.labels for x in a.odd ^ b.odd)) - frozenset[str]().union(*a.same)
+    for label in differ:
         gain = gain * Scale.of(dim_of(label), HALF)
     return gain
 
 
 @cache
 def _faster(a: Pattern, b: Pattern) -> bool:
-    """Do a's profiles fall at least as fast as b's, along every axis?"""
+    """Do a's profiles fall at least as fast as b's, along every axis, and is a's diagonal no wider?"""
+    if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
+        return False
     if a.profiles == b.profiles:
         return True
     labels = {label for label, _ in a.profiles + b.profiles}
@@ -181,15 +185,17 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
     return [t for t in terms if not any(regime.order(t.size, o.size) == -1 and _faster(t.pattern, o.pattern) for o in terms)]
 
 
-def _erased(a: Atom) -> tuple[str, tuple[str, ...]]:
-    return a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots)
+def _erased(a: Atom | Knot) -> object:
+    """What is left of an atom if its sources are left out."""
+    return a if isinstance(a, Knot) else (a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots))
 
 
 def _unite_sources(terms: list[Term]) -> list[Term]:
     """W a + W b is one vector W (a + b): terms that differ only in the source of one atom become one term."""
     groups: dict[Any, list[Term]] = {}
     for t in terms:
-        key = (t.size, t.tag, t.pattern.profiles, frozenset(_erased(a) for a in t.pattern.odd), len(t.pattern.odd))
+        erased = frozenset(_erased(a) for a in t.pattern.odd)
+        key = (t.size, t.tag, t.pattern.profiles, t.pattern.same, erased, len(t.pattern.odd))
         groups.setdefault(key, []).append(t)
     out: list[Term] = []
     for group in groups.values():
@@ -211,7 +217,7 @@ def _united(a: Pattern, b: Pattern) -> Pattern | None:
     if len(only_a) != 1 or len(only_b) != 1:
         return a if a is b else None
     (x,), (y,) = only_a, only_b
-    if _erased(x) != _erased(y):
+    if isinstance(x, Knot) or isinstance(y, Knot) or _erased(x) != _erased(y):
         return None
     slots: list[str | Source] = []
     for s, t in zip(x.slots, y.slots, strict=True):
@@ -219,4 +225,4 @@ def _united(a: Pattern, b: Pattern) -> Pattern | None:
             slots.append(source(s.label, s.patterns | t.patterns))
         else:
             slots.append(s)
-    return pattern(a.profiles, (a.odd & b.odd) | {atom(x.tensor, slots)})
+    return pattern(a.profiles, (a.odd & b.odd) | {atom(x.tensor, slots)}, a.same)

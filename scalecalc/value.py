@@ -105,7 +105,7 @@ class Algebra:
         terms: list[Term] = []
         for t in value.terms:
             factor, rest, large = sum_pattern(t.pattern, over)
-            odd = ", ".join(sorted({a.tensor for a in t.pattern.odd_on(over)}))
+            odd = ", ".join(sorted(set[str]().union(*(a.tensors_on(over) for a in t.pattern.odd_on(over)))))
             law = (
                 f"sum over {dim_of(over)}: law of large numbers, {factor}"
                 if large
@@ -114,10 +114,6 @@ class Algebra:
             assumption = ""
             if large:
                 assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {self.at})"
-            elif len([a for a in t.pattern.odd_on(over) if len(a.labels) > 1]) > 1:
-                # Hard case W3: a product with both would have to resolve both by one index.
-                assumption = f"{odd} are bound by one sum and followed one by one ({dim_of(over)} at {self.at}): a later "
-                assumption += "product with both may come out too small"
             terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption)))
         return self.value([label for label in value.labels if label != over], terms)
 
@@ -137,7 +133,11 @@ class Algebra:
 
     def rename(self, value: Value, names: Mapping[str, str]) -> Value:
         out = list(value.terms)
-        for old, new in names.items():
+        moves = [(old, new) for old, new in names.items() if old != new]
+        if {old for old, _ in moves} & {new for _, new in moves}:  # labels that change places go through others
+            aside = {old: dim_of(old) + "'" * (9 + i) for i, (old, _) in enumerate(moves)}
+            moves = [*aside.items(), *((aside[old], new) for old, new in moves)]
+        for old, new in moves:
             out = [replace(t, pattern=relabel(t.pattern, old, new)) for t in out]
         labels = tuple(names.get(label, label) for label in value.labels)
         ray, perp = (frozenset((i, names.get(label, label)) for i, label in d) for d in (value.ray, value.perp))

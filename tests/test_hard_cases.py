@@ -347,9 +347,7 @@ def heads_experiment(rng, H, d):
 @pytest.mark.parametrize(
     "rates",
     [
-        pytest.param(
-            {"H": 1}, marks=pytest.mark.xfail(strict=True, reason="two atoms bound by one sum pair one by one")
-        ),
+        {"H": 1},
         {"d": 1},
         {"H": 1, "d": 1},
     ],

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scalecalc import pattern, term
+from scalecalc import pattern, term, wick
 from scalecalc.rule import registry
 from scalecalc.scale import Scale
 from scalecalc.table import Table
@@ -54,7 +54,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
 
 def forget() -> None:
     """Empty the caches of the laws: they hold what the laws gave before."""
-    for f in (*vars(pattern).values(), *vars(term).values()):
+    for f in (*vars(pattern).values(), *vars(term).values(), *vars(wick).values()):
         if hasattr(f, "cache_clear"):
             f.cache_clear()
 
@@ -152,7 +152,7 @@ def test_a_false_central_limit_is_found(
 def test_missing_back_reaction_is_found(kept: Any, restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without W Wᵀ g ∋ g an update upstream of the layer looks harmless."""
     file = kept("s6", "sgd")
-    monkeypatch.setattr(pattern, "_can_pair", lambda a, b: False)
+    monkeypatch.setattr(wick, "_may_meet", lambda a, b: False)
     forget()
     assert blame(verify("s6", "sgd", file))
 

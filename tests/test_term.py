@@ -123,6 +123,7 @@ def after(matrix, vector, label):
 WX, WY, WTG = after(W, X, "N"), after(W, Y, "N"), after(W, G, "M")
 ONES = after(W, EVEN, "N")
 INVERSE = pattern([("N", falling(1))])
+DIAGONAL = pattern(same=[frozenset({"N", "N'"})])
 
 
 # ---------------------------------------------------------------------- sums
@@ -169,7 +170,8 @@ WICK = [
     (W, WTG, {(ONE, pattern(odd=W.odd | WTG.odd)), (M ** F(-1, 2), G)}),
     # tied weights: Wᵀ meets W x
     (W, WX, {(ONE, pattern(odd=W.odd | WX.odd)), (N ** F(-1, 2), X)}),
-    (W, relabel(W, "N", "N'"), {(ONE, pattern(odd=W.odd | relabel(W, "N", "N'").odd))}),
+    # W Wᵀ: what is off the diagonal, and the identity
+    (W, relabel(W, "N", "N'"), {(ONE, pattern(odd=W.odd | relabel(W, "N", "N'").odd)), (ONE, DIAGONAL)}),
 ]
 
 

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from scalecalc.scale import Scale
-from scalecalc.term import EVEN, Profile, Term, atom, pattern
+from scalecalc.scale import Regime, Scale
+from scalecalc.term import EVEN, Knot, Profile, Term, atom, pattern
 from scalecalc.value import Algebra, Value
 
 F, ONE, N, M = Fraction, Scale.one(), Scale.of("N"), Scale.of("M")
@@ -94,13 +94,14 @@ def test_scaling_and_renaming():
     assert FREE.rename(there, {"N'": "N"}).terms == value.terms
 
 
-def test_what_is_followed_one_by_one_is_said() -> None:
-    """Two tensors bound by one sum, each with another growing axis (hard case W3): the step says what it leaves out."""
-    labels = ("N", "M")
+def test_one_sum_binds_several_tensors_together() -> None:
+    """Σ_n a_nm b_nm is one knot per m: a later product with a and b resolves both by one index (hard case W3)."""
+    algebra, labels = Algebra(at="here"), ("N", "M")
     a, b = (Value(labels, (Term(ONE, pattern((), [atom(name, labels)])),)) for name in "ab")
-    (term,) = Algebra(at="here").contract(("M",), a, b, ["N"]).terms
-    assert term.why is not None
-    assert "a, b are bound by one sum and followed one by one (N at here)" in term.why.assumption
-    (alone,) = Algebra(at="here").contract(("M",), a, Value(("N",), (Term(ONE),)), ["N"]).terms
-    assert alone.why is not None
-    assert not alone.why.assumption
+    scores = algebra.contract(("M",), a, b, ["N"])
+    (term,) = scores.terms
+    (bound,) = term.pattern.odd
+    assert isinstance(bound, Knot)
+    assert bound.labels == {"M"}
+    back = algebra.contract(("N",), scores, algebra.multiply(labels, a, b), ["M"])
+    assert set(Regime().leading(back.sizes())) == {M, (N * M) ** F(1, 2)}

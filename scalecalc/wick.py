@@ -1,0 +1,301 @@
+"""The two laws that compose patterns: product and sum.  This is where alignment is decided: √n or n.
+
+*Sum over an axis.*  No atom is free there: law of large numbers, Σ n^(−p).  Otherwise: central limit, (Σ n^(−2p))^(1/2),
+and the index stays bound: what stood beside a lone atom becomes the source of its slot, several atoms become a knot.
+
+*Product.*  Sizes multiply, profiles add, tags unite.  Two occurrences of one random tensor that agree in one slot are
+paired or not (Wick 1950; Isserlis 1918): unpaired, both atoms stay; paired, both vanish and their other slots become one
+index each:
+
+- free label and bound index: the index is resolved, what else was summed there is free now (W Wᵀ g contains g:
+  back-reaction);
+- two bound indices: one sum is left (so W a and W b are as aligned as a and b: ⟨a, b⟩ / ‖a‖ ‖b‖);
+- two free labels: the part on the diagonal (W Wᵀ contains the identity).
+
+Atoms that meet at an index which has just become one may pair in turn.  Atoms that agree in no slot need not be paired: by
+Cauchy-Schwarz the pairing of each with its mirror image in the second moment leaves at least as many free sums.  Identical
+atoms always pair; what the square fluctuates about its mean is never larger than the mean (it would have to be kept if a
+centring removed the mean).  An atom with no free label left, directly or through what it is bound to, is a scalar: it
+shares one sign over the whole tensor, so no later sum over a growing axis can notice it, and it is dropped.
+
+The laws are those of the calculus of Gaussian matrices behind Tensor Programs (Yang 2020, arXiv 2009.10685), with
+exponents and profiles kept, and with weights that are themselves products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+
+from scalecalc.pattern import (
+    EVEN,
+    Atom,
+    Knot,
+    Pattern,
+    Slot,
+    Source,
+    Weighted,
+    atom,
+    knot,
+    pattern,
+    relabel,
+    source,
+)
+from scalecalc.profile import FLAT, HERE, ONE, Profile, dim_of
+from scalecalc.scale import FREE, Scale
+
+Index = str | int  # a free label, or a summed index
+Pair = tuple[int, int]
+
+
+class _Graph:
+    """A product opened up: atoms by number, summed indices by number, sums not yet divided by their norms."""
+
+    def __init__(self) -> None:
+        self.size = ONE
+        self.profiles: dict[Index, Profile] = {}
+        self.dims: dict[int, str] = {}
+        self.atoms: dict[int, tuple[str, tuple[Slot, ...]]] = {}
+        self.same: list[frozenset[str]] = []
+        self.next = 0
+
+    def copy(self) -> _Graph:
+        new = _Graph()
+        new.size, new.next, new.same = self.size, self.next, list(self.same)
+        new.profiles, new.dims, new.atoms = dict(self.profiles), dict(self.dims), dict(self.atoms)
+        return new
+
+    def number(self) -> int:
+        self.next += 1
+        return self.next
+
+    def index(self, dim: str, profile: Profile) -> int:
+        """A new summed index; the term's size counts it by its norm, the graph's does not."""
+        i = self.number()
+        self.dims[i], self.profiles[i] = dim, profile
+        self.size = self.size / profile.norm(dim)
+        return i
+
+    def put(self, things: Iterable[Atom | Knot], here: str = "", at: Index = "") -> list[int]:
+        """Open atoms and knots; the label ``here`` becomes the index ``at``.  Returns their numbers."""
+        out: list[int] = []
+        for thing in things:
+            inner: dict[Slot, Slot] = {here: at} if here else {}
+            if isinstance(thing, Atom):
+                parts: Sequence[tuple[str, tuple[Slot, ...]]] = [(thing.tensor, thing.slots)]
+            else:
+                parts = thing.atoms
+                inner.update({k: self.index(dim, p) for k, (dim, p) in enumerate(thing.indices)})
+            for tensor, slots in parts:
+                out.append(self.number())
+                self.atoms[out[-1]] = tensor, tuple(inner.get(s, s) for s in slots)
+        return out
+
+    def at(self, index: Index) -> list[int]:
+        return [k for k, (_, slots) in self.atoms.items() if index in slots]
+
+    def become(self, old: Index, new: Index) -> None:
+        """Two indices are one from here on, the second."""
+        self.profiles[new] = self.profiles.get(new, FLAT) * self.profiles.pop(old, FLAT)
+        if isinstance(old, int):
+            del self.dims[old]
+        for k in self.at(old):
+            tensor, slots = self.atoms[k]
+            self.atoms[k] = tensor, tuple(new if s == old else s for s in slots)
+
+    def meet(self, s: Index, t: Index) -> tuple[Index, list[Pair]]:
+        """Make two indices one.  Returns it, and the pairs of atoms of one tensor that meet by it in one slot."""
+        if isinstance(s, str) and isinstance(t, str):
+            classes = [next((c for c in self.same if x in c), frozenset({x})) for x in (s, t)]
+            both = classes[0] | classes[1]
+            self.same = [c for c in self.same if not c & both] + [both]
+            (now, gone), left, right = sorted(map(min, classes)), self.at(min(classes[0])), self.at(min(classes[1]))
+        else:
+            now, gone = (s, t) if isinstance(t, int) else (t, s)
+            left, right = self.at(s), self.at(t)
+        if gone != now:
+            self.become(gone, now)
+        return now, [(i, j) for i in left for j in right if i != j and self.agree(i, j, now)]
+
+    def agree(self, i: int, j: int, index: Index) -> bool:
+        """Are these two of one tensor, with this index in one slot?"""
+        (a, s), (b, t) = self.atoms[i], self.atoms[j]
+        return a == b and any(x == index and y == index for x, y in zip(s, t, strict=True))
+
+
+def _open(g: _Graph, s: Slot) -> Iterator[tuple[_Graph, Index]]:
+    """A slot as an index: a source is opened, one graph per pattern that it may have."""
+    if not isinstance(s, Source):
+        yield g, s
+        return
+    for one in s.patterns:
+        new = g.copy() if len(s.patterns) > 1 else g
+        i = new.index(dim_of(s.label), one.profile(s.label))
+        new.put(one.odd, s.label, i)
+        yield new, i
+
+
+def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
+    """Both atoms vanish, and their slots become one index each."""
+    g = g.copy()
+    (_, s), (_, t) = g.atoms.pop(i), g.atoms.pop(j)
+    found: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = [(g, [], {})]
+    for a, b in zip(s, t, strict=True):
+        after: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = []
+        for graph, pairs, names in found:
+            x, y = names.get(a, a), names.get(b, b)
+            if x is y or (not isinstance(x, Source) and x == y):
+                after.append((graph, pairs, names))
+                continue
+            for one, left in _open(graph, x):
+                for two, right in _open(one, y):
+                    now, more = two.meet(left, right)
+                    known = {k: now if v in (left, right) else v for k, v in {**names, left: left, right: right}.items()}
+                    after.append((two, pairs + more, known))
+        found = after
+    yield from ((graph, pairs) for graph, pairs, _ in found)
+
+
+def _resolve(g: _Graph, pairs: Sequence[Pair]) -> Iterator[tuple[Scale, Pattern]]:
+    """Every way to pair or not to pair what meets."""
+    open_pairs = [(i, j) for i, j in pairs if i in g.atoms and j in g.atoms]
+    for i, j in open_pairs:
+        if g.atoms[i] == g.atoms[j]:
+            g = g.copy()
+            del g.atoms[i], g.atoms[j]
+            yield from _resolve(g, open_pairs)
+            return
+    if not open_pairs:
+        yield _close(g)
+        return
+    (i, j), *rest = open_pairs
+    yield from _resolve(g, rest)
+    for new, more in _paired(g, i, j):
+        yield from _resolve(new, rest + more)
+
+
+def _close(g: _Graph) -> tuple[Scale, Pattern]:
+    """Back to a pattern: sums weighted by their law, lone branches folded into sources, scalars dropped."""
+    atoms, size = dict(g.atoms), g.size
+    odd: dict[Atom | Knot, int] = {}
+    indices = {i: (dim, g.profiles[i]) for i, dim in g.dims.items()}
+    while True:
+        folded = False
+        for i, (dim, profile) in list(indices.items()):
+            here = [k for k, (_, slots) in atoms.items() if i in slots]
+            leaves = [k for k in here if all(isinstance(s, Source) or s == i for s in atoms[k][1])]
+            if len(here) - len(leaves) > 1:
+                continue
+            label = dim + HERE
+            beside: set[Atom | Knot] = set()
+            for k in leaves:
+                tensor, slots = atoms.pop(k)
+                beside ^= {atom(tensor, [label if s == i else s for s in slots])}
+            stem = [k for k in here if k not in leaves]
+            if stem and atoms[stem[0]][1].count(i) == 1:
+                tensor, slots = atoms[stem[0]]
+                bound = source(label, [pattern([(label, profile)], beside)])
+                atoms[stem[0]] = tensor, tuple(bound if s == i else s for s in slots)
+            elif stem:
+                for a in beside:  # an atom that has the index twice: nothing to fold into
+                    assert isinstance(a, Atom)
+                    atoms[max(atoms, default=0) + 1] = a.tensor, tuple(i if s == label else s for s in a.slots)
+                continue
+            size = size * (profile.norm(dim) if stem or beside else profile.sum(dim))
+            del indices[i]
+            folded = True
+        if not folded:
+            break
+    for part in _connected(atoms, indices):
+        inner = {i: indices.pop(i) for i in list(indices) if any(i in atoms[k][1] for k in part)}
+        for dim, profile in inner.values():
+            size = size * profile.norm(dim)
+        if not any(isinstance(s, str) for k in part for s in atoms[k][1]):
+            continue
+        one = atom(*atoms[part[0]]) if not inner else knot([atoms[k] for k in part], inner)
+        odd[one] = odd.get(one, 0) + 1
+    for dim, profile in indices.values():
+        size = size * profile.sum(dim)
+    profiles = [(label, p) for label, p in g.profiles.items() if isinstance(label, str)]
+    return size, pattern(profiles, frozenset(a for a, times in odd.items() if times % 2), g.same)
+
+
+def _connected(atoms: dict[int, tuple[str, tuple[Slot, ...]]], indices: Iterable[int]) -> list[list[int]]:
+    """Atoms that hang together by summed indices."""
+    group = {k: {k} for k in atoms}
+    for i in indices:
+        here = [k for k, (_, slots) in atoms.items() if i in slots]
+        for k in here[1:]:
+            if group[k] is not group[here[0]]:
+                group[here[0]] |= group[k]
+                for other in group[k]:
+                    group[other] = group[here[0]]
+    return [sorted(g) for g in {id(g): g for g in group.values()}.values()]
+
+
+@cache
+def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
+    """Sum over an axis: factor, remaining pattern, and whether the law of large numbers was used.
+
+    Central-limit otherwise.  Along a diagonal there is one index only, and nothing to sum.
+    """
+    together = one.diagonal(label)
+    if together:
+        rest = together - {label}
+        bare = pattern(one.profiles, one.odd, one.same - {together})
+        moved = relabel(bare, label, min(rest)) if label == min(together) else bare
+        return ONE, pattern(moved.profiles, moved.odd, moved.same | {rest}), True
+    dim, profile = dim_of(label), one.profile(label)
+    rest_profiles = [(name, p) for name, p in one.profiles if name != label]
+    odd = one.odd_on(label)
+    if not odd:
+        return profile.sum(dim), pattern(rest_profiles, one.odd, one.same), True
+    g = _Graph()
+    i = g.index(dim, profile)
+    g.size = ONE
+    g.put(sorted(odd, key=lambda a: a.serial), label, i)
+    size, closed = _close(g)
+    return size, pattern(rest_profiles, (one.odd - odd) ^ closed.odd, one.same), False
+
+
+@cache
+def multiply_patterns(a: Pattern, b: Pattern) -> Weighted:
+    """The product of two patterns as a sum of (relative size, pattern), by the pairing rule of this module."""
+    if b is EVEN:
+        return ((ONE, a),)
+    if a is EVEN:
+        return ((ONE, b),)
+    profiles = dict(a.profiles)
+    for label, p in b.profiles:
+        profiles[label] = profiles.get(label, FLAT) * p
+    only_a, only_b = (sorted(x, key=lambda t: t.serial) for x in (a.odd - b.odd, b.odd - a.odd))
+    if not (a.same or b.same or any(_may_meet(x, y) for x in only_a for y in only_b)):
+        return ((ONE, pattern(profiles.items(), frozenset((*only_a, *only_b)))),)
+    g = _Graph()
+    g.profiles.update(profiles)
+    left, right = g.put(only_a), g.put(only_b)
+    pairs = [(i, j) for i in left for j in right if _agree(g, i, j)]
+    for together in (*a.same, *b.same):
+        first, *others = sorted(together)
+        for label in others:
+            pairs += g.meet(label, first)[1]
+    return _strongest(_resolve(g, pairs))
+
+
+def _agree(g: _Graph, i: int, j: int) -> bool:
+    (a, s), (b, t) = g.atoms[i], g.atoms[j]
+    return a == b and any(isinstance(x, str) and x == y for x, y in zip(s, t, strict=True))
+
+
+def _may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:
+    return any(x.tensors_on(label) & y.tensors_on(label) for label in x.labels & y.labels)
+
+
+def _strongest(found: Iterable[tuple[Scale, Pattern]]) -> Weighted:
+    best: dict[Pattern, list[Scale]] = {}
+    for size, one in found:
+        best.setdefault(one, []).append(size)
+    return tuple((size, one) for one, sizes in best.items() for size in FREE.leading(sizes))
+
+
+__all__ = ["multiply_patterns", "sum_pattern"]
