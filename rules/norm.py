@@ -11,15 +11,17 @@ import sympy as sp
 from scalecalc.asymptotics import Function, OneVariable, X
 from scalecalc.errors import ProgramError
 from scalecalc.expand import expand
+from scalecalc.pattern import Pattern
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule
 from scalecalc.scale import Scale
-from scalecalc.term import dim_of
-from scalecalc.value import Algebra, Value
+from scalecalc.term import FLAT, dim_of
+from scalecalc.value import ONES, Algebra, Value
 
 if TYPE_CHECKING:
     import torch
 
+CENTRE = "Ba, Kiros & Hinton 2016, arXiv 1607.06450, eq. 3"
 SOURCE = "Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4"
 RSQRT = OneVariable(Function(X ** sp.Rational(-1, 2), sp.Integer(0)))
 
@@ -35,6 +37,53 @@ def _reciprocal(algebra: Algebra, x: Value, over: str) -> Value:
     square = algebra.contract(rest, x, x, [over])
     mean = algebra.scale(square, Scale.of(dim_of(over), -1), "mean square")
     return expand(RSQRT, rest, [mean], algebra)
+
+
+def layernorm(x: Tensor, over: str) -> Tensor:
+    """x less its mean over an axis, divided by the root-mean-square of what is left (no gain, no bias, no ε)."""
+    return rmsnorm(centre(x, over), over)
+
+
+def centre(x: Tensor, over: str) -> Tensor:
+    """x less its mean over an axis."""
+    return x.program.record("centre", (x,), x.axes, over=over)
+
+
+def centred(algebra: Algebra, x: Value, over: str) -> Value:
+    """What is left of a value without its mean over an axis: everything but the terms that are constant there.
+
+    Where a term has a mean and a part that fluctuates about it, the second is a term of its own.
+    """
+    if over not in x.labels:
+        return Value(x.labels, (), perp=frozenset({(ONES, over)}))
+
+    def varies(one: Pattern) -> bool:
+        return bool(one.odd_on(over)) or one.profile(over) != FLAT or bool(one.diagonal(over))
+
+    return replace(x.only(lambda t: varies(t.pattern)), ray=frozenset(), perp=frozenset({(ONES, over)}))
+
+
+@rule("centre", CENTRE)
+class Centre(Rule):
+    """The mean is removed exactly: what is left sums to zero, against whatever is constant there."""
+
+    centres = True
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        return centred(algebra, values[0], op.params["over"])
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        return [centre(g, output.op.params["over"])]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        (x,) = tensors
+        return x - x.mean(dim=1 + axes[0].index(op.params["over"]), keepdim=True)
+
+    def latex(self, op: Op, *names: str) -> str:
+        return rf"{names[0]} - \frac{{1}}{{N}} \sum_{{{op.params['over']}}} {names[0]}"
+
+    def sample(self, program: Program) -> Tensor:
+        return centre(program.input("x", "batch N") * program.input("z", "batch N"), "N")
 
 
 @rule("rmsnorm", SOURCE)

@@ -103,8 +103,9 @@ class Function:
     @cached_property
     def derivative(self) -> Function:
         plus, minus = sp.diff(self.plus, X), -sp.diff(self.minus, X)
-        jump = _at_zero(self.plus) - _at_zero(self.minus)
-        return Function(plus, minus, self.singular + 1 if self.singular else int(not is_zero(jump)))
+        sides = _at_zero(self.plus), _at_zero(self.minus)
+        jump = all(s.is_finite for s in sides) and not is_zero(sides[0] - sides[1])  # a pole is no jump
+        return Function(plus, minus, self.singular + 1 if self.singular else int(jump))
 
     @cached_property
     def zero(self) -> bool:

@@ -56,7 +56,7 @@ def record_backward(program: Program, start: Tensor) -> None:
                 continue
             extra = [label for label in part.axes if label not in tensor.axes]
             part = total(part, extra) if extra else part
-            part = broadcast(part, tensor) if set(part.axes) != set(tensor.axes) else part
+            part = broadcast(part, tensor) if part.axes != tensor.axes else part  # also where their order differs
             found[tensor.index] = found[tensor.index] + part if tensor.index in found else part
     program.recording_backward = False
     program.forward_length = length

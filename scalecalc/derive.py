@@ -23,7 +23,7 @@ from typing import Any
 from scalecalc import backward
 from scalecalc.errors import InputError
 from scalecalc.model import Model, resolve
-from scalecalc.program import Program
+from scalecalc.program import LEAVES, Program
 from scalecalc.scale import Regime, Scale
 from scalecalc.table import Row, Table
 from scalecalc.term import Limits, Term, atom, dim_of, pattern
@@ -48,6 +48,7 @@ class Derivation:
 def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted: Sequence[int]) -> list[Value | None]:
     """The scale interpreter: the value of every operation that the wanted ones need, in order."""
     live = program.live(wanted)
+    algebra = replace(algebra, limits=replace(algebra.limits, centred=_centred(program, live)))
     out: list[Value | None] = []
     for i, op in enumerate(program.ops):
         if not live[i]:
@@ -68,6 +69,13 @@ def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted
         own = frozenset((i, label) for label in labels)
         out.append(replace(value, ray=value.ray | own))
     return out
+
+
+def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
+    """The growing dims along which an operation removes a mean."""
+    inner = [(i, op) for i, op in enumerate(program.ops) if live[i] and op.rule not in LEAVES]
+    over = [op.params["over"] for i, op in inner if backward.rule_of(program, i).centres]
+    return frozenset(dim_of(label) for label in over if program.grows(label))
 
 
 def _exact(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:

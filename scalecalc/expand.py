@@ -31,7 +31,9 @@ from scalecalc.term import (
     FLAT,
     Profiles,
     Term,
+    dim_of,
     falls_below,
+    fluctuation,
     multiply_patterns,
     multiply_terms,
     pattern,
@@ -150,7 +152,7 @@ def _subsets(
         return []
     tag = min((t.tag for t in leads), key=len, default=())
     own = tuple((label, p**local.degree) for label, p in profiles) + local.profiles
-    base = pattern(own)
+    base, centred = pattern(own), algebra.limits.centred
     step = algebra.step(law, *leads)
     most = len(leads) if local.most is None else min(local.most, len(leads))
     found: dict[tuple[Scale, object], Term] = {}
@@ -161,7 +163,11 @@ def _subsets(
             parts = ((ONE, base),)
             for t in subset:
                 flat = pattern((), t.pattern.odd)
-                parts = tuple((s * r, q) for s, p in parts for r, q in multiply_patterns(p, flat))
+                parts = tuple((s * r, q) for s, p in parts for r, q in multiply_patterns(p, flat, centred))
+            if k == 0 and centred and local.most != 0:  # the even part moves with its argument
+                atoms = {a for t in leads for a in t.pattern.odd if centred & set(map(dim_of, a.labels))}
+                moving = sorted(map(fluctuation, atoms), key=lambda a: a.serial)
+                parts += tuple((ONE, pattern(own, [a])) for a in moving)
             for relative, one in parts:
                 t = Term(size**local.degree * relative, one, tag, step)
                 found.setdefault((t.size, one), t)

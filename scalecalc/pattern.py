@@ -15,6 +15,9 @@ axis of the present tensor) or bound (a :class:`Source`: the vector that W was m
 matrices, or Σ_d q[h, d] k[h, d], a score per head.  The summed indices stay what they are, one index each, so that a later
 factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on one atom alone is its source, not a knot.
 
+*Fluctuation.*  The square of an atom is its mean, 1, and what is centred beside it.  The second never leads, unless a
+centring (LayerNorm, softmax) removes the first, so that it is kept only in programs that centre (hard case W4).
+
 *Diagonal.*  Labels that stand for one index: W Wᵀ has a part that lives on the diagonal m = m′ alone.
 
 A term is odd under the flip of each of its atoms, independently for every index; that is what makes a sum over that index
@@ -202,6 +205,37 @@ def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tupl
     return found
 
 
+_FLUCTUATIONS: dict[object, str] = {}
+
+
+@cache
+def fluctuation(of: Atom | Knot) -> Atom:
+    """What the square of an atom has beside its mean: centred, independent wherever the atom is, even in all it is made of.
+
+    An atom of its own, named after the square; the same one whatever the labels are called.
+    """
+    if isinstance(of, Atom):
+        labels = [s for s in of.slots if isinstance(s, str)]
+        key: object = (of.tensor, tuple(None if isinstance(s, str) else s for s in of.slots))
+    else:
+        labels = sorted(of.labels)
+        bare = pattern((), [of])
+        for k, label in enumerate(labels):
+            bare = relabel(bare, label, f"{dim_of(label)}{HERE}{k}")
+        key = bare
+    name = _FLUCTUATIONS.get(key)
+    if name is None:
+        tensors = [of.tensor] if isinstance(of, Atom) else [tensor for tensor, _ in of.atoms]
+        stem, taken = f"({' '.join(tensors)})²", set(_FLUCTUATIONS.values())
+        name = _FLUCTUATIONS[key] = next(n for k in count() if (n := stem + "*" * k) not in taken)
+    return atom(name, labels)
+
+
+def without_repeats(odd: frozenset[Atom | Knot]) -> frozenset[Atom | Knot]:
+    """x (x² − 1) has the parity of x and a part along x: the fluctuation beside its own atom says nothing new."""
+    return odd - {fluctuation(a) for a in odd} if _FLUCTUATIONS else odd
+
+
 def source(label: str, patterns: Iterable[Pattern]) -> Source:
     key = ("source", label, frozenset(patterns))
     found = _TABLE.get(key)
@@ -239,4 +273,7 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
     return pattern([(swap(label), p) for label, p in one.profiles], frozenset(map(renamed, one.odd)), one.same)
 
 
-__all__ = ["EVEN", "HERE", "Atom", "Knot", "Pattern", "Source", "Weighted", "atom", "knot", "pattern", "relabel", "source"]
+__all__ = [
+    "EVEN", "HERE", "Atom", "Knot", "Pattern", "Source", "Weighted", "atom", "fluctuation", "knot", "pattern", "relabel",
+    "source", "without_repeats",
+]  # fmt: skip

@@ -43,6 +43,7 @@ class Rule(ABC):
 
     name: str = ""
     source: str = ""
+    centres: bool = False  # does it remove means?  Fluctuations about them are then followed, too
 
     @property
     def words(self) -> str:

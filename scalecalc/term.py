@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from scalecalc.pattern import EVEN, Atom, Knot, Pattern, Source, Weighted, atom, pattern, relabel, source
+from scalecalc.pattern import EVEN, Atom, Knot, Pattern, Source, Weighted, atom, fluctuation, pattern, relabel, source
 from scalecalc.profile import DECAYING, FLAT, HALF, HERE, ONE, Profile, Profiles, dim_of
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.wick import multiply_patterns, sum_pattern
@@ -41,6 +41,7 @@ __all__ = [
     "atom",
     "dim_of",
     "falls_below",
+    "fluctuation",
     "multiply_patterns",
     "multiply_terms",
     "pattern",
@@ -86,10 +87,13 @@ class Term:
 
 @dataclass(frozen=True)
 class Limits:
-    """Which tags are kept: how often one weight may occur, and how many different ones (hard case W10)."""
+    """What is kept (hard case W10): in a tag, how often one weight may occur and how many different ones; and the dims along
+    which something is centred, where squares fluctuate about their means (hard case W4).
+    """
 
     degree: int = 2
     distinct: int = 1
+    centred: frozenset[str] = frozenset()
 
     def join(self, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...] | None:
         """The union of two tags, or None if it is beyond the limits."""
@@ -106,7 +110,8 @@ def multiply_terms(a: Term, b: Term, why: Step, limits: Limits) -> list[Term]:
     if tag is None:
         return []
     size = a.size * b.size
-    return [Term(size * factor, one, tag, why) for factor, one in multiply_patterns(a.pattern, b.pattern)]
+    product = multiply_patterns(a.pattern, b.pattern, limits.centred)
+    return [Term(size * factor, one, tag, why) for factor, one in product]
 
 
 def falls_below(a: Term, b: Term, regime: Regime) -> bool:

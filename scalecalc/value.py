@@ -6,7 +6,7 @@ the terms it may carry three exact facts that terms cannot express:
 - ``exact``: the value is this sympy expression in the index, nothing random (a transition, a constant);
 - ``ray``: (tensor, axis) pairs: along that axis it is proportional to that tensor, by factors constant there;
 - ``perp``: (tensor, axis) pairs: along that axis it is exactly orthogonal to that tensor (the backward of a norm; hard
-  case W4).
+  case W4), or to constants (:data:`ONES`; what was centred).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from scalecalc.term import (
 
 ONE = Scale.one()
 Direction = tuple[int, str]  # position of a tensor in its program, and an axis
+ONES = -1  # in place of a position: the direction of what is constant along the axis
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,10 @@ class Algebra:
         return replace(out, ray=frozenset(ray), perp=frozenset(perp)) if ray or perp else out
 
     def sum(self, value: Value, over: str) -> Value:
-        """The sum over one growing axis: law of large numbers or central limit, term by term."""
+        """The sum over one growing axis: law of large numbers or central limit, term by term; 0 of what was centred."""
         terms: list[Term] = []
+        if (ONES, over) in value.perp:
+            return Value(tuple(label for label in value.labels if label != over), ())
         for t in value.terms:
             factor, rest, large = sum_pattern(t.pattern, over)
             odd = ", ".join(sorted(set[str]().union(*(a.tensors_on(over) for a in t.pattern.odd_on(over)))))
@@ -119,7 +122,8 @@ class Algebra:
 
     def contract(self, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:
         """Σ_over a·b; exactly zero where one is orthogonal to the other's direction."""
-        if any(label in over for _, label in (a.perp & b.ray) | (b.perp & a.ray)):
+        constant = any((ONES, label) in v.perp and label not in w.labels for v, w in ((a, b), (b, a)) for label in over)
+        if constant or any(label in over for _, label in (a.perp & b.ray) | (b.perp & a.ray)):
             return Value(tuple(labels), ())
         out = self.multiply([*labels, *over], a, b)
         for label in over:

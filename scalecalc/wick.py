@@ -14,8 +14,8 @@ index each:
 
 Atoms that meet at an index which has just become one may pair in turn.  Atoms that agree in no slot need not be paired: by
 Cauchy-Schwarz the pairing of each with its mirror image in the second moment leaves at least as many free sums.  Identical
-atoms always pair; what the square fluctuates about its mean is never larger than the mean (it would have to be kept if a
-centring removed the mean).  An atom with no free label left, directly or through what it is bound to, is a scalar: it
+atoms always pair; what the square fluctuates about its mean is never larger than the mean, and is kept only if a centring
+may remove the mean.  An atom with no free label left, directly or through what it is bound to, is a scalar: it
 shares one sign over the whole tensor, so no later sum over a growing axis can notice it, and it is dropped.
 
 The laws are those of the calculus of Gaussian matrices behind Tensor Programs (Yang 2020, arXiv 2009.10685), with
@@ -36,10 +36,12 @@ from scalecalc.pattern import (
     Source,
     Weighted,
     atom,
+    fluctuation,
     knot,
     pattern,
     relabel,
     source,
+    without_repeats,
 )
 from scalecalc.profile import FLAT, HERE, ONE, Profile, dim_of
 from scalecalc.scale import FREE, Scale
@@ -174,53 +176,75 @@ def _resolve(g: _Graph, pairs: Sequence[Pair]) -> Iterator[tuple[Scale, Pattern]
         yield from _resolve(new, rest + more)
 
 
+Placed = dict[int, tuple[str, tuple[Slot, ...]]]
+
+
 def _close(g: _Graph) -> tuple[Scale, Pattern]:
-    """Back to a pattern: sums weighted by their law, lone branches folded into sources, scalars dropped."""
-    atoms, size = dict(g.atoms), g.size
-    odd: dict[Atom | Knot, int] = {}
-    indices = {i: (dim, g.profiles[i]) for i, dim in g.dims.items()}
-    while True:
-        folded = False
-        for i, (dim, profile) in list(indices.items()):
-            here = [k for k, (_, slots) in atoms.items() if i in slots]
-            leaves = [k for k in here if all(isinstance(s, Source) or s == i for s in atoms[k][1])]
-            if len(here) - len(leaves) > 1:
-                continue
-            label = dim + HERE
-            beside: set[Atom | Knot] = set()
-            for k in leaves:
-                tensor, slots = atoms.pop(k)
-                beside ^= {atom(tensor, [label if s == i else s for s in slots])}
-            stem = [k for k in here if k not in leaves]
-            if stem and atoms[stem[0]][1].count(i) == 1:
-                tensor, slots = atoms[stem[0]]
-                bound = source(label, [pattern([(label, profile)], beside)])
-                atoms[stem[0]] = tensor, tuple(bound if s == i else s for s in slots)
-            elif stem:
-                for a in beside:  # an atom that has the index twice: nothing to fold into
-                    assert isinstance(a, Atom)
-                    atoms[max(atoms, default=0) + 1] = a.tensor, tuple(i if s == label else s for s in a.slots)
-                continue
-            size = size * (profile.norm(dim) if stem or beside else profile.sum(dim))
-            del indices[i]
-            folded = True
-        if not folded:
-            break
-    for part in _connected(atoms, indices):
-        inner = {i: indices.pop(i) for i in list(indices) if any(i in atoms[k][1] for k in part)}
-        for dim, profile in inner.values():
-            size = size * profile.norm(dim)
-        if not any(isinstance(s, str) for k in part for s in atoms[k][1]):
-            continue
-        one = atom(*atoms[part[0]]) if not inner else knot([atoms[k] for k in part], inner)
-        odd[one] = odd.get(one, 0) + 1
-    for dim, profile in indices.values():
-        size = size * profile.sum(dim)
+    """Back to a pattern: sums weighted by their law, what hangs on one atom folded into its source, scalars dropped."""
+    size, odd = g.size, frozenset[Atom | Knot]()
+    left = set(g.dims)
+    for part in _connected(g.atoms, g.dims):
+        atoms = {k: g.atoms[k] for k in part}
+        inner = {i for i in g.dims if any(i in slots for _, slots in atoms.values())}
+        left -= inner
+        weight, things = _folded(g, atoms, inner)
+        size, odd = size * weight, odd ^ things
+    for i in left:
+        size = size * g.profiles[i].sum(g.dims[i])
     profiles = [(label, p) for label, p in g.profiles.items() if isinstance(label, str)]
-    return size, pattern(profiles, frozenset(a for a, times in odd.items() if times % 2), g.same)
+    return size, pattern(profiles, odd, g.same)
 
 
-def _connected(atoms: dict[int, tuple[str, tuple[Slot, ...]]], indices: Iterable[int]) -> list[list[int]]:
+def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset[Atom | Knot]]:
+    """Atoms that hang together, as at most one atom or knot, and the sums within it."""
+    size = ONE
+    if not any(isinstance(s, str) for _, slots in atoms.values() for s in slots):
+        for i in inner:  # a scalar
+            size = size * g.profiles[i].norm(g.dims[i])
+        return size, frozenset()
+    atoms, inner = dict(atoms), set(inner)
+    for k in list(atoms):
+        if k not in atoms or not any(isinstance(s, str) for s in atoms[k][1]):
+            continue
+        for i in {s for s in atoms[k][1] if isinstance(s, int)}:
+            tensor, slots = atoms[k]
+            beyond = _beyond(atoms, k, i)
+            if slots.count(i) > 1 or beyond is None:
+                continue
+            dim, label = g.dims[i], g.dims[i] + HERE
+            weight, things = ONE, frozenset[Atom | Knot]()
+            hanging = {j: (t, tuple(label if s == i else s for s in own)) for j in beyond for t, own in [atoms.pop(j)]}
+            within = {s for _, own in hanging.values() for s in own if isinstance(s, int)}
+            for part in _connected(hanging, within):
+                some = {j: hanging[j] for j in part}
+                own_inner = {s for _, own in some.values() for s in own if isinstance(s, int)}
+                more, found = _folded(g, some, own_inner)
+                weight, things = weight * more, things ^ found
+            bound = source(label, [pattern([(label, g.profiles[i])], things)])
+            atoms[k] = tensor, tuple(bound if s == i else s for s in slots)
+            size = size * weight * g.profiles[i].norm(dim)
+            inner -= within | {i}
+    for i in inner:
+        size = size * g.profiles[i].norm(g.dims[i])
+    if len(atoms) == 1 and not inner:
+        return size, frozenset({atom(*next(iter(atoms.values())))})
+    return size, frozenset({knot(list(atoms.values()), {i: (g.dims[i], g.profiles[i]) for i in inner})})
+
+
+def _beyond(atoms: Placed, k: int, i: int) -> set[int] | None:
+    """The atoms that hang on atom k by index i alone; None if they have free labels, or lead back to k."""
+    found, edge = set[int](), {i}
+    while edge:
+        new = {j for j, (_, slots) in atoms.items() if j != k and j not in found and any(e in slots for e in edge)}
+        found |= new
+        edge = {s for j in new for s in atoms[j][1] if isinstance(s, int)} - edge
+        if any(isinstance(s, str) for j in new for s in atoms[j][1]):
+            return None
+    others = {s for s in atoms[k][1] if isinstance(s, int) and s != i}
+    return None if any(s in others for j in found for s in atoms[j][1]) else found
+
+
+def _connected(atoms: Placed, indices: Iterable[int]) -> list[list[int]]:
     """Atoms that hang together by summed indices."""
     group = {k: {k} for k in atoms}
     for i in indices:
@@ -259,12 +283,26 @@ def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
 
 
 @cache
-def multiply_patterns(a: Pattern, b: Pattern) -> Weighted:
-    """The product of two patterns as a sum of (relative size, pattern), by the pairing rule of this module."""
+def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozenset()) -> Weighted:
+    """The product of two patterns as a sum of (relative size, pattern), by the pairing rule of this module.
+
+    ``centred``: dims along which a square is its mean and, in a part of its own, what fluctuates about it.
+    """
     if b is EVEN:
         return ((ONE, a),)
     if a is EVEN:
         return ((ONE, b),)
+    found = _product(a, b)
+    if not centred:
+        return found
+    squares = sorted(a.odd & b.odd, key=lambda x: x.serial)
+    moving = [fluctuation(x) for x in squares if centred & set(map(dim_of, x.labels))]
+    parts = [(size, one, own) for size, one in found for own in [frozenset[Atom | Knot](), *(frozenset({x}) for x in moving)]]
+    return _strongest((size, pattern(one.profiles, without_repeats(one.odd ^ own), one.same)) for size, one, own in parts)
+
+
+@cache
+def _product(a: Pattern, b: Pattern) -> Weighted:
     profiles = dict(a.profiles)
     for label, p in b.profiles:
         profiles[label] = profiles.get(label, FLAT) * p

@@ -250,3 +250,10 @@ def test_what_an_expansion_reads():
     assert (tanh.local("one").degree, tanh.local("one").parity) == (0, "odd")
     assert tanh.partial(0).local("large").degree == -1
     assert is_zero(sp.sin(x) ** 2 + sp.cos(x) ** 2 - 1)
+
+
+def test_a_pole_is_no_jump():
+    """1/x on one side and nothing on the other: every derivative stays a power, none gains a delta function."""
+    f = Function(1 / X, sp.Integer(0))
+    assert [f.homogeneous, f.derivative.homogeneous, f.derivative.derivative.homogeneous] == [-1, -2, -3]
+    assert Function.of(sp.Max(0, x)).derivative.derivative.singular == 1

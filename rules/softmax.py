@@ -1,0 +1,98 @@
+"""Softmax over an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import sympy as sp
+
+from scalecalc.asymptotics import Function, OneVariable, X
+from scalecalc.errors import ProgramError
+from scalecalc.expand import expand
+from scalecalc.program import Op, Program, Tensor
+from scalecalc.rule import Rule, rule, spread
+from scalecalc.rules.norm import centred
+from scalecalc.value import ONES, Algebra, Value
+
+if TYPE_CHECKING:
+    import torch
+
+SOURCE = "Bridle 1990, Neurocomputing, p. 227"
+EXP = OneVariable(Function(sp.exp(X), sp.exp(-X)))
+RECIPROCAL = OneVariable(Function(1 / X, sp.Integer(0)))
+
+
+def softmax(x: Tensor, over: str) -> Tensor:
+    """exp(x) / Σ exp(x) over an axis."""
+    return x.program.record("softmax", (x,), x.axes, over=over)
+
+
+def _moved(algebra: Algebra, p: Value, change: Value, over: str) -> Value:
+    """(diag p − p pᵀ) times a change of the logits, whose common part is without effect; the result sums to 0."""
+    kept = centred(algebra, change, over)
+    rest = tuple(label for label in p.labels if label != over)
+    inner = algebra.contract(rest, p, kept, [over])
+    found = algebra.add(p.labels, algebra.multiply(p.labels, p, kept), algebra.multiply(p.labels, p, inner))
+    return centred(algebra, found, over)
+
+
+@rule("softmax", SOURCE)
+class Softmax(Rule):
+    """Softmax of logits of order one is 1/N each; what the logits have in common is without effect, now and in an update."""
+
+    centres = True
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        over = op.params["over"]
+        x = centred(algebra, values[0], over)
+        raised = expand(EXP, labels, [x.only(lambda t: not t.tag)], algebra)
+        rest = tuple(label for label in labels if label != over)
+        p = algebra.multiply(labels, raised, expand(RECIPROCAL, rest, [algebra.sum(raised, over)], algebra))
+        change = x.only(lambda t: bool(t.tag))
+        if not change.terms:
+            return p
+        second = _moved(algebra, p, algebra.multiply(x.labels, change, change), over)
+        return algebra.add(labels, p, _moved(algebra, p, change, over), second)
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        over = output.op.params["over"]
+        return [output.program.record("softmax_backward", (output, g), output.axes, over=over)]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        (x,) = tensors
+        return x.softmax(dim=1 + axes[0].index(op.params["over"]))
+
+    def latex(self, op: Op, *names: str) -> str:
+        return rf"\operatorname{{softmax}}_{{{op.params['over']}}}({names[0]})"
+
+    def sample(self, program: Program) -> Tensor:
+        return softmax(program.input("x", "batch N"), "N")
+
+
+@rule("softmax_backward", SOURCE + ", its Jacobian: diag(p) − p pᵀ")
+class SoftmaxBackward(Rule):
+    """The gradient behind a softmax sums to zero exactly: what the gradient has in common along the axis is removed."""
+
+    centres = True
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        p, g = values
+        found = _moved(algebra, p, g, op.params["over"])
+        return replace(found, labels=labels, perp=frozenset({(ONES, op.params["over"])}))
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        raise ProgramError("the second derivative of a softmax is not recorded; no optimizer here needs it.")
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        p, g = spread(axes, op.axes, *tensors)
+        return p * (g - (p * g).sum(dim=1 + op.axes.index(op.params["over"]), keepdim=True))
+
+    def latex(self, op: Op, *names: str) -> str:
+        p, g = names
+        return rf"{p}\,({g} - \sum_{{{op.params['over']}}} {p}\,{g})"
+
+    def sample(self, program: Program) -> Tensor:
+        p = softmax(program.input("x", "batch N"), "N")
+        return program.record("softmax_backward", (p, program.input("g", "batch N")), p.axes, over="N")
