@@ -15,8 +15,8 @@ Programs are written as lines of text (:func:`written`)::
     X[E M] d[M]; s = X * d / M; y = s * X / E
 
 Leaves first (upper case: a weight, lower case: an input), then one operation per ``;``: ``a * b / N M`` multiplies, matching
-labels, and sums over N and M, ``a / N`` sums, ``a + b`` adds, ``a ** 2`` and ``a ** 3`` are entry by entry, ``a | N>N' N'>N``
-renames axes.  The result is the last one.
+labels, and sums over N and M, ``a / N`` sums, ``a + b`` and ``a - b`` add, ``a ** 2`` and ``a ** 1+2`` (a + a²) are entry by
+entry, ``a | N>N' N'>N`` renames axes.  The result is the last one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fractions import Fraction
 from functools import cache
 from importlib import import_module
 from itertools import count, product
-from math import gcd
+from math import gcd, inf
 
 import numpy as np
 
@@ -47,11 +47,12 @@ elementwise, square, negative = (
     getattr(import_module("scalecalc.rules.elementwise"), name) for name in ("elementwise", "square", "negative")
 )
 cube = elementwise("cube", argument**3)
+quadratic = elementwise("quadratic", argument + argument**2)
 
 Index = tuple[str, int]  # a dim, and a number that tells apart the indices of one dim
 Factor = tuple[str, tuple[Index, ...]]
 Loops = tuple[tuple[str, int], ...]  # how many free sums over each dim
-POWERS = {"square": 2, "cube": 3}
+POLYNOMIALS = {"square": (2,), "cube": (3,), "quadratic": (1, 2)}
 NEW = count()
 
 
@@ -85,7 +86,7 @@ def _operation(known: Mapping[str, Tensor], expression: str) -> Tensor:
         case []:
             return total(first, over.split())
         case ["**", power]:
-            return {"2": square, "3": cube}[power](first)
+            return {"2": square, "3": cube, "1+2": quadratic}[power](first)
         case ["+", other]:
             return first + known[other]
         case ["-", other]:
@@ -158,11 +159,8 @@ def polynomial(tensor: Tensor) -> Polynomial:
         elif op.rule in ("contraction", "matmul"):
             over = op.params["over"]
             found[i] = [(c * d, (a * b).sum(over)) for c, a in inputs[0] for d, b in inputs[1]]
-        elif op.rule in POWERS:
-            out = inputs[0]
-            for _ in range(POWERS[op.rule] - 1):
-                out = [(c * d, a * b) for c, a in out for d, b in inputs[0]]
-            found[i] = out
+        elif op.rule in POLYNOMIALS:
+            found[i] = [term for power in POLYNOMIALS[op.rule] for term in _power(inputs[0], power)]
         elif op.rule == "sum":
             found[i] = [(c, a.sum(op.params["over"])) for c, a in inputs[0]]
         elif op.rule == "rename":
@@ -174,6 +172,13 @@ def polynomial(tensor: Tensor) -> Polynomial:
         else:
             raise NotImplementedError(f"{op.rule} is no polynomial operation")
     return found[tensor.index]
+
+
+def _power(base: Polynomial, power: int) -> Polynomial:
+    out = base
+    for _ in range(power - 1):
+        out = [(c * d, a * b) for c, a in out for d, b in base]
+    return out
 
 
 # ---------------------------------------------------------------------- moments
@@ -291,9 +296,9 @@ def paths(dims: Sequence[str], most: int = 6) -> Iterator[Path]:
             yield dict(zip(dims, rates, strict=True))
 
 
-def along(sizes: Iterable[Scale], path: Path) -> Fraction:
-    """The exponent of the largest size on a path."""
-    return max(sum((s.power(dim) * rate for dim, rate in path.items()), Fraction(0)) for s in sizes)
+def along(sizes: Iterable[Scale], path: Path) -> Fraction | float:
+    """The exponent of the largest size on a path; −∞ of nothing, which is exactly zero."""
+    return max((sum((s.power(dim) * rate for dim, rate in path.items()), Fraction(0)) for s in sizes), default=-inf)
 
 
 def differing(found: set[Scale], right: set[Scale], dims: Sequence[str]) -> tuple[list[Path], list[Path]]:
@@ -322,14 +327,16 @@ def drawn(tensor: Tensor, widths: Mapping[str, int], seeds: int, seed: int = 0) 
             continue
         if op.rule in ("weight", "input"):
             values[i] = rng.standard_normal((seeds, *shape))
-        elif op.rule in POWERS:
-            values[i] = values[op.inputs[0]] ** POWERS[op.rule]
+        elif op.rule in POLYNOMIALS:
+            values[i] = sum(values[op.inputs[0]] ** power for power in POLYNOMIALS[op.rule])
         elif op.rule == "negative":
             values[i] = -values[op.inputs[0]]
         elif op.rule == "rename":
             values[i] = values[op.inputs[0]]
         elif op.rule == "add":
-            values[i] = sum(np.broadcast_to(_spread(values[j], program.ops[j].axes, op.axes), (seeds, *shape)) for j in op.inputs)
+            values[i] = np.zeros((seeds, *shape))
+            for j in op.inputs:
+                values[i] += _spread(values[j], program.ops[j].axes, op.axes)
         else:
             values[i] = einsum(op.inputs, op.axes)
     return values[tensor.index]
