@@ -40,7 +40,8 @@ class Product(Rule):
 
         letter = {label: ascii_letters[i + 1] for i, label in enumerate(dict.fromkeys([*axes[0], *axes[1]]))}
         sides = ",".join("a" + "".join(letter[label] for label in own) for own in axes)
-        return torch.einsum(f"{sides}->a{''.join(letter[label] for label in op.axes)}", *tensors)
+        dtype = torch.promote_types(tensors[0].dtype, tensors[1].dtype)
+        return torch.einsum(f"{sides}->a{''.join(letter[label] for label in op.axes)}", *(t.to(dtype) for t in tensors))
 
     def latex(self, op: Op, *names: str) -> str:
         product = r"\,".join(names)
@@ -49,5 +50,7 @@ class Product(Rule):
 
 def _gradient(g: Tensor, other: Tensor, of: Tensor) -> Tensor:
     """g·other summed over the axes that ``of`` does not have."""
+    from scalecalc.rules.complex import conjugate
+
     over = [label for label in other.axes if label in g.axes and label not in of.axes]
-    return contract(g, other, over)
+    return contract(g, conjugate(other), over)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
-from scalecalc.asymptotics import Indexed, n
+from scalecalc.asymptotics import U, V, n
 from scalecalc.errors import UnknownName
 from scalecalc.expand import expand
+from scalecalc.indexed import Indexed
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, register, spread
+from scalecalc.rules.complex import conjugate
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -43,15 +45,16 @@ class Discretization(Rule):
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         step, transition = values
         label = transition.labels[0] if transition.labels else ""
-        f = Indexed(self._expression(op), (Delta, A), (step.exact, transition.exact), label)
+        known = step.exact is not None and not step.exact.has(U, V)  # a random step is generic, its phases too
+        f = Indexed(self._expression(op), (Delta, A), (step.exact if known else None, transition.exact), label)
         return expand(f, labels, values, algebra)
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         part, (i, j) = output.op.params["part"], output.op.params["order"]
         step, transition = inputs
         return [
-            g * _record(self.name, step, transition, part, (i + 1, j)),
-            g * _record(self.name, step, transition, part, (i, j + 1)),
+            g * conjugate(_record(self.name, step, transition, part, (i + 1, j))),
+            g * conjugate(_record(self.name, step, transition, part, (i, j + 1))),
         ]
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
@@ -69,10 +72,10 @@ class Discretization(Rule):
         return sp.latex(self._expression(op).subs([(Delta, step), (A, transition)], simultaneous=True))
 
     def sample(self, program: Program) -> Tensor:
-        from scalecalc.rules.elementwise import negative, softplus
+        from scalecalc.rules.elementwise import absolute, negative
 
         # a step that stays away from 0: states up to 1/step are not decayed yet, and M must be larger than that
-        step = softplus(program.input("x", "batch N")) + program.index("least", "", sp.Rational(1, 2))
+        step = absolute(program.input("x", "batch N")) + program.index("least", "", sp.Rational(1, 2))
         decay, factor = discretize(self.name, step, program.index("A", "M", -(n + 1)))
         return decay + negative(factor)  # the sum of both is 1 in the first state, whatever the step
 

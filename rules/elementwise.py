@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
-from scalecalc.asymptotics import INFINITE, Function, Indexed, OneVariable, X, growth, is_zero, n, x
+from scalecalc.asymptotics import INFINITE, Function, OneVariable, X, growth, is_zero, n, x
 from scalecalc.errors import UnknownName
 from scalecalc.expand import expand
+from scalecalc.indexed import Indexed
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, register, registry
 from scalecalc.value import Algebra, Value

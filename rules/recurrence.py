@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scalecalc.errors import UnsupportedScale
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
+from scalecalc.rules.complex import conjugate
 from scalecalc.term import FLAT
 from scalecalc.value import Algebra, Value
 
@@ -36,7 +37,7 @@ class Recurrence(Rule):
         decay, drive = values
         if any(not algebra.regime.bounded(t.size) for t in decay.terms if not t.tag):
             raise UnsupportedScale(f"the recurrence at {op.where} multiplies by a decay that grows with width: it explodes.")
-        if any(not p.bounded_by(FLAT) for t in decay.terms for _, p in t.pattern.profiles if not t.tag):
+        if any(not p.modulus.bounded_by(FLAT) for t in decay.terms for _, p in t.pattern.profiles if not t.tag):
             raise UnsupportedScale(
                 f"the recurrence at {op.where} multiplies by a decay that grows along the states: it explodes. "
                 "Use a discretization that is stable for this transition (zoh, bilinear)."
@@ -53,8 +54,8 @@ class Recurrence(Rule):
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         decay, _ = inputs
         over, back = output.op.params["over"], output.op.params["reverse"]
-        adjoint = recurrence(delay(decay, 1 if back else -1, over), g, over, reverse=not back)
-        return [adjoint * delay(output, -1 if back else 1, over), adjoint]
+        adjoint = recurrence(delay(conjugate(decay), 1 if back else -1, over), g, over, reverse=not back)
+        return [adjoint * delay(conjugate(output), -1 if back else 1, over), adjoint]
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
         import torch

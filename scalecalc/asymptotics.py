@@ -17,10 +17,14 @@ import sympy as sp
 
 from scalecalc.errors import UnsupportedScale
 from scalecalc.expand import Local
-from scalecalc.term import DECAYING, FLAT, Profile
+from scalecalc.profile import DECAYING, FLAT, Profile
 
 n = sp.Symbol("n", positive=True)
 """The index along a growing axis, counted from 0 in expressions; only its behaviour at infinity matters here."""
+N = sp.Symbol("N", positive=True)
+"""The width of that axis."""
+U, V = sp.symbols("U V", positive=True)
+"""Independent and uniform on [0, 1] for every index: an exact vector that has them is random, but fixed over training."""
 x = sp.Symbol("x", real=True)
 """The argument of an elementwise function."""
 X = sp.Symbol("X", positive=True)
@@ -40,7 +44,7 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
     if not expression.has(symbol):
         return Fraction(0)
     ratio = sp.simplify(symbol * sp.diff(expression, symbol) / expression)
-    power = sp.limit(ratio, symbol, to, "+")
+    power = sp.simplify(sp.limit(ratio, symbol, to, "+"))
     if power.is_Rational:
         return Fraction(int(power.p), int(power.q))
     if power.is_infinite:
@@ -161,33 +165,37 @@ class Function:
         return tuple(sorted(even + [k for k in found if k % 2][:1]))
 
     @cached_property
-    def large(self) -> tuple[Fraction, str]:
-        """Degree and parity for arguments λx, λ → ∞.
+    def parts(self) -> tuple[tuple[str, Function], ...]:
+        """The even and the odd part, those that are not zero."""
+        out: list[tuple[str, Function]] = []
+        for parity, sign in (("even", 1), ("odd", -1)):
+            half = sp.simplify((self.plus + sign * self.minus) / 2)
+            singular = self.singular if self.singular and self.singular % 2 == (parity == "even") else 0
+            part = Function(half, sp.simplify(sign * half), singular)
+            if not part.zero:
+                out.append((parity, part))
+        return tuple(out)
 
-        A function that falls to 0 on both sides acts on sums through its integral, as a delta does: degree −1 if it is
-        even (tanh′), −2 if it is odd and the integral vanishes (tanh″).  The root-mean-square of such entries is larger.
+    @cached_property
+    def large(self) -> tuple[tuple[str, Fraction], ...]:
+        """Degree of the even and of the odd part for arguments λx, λ → ∞.
+
+        A part that falls to 0 acts on sums through its integral, as a delta does: degree −1 if it is even (tanh′), −2 if
+        it is odd and the integral vanishes (tanh″).  The root-mean-square of such entries is larger.
 
         Raises:
             UnsupportedScale: it grows faster than any power (exp of a growing argument overflows at some width).
         """
-        halves = [NEGLIGIBLE if is_zero(h) else growth(h, X) for h in (self.plus, self.minus)]
-        if INFINITE in halves:
+        if INFINITE in [NEGLIGIBLE if is_zero(h) else growth(h, X) for h in (self.plus, self.minus)]:
             raise UnsupportedScale(
                 f"{self.plus} of an argument that grows with width overflows: no power of the width bounds it."
             )
-        degrees = [d for d in halves if isinstance(d, Fraction)]
-        if not degrees or max(degrees) < -1:
-            return Fraction(-2 if self.parity == "odd" else -1), self.parity
-        d = max(degrees)
-        if halves[0] != halves[1]:
-            return d, "none"
-        ratio = sp.limit(self.plus / self.minus, X, sp.oo)
-        return d, {1: "even", -1: "odd"}.get(int(ratio) if ratio.is_Integer else 0, "none")
-
-
-@cache
-def _derivative(expression: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
-    return sp.simplify(sp.diff(expression, symbol))
+        out: list[tuple[str, Fraction]] = []
+        for parity, part in self.parts:
+            d = NEGLIGIBLE if is_zero(part.plus) else growth(part.plus, X)
+            falls = not isinstance(d, Fraction) or d < -1
+            out.append((parity, Fraction(-2 if parity == "odd" else -1) if falls else d))
+        return tuple(out)
 
 
 @dataclass(frozen=True)
@@ -211,64 +219,12 @@ class OneVariable:
     def partial(self, argument: int) -> OneVariable:
         return OneVariable(self.function.derivative)
 
-    def local(self, size: str) -> Local:
+    def local(self, size: str) -> tuple[Local, ...]:
         f = self.function
         if f.homogeneous is not None:
-            return Local(f.homogeneous, f.parity, f.degree)
-        return Local(*f.large) if size == "large" else Local(Fraction(0), f.parity, f.degree)
+            return tuple(Local(f.homogeneous, parity, part.degree) for parity, part in f.parts)
+        degrees = dict(f.large) if size == "large" else {}
+        return tuple(Local(degrees.get(parity, Fraction(0)), parity, part.degree) for parity, part in f.parts)
 
 
-@dataclass(frozen=True)
-class Indexed:
-    """A function of several arguments, some of them exact expressions in the index n along one axis.
-
-    ``arguments`` are the symbols (positive); ``exact`` gives an expression in n for each exact one, None for a random
-    one.  What comes out has a profile along ``label``, found by sympy, and is generic in the random arguments.
-    """
-
-    expression: sp.Expr
-    arguments: tuple[sp.Symbol, ...]
-    exact: tuple[sp.Expr | None, ...]
-    label: str
-
-    @property
-    def zero(self) -> bool:
-        return is_zero(self.expression)
-
-    @property
-    def homogeneous(self) -> Fraction | None:
-        return None
-
-    @property
-    def taylor(self) -> tuple[int, ...]:
-        raise UnsupportedScale(
-            f"{self.expression} with an argument that vanishes as the widths grow: this function's index and its argument "
-            "do not separate then. Choose a parameterization in which the step size stays of order one."
-        )
-
-    def partial(self, argument: int) -> Indexed:
-        return Indexed(_derivative(self.expression, self.arguments[argument]), self.arguments, self.exact, self.label)
-
-    @property
-    def at_index(self) -> sp.Expr:
-        return self.expression.subs(
-            [(s, e) for s, e in zip(self.arguments, self.exact, strict=True) if e is not None], simultaneous=True
-        )
-
-    def local(self, size: str) -> Local | None:
-        expression, degree = self.at_index, Fraction(0)
-        if size == "large":
-            for symbol in (s for s, e in zip(self.arguments, self.exact, strict=True) if e is None):
-                d = growth(expression, symbol)
-                if d == INFINITE:
-                    raise UnsupportedScale(f"{self.expression} of an argument that grows with width overflows.")
-                if isinstance(d, str):
-                    return None
-                degree += d
-                power = sp.Rational(d.numerator, d.denominator)
-                expression = sp.limit(expression / symbol**power, symbol, sp.oo)
-        found = profile_of(expression)
-        return Local(degree, profiles=((self.label, found),) if found != FLAT else ())
-
-
-__all__ = ["DECAYING", "FLAT", "Function", "Indexed", "OneVariable", "X", "growth", "n", "profile_of", "x"]
+__all__ = ["DECAYING", "FLAT", "Function", "N", "OneVariable", "U", "V", "X", "growth", "n", "profile_of", "x"]

@@ -26,14 +26,23 @@ def rule_of(program: Program, position: int) -> Rule:
     return rules[op.rule]
 
 
+def fitted(part: Tensor, tensor: Tensor) -> Tensor:
+    """The gradient on the axes of the tensor that it belongs to, and real where that is."""
+    from scalecalc.rules.complex import real
+    from scalecalc.rules.reduction import broadcast, total
+
+    extra = [label for label in part.axes if label not in tensor.axes]
+    part = total(part, extra) if extra else part
+    part = part if tensor.complex else real(part)
+    return broadcast(part, tensor) if set(part.axes) != set(tensor.axes) else part
+
+
 def record_backward(program: Program, start: Tensor) -> None:
     """Append the backward pass of ``program.loss`` to the program, from its gradient ``start``.
 
     Fills ``program.gradients``: position of a tensor → position of its gradient, for everything that depends on a
     weight.  Does nothing to a program that has its backward pass already.
     """
-    from scalecalc.rules.reduction import broadcast, total
-
     if program.gradients:
         return
     assert program.loss is not None
@@ -54,9 +63,7 @@ def record_backward(program: Program, start: Tensor) -> None:
         for tensor, part in zip(inputs, parts, strict=True):
             if part is None or not trainable[tensor.index]:
                 continue
-            extra = [label for label in part.axes if label not in tensor.axes]
-            part = total(part, extra) if extra else part
-            part = broadcast(part, tensor) if part.axes != tensor.axes else part  # also where their order differs
+            part = fitted(part, tensor)
             found[tensor.index] = found[tensor.index] + part if tensor.index in found else part
     program.recording_backward = False
     program.forward_length = length

@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
 OURS = ("model", "rules", "format", "output", "quiet")
-LISTS = {"rules": "rule", "models": "architecture", "optimizers": "optimizer", "parameterizations": "parameterization"}
+LISTS = {
+    "rules": "rule",
+    "models": "architecture",
+    "optimizers": "optimizer",
+    "parameterizations": "parameterization",
+    "transitions": "transition",
+}
 MODEL_HELP = """MODEL is a registered name (`scalecalc list models`), with options after a colon
 (s6:discretization=mamba,step=fixed), or path/to/file.py:name."""
 

@@ -66,6 +66,8 @@ def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted
         else:
             inputs = [v for j in op.inputs if (v := out[j]) is not None]
             value = backward.rule_of(program, i).law(here, op, labels, *inputs)
+        if not op.complex and any(_imaginary(t) for t in value.terms):
+            value = value.only(lambda t: not _imaginary(t))  # cancelled by its conjugate, which is there, too
         own = frozenset((i, label) for label in labels)
         out.append(replace(value, ray=value.ray | own))
     return out
@@ -78,11 +80,20 @@ def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
     return frozenset(dim_of(label) for label in over if program.grows(label))
 
 
-def _exact(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:
-    from scalecalc.asymptotics import profile_of
+def _imaginary(term: Term) -> bool:
+    """Is it i times something real that does not turn?"""
+    profiles = [p for _, p in term.pattern.profiles]
+    return not any(p.phase for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
 
-    profiles = {labels[-1]: profile_of(expression)} if labels else {}
-    return exact_value(labels, profiles, expression, algebra.step(f"exact: {expression}"))
+
+def _exact(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:
+    from scalecalc.indexed import profiles_of
+
+    step = algebra.step(f"exact: {expression}")
+    if not labels:
+        return exact_value(labels, {}, expression, step)
+    terms = (Term(ONE, pattern([(labels[-1], profile)]), (), step) for profile in profiles_of(expression))
+    return Value(tuple(labels), tuple(terms), expression)
 
 
 def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:

@@ -48,16 +48,17 @@ Argument = tuple[int, Term]  # which argument of the function, and one term of i
 
 @dataclass(frozen=True)
 class Local:
-    """How a function behaves at a given size of argument: φ ~ |x|^degree with a parity.
+    """How a part of a function behaves at a given size of argument: φ ~ |x|^degree with a parity.
 
-    ``most``: the largest subset of leading terms it mixes (a polynomial's degree).  ``profiles``: what it adds along axes
-    of its own (a discretization's transition index).
+    ``least``, ``most``: sizes of the subsets of leading terms that it mixes (a polynomial's degree).  ``profiles``: what
+    it adds along axes of its own (a discretization's transition index).
     """
 
     degree: Fraction
     parity: str = "none"
     most: int | None = None
     profiles: Profiles = ()
+    least: int = 0
 
 
 class Expandable(Protocol):
@@ -71,8 +72,8 @@ class Expandable(Protocol):
 
     def partial(self, argument: int) -> Expandable: ...
 
-    def local(self, size: str) -> Local | None:
-        """``size``: ``one`` or ``large``; None if it vanishes there faster than any power."""
+    def local(self, size: str) -> tuple[Local, ...]:
+        """Its parts at ``size`` ``one`` or ``large``; none if it vanishes there faster than any power."""
         ...
 
     @property
@@ -99,13 +100,18 @@ def apply(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, know
     if not leads:
         if known:
             return _subsets(f.local("one"), ONE, (), (), algebra, law)
-        here = f.local("one")
-        present = 0 in f.taylor if f.homogeneous is None else f.homogeneous == 0 and here is not None and here.parity != "odd"
+        flat = f.homogeneous == 0 and any(part.parity != "odd" for part in f.local("one"))
+        present = 0 in f.taylor if f.homogeneous is None else flat
         return [Term(ONE, EVEN, (), algebra.step(law))] if present else []
     out: list[Term] = []
     for own in _alike(leads, algebra):
-        out += _at(f, own[0].size, own[0].pattern.profiles, own, algebra, law)
+        out += _at(f, own[0].size, _moduli(own[0].pattern.profiles), own, algebra, law)
     return out
+
+
+def _moduli(profiles: Profiles) -> Profiles:
+    """What turns with the index has the size of what does not; the phases go with the parities."""
+    return tuple((label, p.modulus) for label, p in profiles if p.modulus != FLAT)
 
 
 def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
@@ -118,7 +124,9 @@ def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
     groups: list[list[Term]] = []
     for t in leads:
         for own in groups:
-            if own[0].pattern.profiles == t.pattern.profiles and algebra.regime.order(own[0].size, t.size) == 0:
+            first = own[0].pattern
+            alike = _moduli(first.profiles) == _moduli(t.pattern.profiles) and first.same == t.pattern.same
+            if alike and algebra.regime.order(own[0].size, t.size) == 0:
                 own.append(t)
                 break
         else:
@@ -146,31 +154,31 @@ def _at(
 
 
 def _subsets(
-    local: Local | None, size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str
+    parts: Sequence[Local], size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str
 ) -> list[Term]:
-    if local is None:
-        return []
     tag = min((t.tag for t in leads), key=len, default=())
-    own = tuple((label, p**local.degree) for label, p in profiles) + local.profiles
-    base, centred = pattern(own), algebra.limits.centred
     step = algebra.step(law, *leads)
-    most = len(leads) if local.most is None else min(local.most, len(leads))
     found: dict[tuple[Scale, object], Term] = {}
-    for k in range(most + 1):
-        if (local.parity == "odd" and k % 2 == 0) or (local.parity == "even" and k % 2 == 1):
-            continue
-        for subset in combinations(leads[:MOST_LEADING], k):
-            parts = ((ONE, base),)
-            for t in subset:
-                flat = pattern((), t.pattern.odd)
-                parts = tuple((s * r, q) for s, p in parts for r, q in multiply_patterns(p, flat, centred))
-            if k == 0 and centred and local.most != 0:  # the even part moves with its argument
-                atoms = {a for t in leads for a in t.pattern.odd if centred & set(map(dim_of, a.labels))}
-                moving = sorted(map(fluctuation, atoms), key=lambda a: a.serial)
-                parts += tuple((ONE, pattern(own, [a])) for a in moving)
-            for relative, one in parts:
-                t = Term(size**local.degree * relative, one, tag, step)
-                found.setdefault((t.size, one), t)
+    centred = algebra.limits.centred
+    for local in parts:
+        own = tuple((label, p**local.degree) for label, p in profiles) + local.profiles
+        base = pattern(own, (), leads[0].pattern.same if leads else ())
+        most = len(leads) if local.most is None else min(local.most, len(leads))
+        for k in range(local.least, most + 1):
+            if (local.parity == "odd" and k % 2 == 0) or (local.parity == "even" and k % 2 == 1):
+                continue
+            for subset in combinations(leads[:MOST_LEADING], k):
+                products = ((ONE, base),)
+                for t in subset:
+                    flat = pattern([(label, p.turn) for label, p in t.pattern.profiles], t.pattern.odd, t.pattern.same)
+                    products = tuple((s * r, q) for s, p in products for r, q in multiply_patterns(p, flat, centred))
+                if k == 0 and centred and most:  # the even part moves with its argument
+                    atoms = {a for t in leads for a in t.pattern.odd if centred & set(map(dim_of, a.labels))}
+                    moving = sorted(map(fluctuation, atoms), key=lambda a: a.serial)
+                    products += tuple((ONE, pattern(own, [a])) for a in moving)
+                for relative, one in products:
+                    t = Term(size**local.degree * relative, one, tag, step)
+                    found.setdefault((t.size, one), t)
     return list(found.values())
 
 

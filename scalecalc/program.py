@@ -54,6 +54,7 @@ class Op:
     name: str
     where: str
     backward: bool = False
+    complex: bool = False
 
 
 class Tensor:
@@ -75,6 +76,11 @@ class Tensor:
     @property
     def name(self) -> str:
         return self.op.name
+
+    @property
+    def complex(self) -> bool:
+        """Are its entries complex numbers?  They are where an exact vector's are, and in all that is made from it."""
+        return self.op.complex
 
     def __add__(self, other: Tensor) -> Tensor:
         return self.program.record("add", (self, other), self.program.union(self, other))
@@ -115,9 +121,10 @@ class Program:
         return self._leaf("input", name, axes)
 
     def index(self, name: str, axis: str, expression: Any) -> Tensor:
-        """An exact, untrained vector: a sympy expression in the symbol n = 0, 1, …, the index along one growing axis.
+        """An exact, untrained vector: a sympy expression in the symbol n = 0, 1, …, the index along the last axis.
 
-        Without an axis (``""``) a constant.
+        Without an axis (``""``) a constant.  It may have the axis' width N and the uniform random U and V of
+        ``scalecalc.asymptotics`` in it, and be complex.
         """
         return self._leaf("index", name, axis, expression=expression)
 
@@ -141,12 +148,24 @@ class Program:
         labels = tuple(axes.split())
         if any(op.name == name for op in self.ops):
             raise ProgramError(f"the name {name!r} is used twice in {self.name}; every leaf needs a name of its own.")
-        return self.record(kind, (), labels, name=name, **params)
+        return self.record(kind, (), labels, name=name, complex=_is_complex(params.get("expression")), **params)
 
     # ------------------------------------------------------------------ operations
 
-    def record(self, rule: str, inputs: Sequence[Tensor], axes: Sequence[str], *, name: str = "", **params: Any) -> Tensor:
-        """Append one operation.  ``rule`` names the rule that every interpreter will ask; it need not be known yet."""
+    def record(
+        self,
+        rule: str,
+        inputs: Sequence[Tensor],
+        axes: Sequence[str],
+        *,
+        name: str = "",
+        complex: bool | None = None,
+        **params: Any,
+    ) -> Tensor:
+        """Append one operation.  ``rule`` names the rule that every interpreter will ask; it need not be known yet.
+
+        ``complex``: whether its result is, where that is not as its inputs are.
+        """
         for label in axes:
             if not self.grows(label) and label not in self.fixed:
                 raise ProgramError(
@@ -168,6 +187,7 @@ class Program:
                 name=name or _name(rule, [t.name for t in inputs], len(self.ops)),
                 where=_caller(),
                 backward=self.recording_backward,
+                complex=any(t.complex for t in inputs) if complex is None else complex,
             )
         )
         return Tensor(self, len(self.ops) - 1)
@@ -231,6 +251,15 @@ class Program:
         for op in self.ops:
             out.append(op.rule == "weight" or any(out[i] for i in op.inputs))
         return out
+
+
+def _is_complex(expression: Any) -> bool:
+    """Does a sympy expression have the imaginary unit in it?"""
+    if not hasattr(expression, "has"):
+        return False
+    from sympy import I
+
+    return bool(expression.has(I))
 
 
 def _name(rule: str, inputs: Sequence[str], position: int) -> str:

@@ -27,7 +27,7 @@ from scalecalc.value import Algebra, Value
 if TYPE_CHECKING:
     import torch
 
-KINDS = ("rule", "architecture", "optimizer", "parameterization")
+KINDS = ("rule", "architecture", "optimizer", "parameterization", "transition")
 _REGISTRY: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 T = TypeVar("T")
 

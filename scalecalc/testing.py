@@ -32,6 +32,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scalecalc.backward import fitted
 from scalecalc.derive import CORRECTIONS, _assumptions, _exact, _subleading, run
 from scalecalc.errors import ProgramError, ScalecalcError
 from scalecalc.program import LEAVES, Op, Program, Tensor
@@ -163,19 +164,10 @@ def _sample(rule: Rule) -> Sample:
         of = "" if len(uses) == 1 else f" of {op.name}"
         for slot, (part, tensor) in enumerate(zip(parts, inputs, strict=True)):
             if part is not None:
-                fitted = _fitted(part, tensor)
-                program.ops[fitted.index] = replace(program.ops[fitted.index], name=f"d{tensor.name}" + of)
-                sample.gradients[i][slot] = fitted
+                own = fitted(part, tensor)
+                program.ops[own.index] = replace(program.ops[own.index], name=f"d{tensor.name}" + of)
+                sample.gradients[i][slot] = own
     return sample
-
-
-def _fitted(part: Tensor, tensor: Tensor) -> Tensor:
-    """The gradient on the axes of the tensor that it belongs to, as the recorded backward pass makes it."""
-    from scalecalc.rules.reduction import broadcast, total
-
-    extra = [label for label in part.axes if label not in tensor.axes]
-    part = total(part, extra) if extra else part
-    return broadcast(part, tensor) if set(part.axes) != set(tensor.axes) else part
 
 
 @contextmanager
@@ -305,7 +297,8 @@ def _check_backward(rule: Rule, sample: Sample, seed: int) -> None:
         for widths in SIZES:
             values = _values(sample, widths, 2, seed, [*op.inputs, g.index, *(part.index for part in parts.values())])
             inputs = [x.clone().requires_grad_() for x in _inputs(sample, op, values)]
-            result = (rule.torch(op, axes, *inputs) * spread([g.axes], op.axes, values[g.index])[0]).sum()
+            # torch's convention for complex numbers, which is the inner product's: Re Σ conj(g) f
+            result = (rule.torch(op, axes, *inputs) * spread([g.axes], op.axes, values[g.index])[0].conj()).sum().real
             if result.requires_grad:
                 expected = torch.autograd.grad(result, inputs, allow_unused=True)
             else:
@@ -451,9 +444,9 @@ def _measured(
         for r in undecided:
             terms, below = rows[r].terms, False
             for corrections in ((), rows[r].subleading):  # they widen the interval: only where they are needed
-                fitted = fit(samples[r], terms, alpha, corrections=corrections, zero_level=math.log(1e-9))
-                below = below or bool(terms) and all(e.high <= tolerance for e in fitted.excess.values())
-                out[r] = judge(fitted, terms, tolerance), below
+                found = fit(samples[r], terms, alpha, corrections=corrections, zero_level=math.log(1e-9))
+                below = below or bool(terms) and all(e.high <= tolerance for e in found.excess.values())
+                out[r] = judge(found, terms, tolerance), below
                 if out[r][0].verdict == "agrees":
                     break
     return [out[r] for r in range(len(rows))]
@@ -488,7 +481,8 @@ def _statistic(program: Program, values: Mapping[int, torch.Tensor], claim: Clai
     letter = {label: chr(ord("b") + k) for k, label in enumerate(dict.fromkeys(a for own in axes for a in own))}
     sides = ",".join("a" + "".join(letter[a] for a in own) for own in axes)
     kept = "".join(letter[a] for a in letter if a not in claim.over)
-    return torch.einsum(f"{sides}->a{kept}", *(values[i] for i in claim.factors))
+    dtype = max((values[i].dtype for i in claim.factors), key=lambda t: t.is_complex)
+    return torch.einsum(f"{sides}->a{kept}", *(values[i].to(dtype) for i in claim.factors))
 
 
 def _cell(widths: Mapping[str, int]) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from scalecalc.asymptotics import Function, Indexed, OneVariable, X, growth, is_zero, n, profile_of, x
+from scalecalc.asymptotics import Function, OneVariable, X, growth, is_zero, n, profile_of, x
 from scalecalc.errors import UnsupportedScale
+from scalecalc.indexed import Indexed
 from scalecalc.rule import registry
 from scalecalc.term import DECAYING, FLAT, Profile
 
@@ -94,29 +95,43 @@ def test_no_taylor_series_at_a_kink(name):
 
 
 LARGE = [
-    ("tanh", 0, 0, "odd"), ("sigmoid", 0, 0, "none"), ("relu", 0, 1, "none"), ("softplus", 0, 1, "none"),
-    ("silu", 0, 1, "none"), ("gelu", 0, 1, "none"), ("softplus", 1, 0, "none"), ("square", 0, 2, "even"),
-    ("absolute", 0, 1, "even"), ("identity", 0, 1, "odd"),
+    ("tanh", 0, {"odd": 0}), ("sigmoid", 0, {"even": 0, "odd": 0}), ("relu", 0, {"even": 1, "odd": 1}),
+    ("softplus", 0, {"even": 1, "odd": 1}), ("silu", 0, {"even": 1, "odd": 1}), ("gelu", 0, {"even": 1, "odd": 1}),
+    ("softplus", 1, {"even": 0, "odd": 0}), ("square", 0, {"even": 2}), ("absolute", 0, {"even": 1}),
+    ("identity", 0, {"odd": 1}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "order", "degree", "parity"), LARGE)
-def test_large_arguments(name, order, degree, parity):
-    """f(λx) ~ λ^degree with a parity, against numbers at λ = 10² and 10⁴."""
+@pytest.mark.parametrize(("name", "order", "degrees"), LARGE)
+def test_large_arguments(name, order, degrees):
+    """The even and the odd part of f(λx) ~ λ^degree each, against numbers at λ = 10² and 6·10²."""
     f = function(name, order)
-    assert f.large == (degree, parity)
+    assert dict(f.large) == degrees
     at = {side: sp.lambdify(X, half, "scipy") for side, half in ((1, f.plus), (-1, f.minus))}
-    size = [np.hypot(at[1](z), at[-1](z)) for z in (1e2, 6e2)]
-    assert np.log(size[1] / size[0]) / np.log(6) == pytest.approx(float(degree), abs=0.02)
-    if parity != "none":
-        assert at[-1](1e2) == pytest.approx({"odd": -1, "even": 1}[parity] * at[1](1e2))
+    for parity, sign in (("even", 1), ("odd", -1)):
+        size = [abs(at[1](z) + sign * at[-1](z)) for z in (1e2, 6e2)]
+        if parity in degrees:
+            assert np.log(size[1] / size[0]) / np.log(6) == pytest.approx(degrees[parity], abs=0.02)
+        else:
+            assert max(size) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "even", "odd"),
+    [("sigmoid", 0, None), ("relu", None, 1), ("gelu", None, 1), ("silu", None, 1), ("softplus", None, 1),
+     ("tanh", "absent", None), ("square", 2, "absent")],
+)  # fmt: skip
+def test_how_many_factors_each_part_mixes(name, even, odd):
+    """Sigmoid less its constant is odd, and what is odd in a rectifier is linear: these mix no pairs, no triples."""
+    most = {part.parity: part.most for part in OneVariable(function(name)).local("one")}
+    assert (most.get("even", "absent"), most.get("odd", "absent")) == (even, odd)
 
 
 @pytest.mark.parametrize(("name", "order"), [("tanh", 1), ("sigmoid", 1), ("softplus", 2), ("gelu", 2), ("silu", 2)])
 def test_a_bump_acts_through_its_integral(name, order):
     """tanh′ of a large argument λz counts where z ~ 1/λ: in the mean over a normal z it is 1/λ large."""
     f = function(name, order)
-    assert f.large == (-1, "even")
+    assert dict(f.large)["even"] == -1
     z = np.linspace(1e-6, 5, 2_000_001)
     half = sp.lambdify(X, f.plus, "scipy")
     means = [np.mean(half(width * z) * np.exp(-(z**2) / 2)) for width in (10.0, 40.0)]
@@ -219,20 +234,32 @@ def zoh_factor():
 
 
 def test_an_indexed_function_adds_its_profile():
-    """A random step Δ of order one and an exact transition: 1/n along the states, at order one and at large Δ."""
-    for size in ("one", "large"):
-        local = zoh_factor().local(size)
-        assert local is not None
-        assert (local.degree, local.profiles) == (0, (("S", falling(1)),))
+    """A random step Δ of order one and an exact transition: 1/n along the states, at order one and at large Δ.
+
+    The limit does not depend on Δ, so that what varies with Δ falls exponentially, and is gone at large Δ.
+    """
+    constant, varying = zoh_factor().local("one")
+    assert (constant.least, constant.most, constant.degree, constant.profiles) == (0, 0, 0, (("S", falling(1)),))
+    assert (varying.least, varying.most, varying.profiles) == (1, None, (("S", DECAYING),))
+    (large,) = zoh_factor().local("large")
+    assert (large.most, large.degree, large.profiles) == (0, 0, (("S", falling(1)),))
+
+
+@pytest.mark.parametrize(("part", "power"), [("A", 1), ("B", 2)])
+def test_what_varies_with_the_step_falls_faster(part, power):
+    """Bilinear: (f(Δ₁, n) − f(Δ₂, n)) / 2, the part that is odd in what made the step, by numbers."""
+    f = Indexed(registry("rule")["bilinear"].parts[part], (DELTA, A), (None, -(n + 1)), "S")
+    assert dict((part.least, part.profiles) for part in f.local("one"))[1] == (("S", falling(power)),)
+    call = sp.lambdify((DELTA, n), f.expression.subs(A, -(n + 1)))
+    few, many = (abs(call(0.7, k) - call(1.3, k)) for k in (1e3, 1e5))
+    assert np.log10(few / many) / 2 == pytest.approx(power, abs=0.01)
 
 
 def test_an_indexed_function_that_vanishes():
     """Its derivative by Δ falls faster than any power where Δ is large, and exponentially along the states else."""
     slope = zoh_factor().partial(0)
-    assert slope.local("large") is None
-    local = slope.local("one")
-    assert local is not None
-    assert local.profiles == (("S", DECAYING),)
+    assert slope.local("large") == ()
+    assert {part.profiles for part in slope.local("one")} == {(("S", DECAYING),)}
     assert not slope.zero
     assert Indexed(DELTA, (DELTA, A), (None, -n), "S").partial(1).zero
 
@@ -247,8 +274,8 @@ def test_what_an_expansion_reads():
     """Homogeneous functions have one law at every size; others one at order one, one at infinity."""
     relu, tanh = (OneVariable(function(name)) for name in ("relu", "tanh"))
     assert relu.local("one") == relu.local("large")
-    assert (tanh.local("one").degree, tanh.local("one").parity) == (0, "odd")
-    assert tanh.partial(0).local("large").degree == -1
+    assert [(part.degree, part.parity) for part in tanh.local("one")] == [(0, "odd")]
+    assert [part.degree for part in tanh.partial(0).local("large")] == [-1]
     assert is_zero(sp.sin(x) ** 2 + sp.cos(x) ** 2 - 1)
 
 

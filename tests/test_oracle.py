@@ -22,9 +22,6 @@ from scalecalc.scale import Regime, Scale
 from scalecalc.term import atom, pattern
 from scalecalc.value import Algebra, Term, Value
 
-LARGE = pytest.mark.xfail(strict=True, reason="of a polynomial of a large argument the highest power alone is kept")
-UNSOUND = pytest.mark.xfail(strict=True, reason="see MET")
-
 ONE, ROOT = Scale.one(), Scale.of("N", "-1/2")
 Sizes = dict[str, Scale]
 
@@ -193,9 +190,8 @@ def affordable(text: str) -> bool:
     return pairings(written(text)) <= MOST_PAIRINGS
 
 
-@UNSOUND
 @pytest.mark.slow
-@settings(max_examples=5000, derandomize=True)
+@settings(max_examples=2000, derandomize=True)
 @given(programs())
 def test_sizes_are_exact_where_nothing_cancels(program):
     """Random programs with positive coefficients: neither below the exact sizes nor above them, on any path."""
@@ -205,9 +201,8 @@ def test_sizes_are_exact_where_nothing_cancels(program):
     assert not above, f"above: {said}"
 
 
-@UNSOUND
 @pytest.mark.slow
-@settings(max_examples=2500, derandomize=True)
+@settings(max_examples=1000, derandomize=True)
 @given(programs(signs="-+"))
 def test_never_below_and_above_only_where_assumed(program):
     """Random programs with differences: above the exact sizes only by terms that assumed a mean, or by a difference."""
@@ -289,7 +284,7 @@ MET = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[LARGE] if "large" in name else []) for name in MET])
+@pytest.mark.parametrize("name", sorted(MET))
 def test_programs_that_were_wrong_once(name):
     *_, above, said = compare(MET[name])
     assert not above, f"above: {said}"

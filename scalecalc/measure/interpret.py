@@ -51,7 +51,7 @@ def draw_leaves(
             continue
         init = op.params.get("expression", op.params.get("init"))
         if init is not None:
-            out[i] = _exact(init, shape, setting)
+            out[i] = _exact(init, shape, setting, generator)
             continue
         # drawn in single precision, which is several times faster, and computed with in the precision asked for
         values = torch.randn((setting.seeds, *shape), generator=generator, device=setting.device).to(setting.dtype)
@@ -67,19 +67,33 @@ def draw_leaves(
     return out
 
 
-def _exact(expression: object, shape: tuple[int, ...], setting: Setting) -> torch.Tensor:
+def _exact(
+    expression: object, shape: tuple[int, ...], setting: Setting, generator: torch.Generator
+) -> torch.Tensor:
+    """An exact vector along the last axis, alike along the others; a random one (with U or V) drawn anew per seed."""
     import sympy as sp
 
-    from scalecalc.asymptotics import n
+    from scalecalc.asymptotics import N, U, V, n
 
-    if shape:
-        index = torch.arange(shape[-1], dtype=setting.dtype, device=setting.device)
-        names = {"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt}
-        call = sp.lambdify(n, sp.sympify(expression, strict=True), modules=[names])
-        values = torch.as_tensor(call(index), dtype=setting.dtype, device=setting.device)
-        return values.expand((1, *shape)).expand((setting.seeds, *shape))
-    constant = torch.tensor(float(sp.sympify(expression, strict=True)), dtype=setting.dtype, device=setting.device)
-    return constant.expand(setting.seeds)
+    given = sp.sympify(expression, strict=True)
+    dtype = setting.dtype.to_complex() if given.has(sp.I) else setting.dtype
+    if not shape:
+        constant = torch.tensor(complex(given) if given.has(sp.I) else float(given), dtype=dtype, device=setting.device)
+        return constant.expand(setting.seeds)
+    # constants as numbers: torch's functions take tensors only
+    numeric = given.replace(lambda e: e.is_number and not e.is_Rational, lambda e: e.evalf(17))
+    names = {"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt}
+    call = sp.lambdify((n, N, U, V), numeric, modules=[names, "math"])
+    index = torch.arange(shape[-1], dtype=setting.dtype, device=setting.device)
+    drawn = (
+        torch.rand((setting.seeds, shape[-1]), generator=generator, device=setting.device, dtype=setting.dtype)
+        if given.has(symbol)
+        else None
+        for symbol in (U, V)
+    )
+    values = torch.as_tensor(call(index, shape[-1], *drawn), dtype=dtype, device=setting.device)
+    values = values.expand((setting.seeds, shape[-1]))
+    return values.reshape(setting.seeds, *[1] * (len(shape) - 1), shape[-1]).expand(setting.seeds, *shape)
 
 
 def run(
@@ -129,7 +143,8 @@ def run(
 
 
 def rms(x: torch.Tensor) -> torch.Tensor:
-    """Root-mean-square over everything but the seeds: shape (seeds,)."""
+    """Root-mean-square over everything but the seeds, of complex numbers that of their moduli: shape (seeds,)."""
+    x = torch.view_as_real(x.resolve_conj()) * 2**0.5 if x.is_complex() else x
     return x.reshape(x.shape[0], -1).square().mean(dim=1).sqrt()
 
 
