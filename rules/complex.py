@@ -34,7 +34,7 @@ def conjugate(z: Tensor) -> Tensor:
 
 
 def conjugated(one: Pattern) -> Pattern:
-    return pattern([(label, p.conjugate) for label, p in one.profiles], one.odd)
+    return pattern([(label, p.conjugate) for label, p in one.profiles], one.odd, one.same, one.masks)
 
 
 @rule("real", "definition: (z + conj z) / 2")

@@ -177,11 +177,11 @@ class Function:
         return tuple(out)
 
     @cached_property
-    def large(self) -> tuple[tuple[str, Fraction], ...]:
+    def large(self) -> tuple[tuple[str, Fraction | None], ...]:
         """Degree of the even and of the odd part for arguments λx, λ → ∞.
 
-        A part that falls to 0 acts on sums through its integral, as a delta does: degree −1 if it is even (tanh′), −2 if
-        it is odd and the integral vanishes (tanh″).  The root-mean-square of such entries is larger.
+        None for a part that falls to 0 so fast that it has an integral (tanh′): it is of order one where the argument is,
+        at a share 1/λ of the entries, and nothing elsewhere, so that its mean is 1/λ and its root-mean-square λ^(−1/2).
 
         Raises:
             UnsupportedScale: it grows faster than any power (exp of a growing argument overflows at some width).
@@ -190,12 +190,26 @@ class Function:
             raise UnsupportedScale(
                 f"{self.plus} of an argument that grows with width overflows: no power of the width bounds it."
             )
-        out: list[tuple[str, Fraction]] = []
+        out: list[tuple[str, Fraction | None]] = []
         for parity, part in self.parts:
             d = NEGLIGIBLE if is_zero(part.plus) else growth(part.plus, X)
-            falls = not isinstance(d, Fraction) or d < -1
-            out.append((parity, Fraction(-2 if parity == "odd" else -1) if falls else d))
+            out.append((parity, d if isinstance(d, Fraction) and d >= -1 else None))
         return tuple(out)
+
+    @cached_property
+    def half(self) -> bool:
+        """Is it zero on one half-line (relu, its derivative)?"""
+        return not self.singular and is_zero(self.plus) != is_zero(self.minus)
+
+    @cached_property
+    def vanishes(self) -> bool:
+        """f(0) = 0."""
+        return not self.singular and (self.parity == "odd" or all(is_zero(_at_zero(h)) for h in (self.plus, self.minus)))
+
+    @cached_property
+    def breaks(self) -> bool:
+        """Has it a jump or a kink at 0 and no scale of its own (sign, relu, |·|)?"""
+        return self.homogeneous is not None and self.homogeneous >= 0 and self.degree is None and not self.singular
 
 
 @dataclass(frozen=True)
@@ -224,7 +238,20 @@ class OneVariable:
         if f.homogeneous is not None:
             return tuple(Local(f.homogeneous, parity, part.degree) for parity, part in f.parts)
         degrees = dict(f.large) if size == "large" else {}
-        return tuple(Local(degrees.get(parity, Fraction(0)), parity, part.degree) for parity, part in f.parts)
+        parts = [(degrees.get(parity, Fraction(0)), parity, part.degree) for parity, part in f.parts]
+        return tuple(Local(degree or Fraction(0), parity, most, local=degree is None) for degree, parity, most in parts)
+
+    @property
+    def half(self) -> bool:
+        return self.function.half
+
+    @property
+    def vanishes(self) -> bool:
+        return self.function.vanishes
+
+    @property
+    def breaks(self) -> bool:
+        return self.function.breaks
 
 
 __all__ = ["DECAYING", "FLAT", "Function", "N", "OneVariable", "U", "V", "X", "growth", "n", "profile_of", "x"]

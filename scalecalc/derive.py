@@ -90,6 +90,8 @@ def _exact(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:
     from scalecalc.indexed import profiles_of
 
     step = algebra.step(f"exact: {expression}")
+    if expression == 0:
+        return Value(tuple(labels), (), expression)
     if not labels:
         return exact_value(labels, {}, expression, step)
     terms = (Term(ONE, pattern([(labels[-1], profile)]), (), step) for profile in profiles_of(expression))

@@ -29,11 +29,13 @@ from scalecalc.scale import Scale
 from scalecalc.term import (
     EVEN,
     FLAT,
+    Mask,
     Profiles,
     Term,
     dim_of,
     falls_below,
     fluctuation,
+    mask,
     multiply_patterns,
     multiply_terms,
     pattern,
@@ -51,7 +53,8 @@ class Local:
     """How a part of a function behaves at a given size of argument: φ ~ |x|^degree with a parity.
 
     ``least``, ``most``: sizes of the subsets of leading terms that it mixes (a polynomial's degree).  ``profiles``: what
-    it adds along axes of its own (a discretization's transition index).
+    it adds along axes of its own (a discretization's transition index).  ``local``: it is of order one where its argument
+    is, and nothing where the argument is large.
     """
 
     degree: Fraction
@@ -59,6 +62,7 @@ class Local:
     most: int | None = None
     profiles: Profiles = ()
     least: int = 0
+    local: bool = False
 
 
 class Expandable(Protocol):
@@ -78,6 +82,21 @@ class Expandable(Protocol):
 
     @property
     def homogeneous(self) -> Fraction | None: ...
+
+    @property
+    def half(self) -> bool:
+        """Is it exactly zero for one sign of its argument?"""
+        ...
+
+    @property
+    def vanishes(self) -> bool:
+        """Is it zero where its argument is?"""
+        ...
+
+    @property
+    def breaks(self) -> bool:
+        """Has it no derivative at 0 and no scale of its own?"""
+        ...
 
 
 def leading(terms: Sequence[Term], algebra: Algebra) -> list[Term]:
@@ -103,10 +122,35 @@ def apply(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, know
         flat = f.homogeneous == 0 and any(part.parity != "odd" for part in f.local("one"))
         present = 0 in f.taylor if f.homogeneous is None else flat
         return [Term(ONE, EVEN, (), algebra.step(law))] if present else []
+    masks = frozenset[Mask].intersection(*(t.pattern.masks for t in leads)) if f.vanishes else frozenset[Mask]()
+    if f.half:
+        masks |= {mask([t.pattern for t in leads], ONE)}
+    groups = _alike(leads, algebra)
+    assumption = _apart(groups, algebra)
     out: list[Term] = []
-    for own in _alike(leads, algebra):
-        out += _at(f, own[0].size, _moduli(own[0].pattern.profiles), own, algebra, law)
+    for own in groups:
+        found = _at(f, own[0].size, _moduli(own[0].pattern.profiles), own, algebra, law)
+        out += [
+            replace(
+                t,
+                pattern=pattern(t.pattern.profiles, t.pattern.odd, t.pattern.same, t.pattern.masks | masks),
+                why=replace(t.why, assumption=assumption) if t.why and assumption else t.why,
+            )
+            for t in found
+        ]
     return out
+
+
+def _apart(groups: Sequence[Sequence[Term]], algebra: Algebra) -> str:
+    """What is assumed where leading terms do not lead together.  (A diagonal leads on the diagonal, exactly.)"""
+    kinds = {(g[0].size, _moduli(g[0].pattern.profiles)) for g in groups if not g[0].pattern.same}
+    if len(kinds) < 2:
+        return ""
+    sizes = ", ".join(sorted({str(size) for size, _ in kinds}))
+    return (
+        f"several terms lead the argument at {algebra.at} (of sizes {sizes}), each at other indices or on other paths; "
+        "each is taken to lead everywhere, an upper bound"
+    )
 
 
 def _moduli(profiles: Profiles) -> Profiles:
@@ -162,7 +206,8 @@ def _subsets(
     centred = algebra.limits.centred
     for local in parts:
         own = tuple((label, p**local.degree) for label, p in profiles) + local.profiles
-        base = pattern(own, (), leads[0].pattern.same if leads else ())
+        where = [mask([t.pattern for t in leads], ONE / size)] if local.local else ()
+        base = pattern(own, (), leads[0].pattern.same if leads else (), where)
         most = len(leads) if local.most is None else min(local.most, len(leads))
         for k in range(local.least, most + 1):
             if (local.parity == "odd" and k % 2 == 0) or (local.parity == "even" and k % 2 == 1):
@@ -175,7 +220,7 @@ def _subsets(
                 if k == 0 and centred and most:  # the even part moves with its argument
                     atoms = {a for t in leads for a in t.pattern.odd if centred & set(map(dim_of, a.labels))}
                     moving = sorted(map(fluctuation, atoms), key=lambda a: a.serial)
-                    products += tuple((ONE, pattern(own, [a])) for a in moving)
+                    products += tuple((ONE, pattern(own, [a], (), where)) for a in moving)
                 for relative, one in products:
                     t = Term(size**local.degree * relative, one, tag, step)
                     found.setdefault((t.size, one), t)
@@ -211,6 +256,10 @@ def expand(f: Expandable, labels: Sequence[str], arguments: Sequence[Value], alg
     out = apply(f, leads, algebra, "entry by entry, at the leading terms", known)
     if leads or known:
         out += _perturb(f, leads, rest, [], algebra, known)
+    if f.breaks and leads and all(t.pattern.masks for t in leads):
+        # Where all that leads is exactly zero, f sees what is left (sign(relu z + v/N) is sign v for half of the entries).
+        seen = [t for _, t in rest if all(lead.pattern.masks - t.pattern.masks for lead in leads)]
+        out += apply(f, leading(seen, algebra), algebra, "entry by entry, where the leading terms are zero")
     for group in tagged.values():
         if leads or known:
             out += _perturb(f, leads, group, rest, algebra, known)

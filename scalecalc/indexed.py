@@ -136,6 +136,8 @@ class Indexed:
     def homogeneous(self) -> Fraction | None:
         return None
 
+    half = vanishes = breaks = False  # smooth, and of order one at 0
+
     @property
     def taylor(self) -> tuple[int, ...]:
         raise UnsupportedScale(

@@ -18,6 +18,9 @@ factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on 
 *Fluctuation.*  The square of an atom is its mean, 1, and what is centred beside it.  The second never leads, unless a
 centring (LayerNorm, softmax) removes the first, so that it is kept only in programs that centre (hard case W4).
 
+*Mask.*  Where a term is exactly zero, for want of a sign or of a small enough argument, it hides nothing that it stands
+beside, and its mean is smaller than its root-mean-square (hard case W5).
+
 *Diagonal.*  Labels that stand for one index: W Wᵀ has a part that lives on the diagonal m = m′ alone.
 
 A term is odd under the flip of each of its atoms, independently for every index; that is what makes a sum over that index
@@ -49,11 +52,12 @@ class Pattern(_Interned):
     """How a term's entries vary.  Interned: use :func:`pattern`.
 
     ``profiles`` by label, flat ones left out; ``odd``: what it is odd in; ``same``: classes of labels that stand for one
-    index (the first of a class, alphabetically, carries profile and atoms).
+    index (the first of a class, alphabetically, carries profile and atoms); ``masks``: where it is exactly zero.
     """
 
-    __slots__ = ("_free", "odd", "profiles", "same")
+    __slots__ = ("_free", "masks", "odd", "profiles", "same")
     profiles: Profiles
+    masks: frozenset[Mask]
     odd: frozenset[Atom | Knot]
     same: frozenset[frozenset[str]]
     _free: dict[str, frozenset[Atom | Knot]]
@@ -79,6 +83,7 @@ class Pattern(_Interned):
         parts = [atoms or "even"]
         parts += [f"{label}: {p.words()}" for label, p in self.profiles]
         parts += ["=".join(sorted(c)) for c in self.same]
+        parts += [f"on {mask.density} of the entries" for mask in self.masks]
         return f"<{'; '.join(parts)}>"
 
 
@@ -125,6 +130,19 @@ class Knot(_Interned):
         return "(" + " ".join(f"{tensor}[{','.join(map(_word, slots))}]" for tensor, slots in self.atoms) + ")"
 
 
+class Mask(_Interned):
+    """A part of the entries, outside which a term is exactly zero: where relu′(x) or a saturated tanh′(x) is not.
+
+    ``of``: the leading patterns of x, whose signs and sizes decide; ``density``: the share of the entries.  Interned: use
+    :func:`mask`.
+    """
+
+    __slots__ = ("density", "labels", "of")
+    of: frozenset[Pattern]
+    density: Scale
+    labels: frozenset[str]
+
+
 class Source(_Interned):
     """What a bound slot was summed with: the leading patterns of that vector, on the label ``dim•``.  Interned."""
 
@@ -144,15 +162,17 @@ def pattern(
     profiles: Iterable[tuple[str, Profile]] = (),
     odd: Iterable[Atom | Knot] = (),
     same: Iterable[frozenset[str]] = (),
+    masks: Iterable[Mask] = (),
 ) -> Pattern:
     clean = tuple(sorted((label, p) for label, p in profiles if p != FLAT))
     atoms = odd if isinstance(odd, frozenset) else frozenset(odd)
     classes = frozenset(c for c in same if len(c) > 1)
-    key = ("pattern", clean, atoms, classes)
+    where = frozenset(masks)
+    key = ("pattern", clean, atoms, classes, where)
     found = _TABLE.get(key)
     if found is None:
         found = Pattern()
-        found.profiles, found.odd, found.same, found._free = clean, atoms, classes, {}
+        found.profiles, found.odd, found.same, found.masks, found._free = clean, atoms, classes, where, {}
         _TABLE[key] = found
     return found
 
@@ -236,6 +256,18 @@ def without_repeats(odd: frozenset[Atom | Knot]) -> frozenset[Atom | Knot]:
     return odd - {fluctuation(a) for a in odd} if _FLUCTUATIONS else odd
 
 
+def mask(of: Iterable[Pattern], density: Scale) -> Mask:
+    key = ("mask", frozenset(of), density)
+    found = _TABLE.get(key)
+    if found is None:
+        found = Mask()
+        found.of, found.density = key[1], density
+        labels = [label for one in found.of for a in one.odd for label in a.labels]
+        found.labels = frozenset(labels).union(label for one in found.of for label, _ in one.profiles)
+        _TABLE[key] = found
+    return found
+
+
 def source(label: str, patterns: Iterable[Pattern]) -> Source:
     key = ("source", label, frozenset(patterns))
     found = _TABLE.get(key)
@@ -267,13 +299,15 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
     together = one.diagonal(old)
     if together:
         renamed_class = frozenset(map(swap, together))
-        bare = pattern(one.profiles, one.odd, one.same - {together})
+        bare = pattern(one.profiles, one.odd, one.same - {together}, one.masks)
         carried = relabel(bare, min(together), min(renamed_class)) if min(together) != min(renamed_class) else bare
-        return pattern(carried.profiles, carried.odd, carried.same | {renamed_class})
-    return pattern([(swap(label), p) for label, p in one.profiles], frozenset(map(renamed, one.odd)), one.same)
+        return pattern(carried.profiles, carried.odd, carried.same | {renamed_class}, carried.masks)
+    masks = [mask([relabel(p, old, new) for p in m.of], m.density) if old in m.labels else m for m in one.masks]
+    return pattern([(swap(label), p) for label, p in one.profiles], frozenset(map(renamed, one.odd)), one.same, masks)
 
 
 __all__ = [
-    "EVEN", "HERE", "Atom", "Knot", "Pattern", "Source", "Weighted", "atom", "fluctuation", "knot", "pattern", "relabel",
+    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Source", "Weighted", "atom", "fluctuation", "knot", "mask",
+    "pattern", "relabel",
     "source", "without_repeats",
 ]  # fmt: skip

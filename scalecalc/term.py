@@ -16,7 +16,21 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from scalecalc.pattern import EVEN, Atom, Knot, Pattern, Source, Weighted, atom, fluctuation, pattern, relabel, source
+from scalecalc.pattern import (
+    EVEN,
+    Atom,
+    Knot,
+    Mask,
+    Pattern,
+    Source,
+    Weighted,
+    atom,
+    fluctuation,
+    mask,
+    pattern,
+    relabel,
+    source,
+)
 from scalecalc.profile import DECAYING, FLAT, HALF, HERE, ONE, Profile, Profiles, dim_of
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.wick import multiply_patterns, sum_pattern
@@ -31,6 +45,7 @@ __all__ = [
     "Atom",
     "Knot",
     "Limits",
+    "Mask",
     "Pattern",
     "Profile",
     "Profiles",
@@ -42,6 +57,7 @@ __all__ = [
     "dim_of",
     "falls_below",
     "fluctuation",
+    "mask",
     "multiply_patterns",
     "multiply_terms",
     "pattern",
@@ -82,6 +98,8 @@ class Term:
             out = out / Scale.of(dim, HALF)
             if not together or label == min(together):  # along a diagonal only one index counts
                 out = out * self.pattern.profile(label).norm(dim)
+        for where in self.pattern.masks:
+            out = out * where.density**HALF
         return out
 
 
@@ -126,6 +144,8 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
 
     Alignment gains at most N^(1/2) per axis where they differ.
     """
+    if not other.pattern.masks <= t.pattern.masks:
+        return False  # the other is exactly zero where t is not
     size = t.size * _gain(t.pattern, other.pattern) * margin
     order = regime.order(size, other.size)
     if order == 0 and (margin is not ONE or size is t.size):
@@ -200,7 +220,7 @@ def _unite_sources(terms: list[Term]) -> list[Term]:
     groups: dict[Any, list[Term]] = {}
     for t in terms:
         erased = frozenset(_erased(a) for a in t.pattern.odd)
-        key = (t.size, t.tag, t.pattern.profiles, t.pattern.same, erased, len(t.pattern.odd))
+        key = (t.size, t.tag, t.pattern.profiles, t.pattern.same, t.pattern.masks, erased, len(t.pattern.odd))
         groups.setdefault(key, []).append(t)
     out: list[Term] = []
     for group in groups.values():
@@ -230,4 +250,4 @@ def _united(a: Pattern, b: Pattern) -> Pattern | None:
             slots.append(source(s.label, s.patterns | t.patterns))
         else:
             slots.append(s)
-    return pattern(a.profiles, (a.odd & b.odd) | {atom(x.tensor, slots)}, a.same)
+    return pattern(a.profiles, (a.odd & b.odd) | {atom(x.tensor, slots)}, a.same, a.masks)

@@ -43,7 +43,7 @@ from scalecalc.pattern import (
     source,
     without_repeats,
 )
-from scalecalc.profile import FLAT, HERE, ONE, Profile, dim_of
+from scalecalc.profile import FLAT, HALF, HERE, ONE, Profile, dim_of
 from scalecalc.scale import FREE, Scale
 
 Index = str | int  # a free label, or a summed index
@@ -261,25 +261,30 @@ def _connected(atoms: Placed, indices: Iterable[int]) -> list[list[int]]:
 def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
     """Sum over an axis: factor, remaining pattern, and whether the law of large numbers was used.
 
-    Central-limit otherwise.  Along a diagonal there is one index only, and nothing to sum.
+    Central-limit otherwise.  A mask leaves its share of the entries.  Along a diagonal there is one index only, and nothing
+    to sum.
     """
     together = one.diagonal(label)
     if together:
         rest = together - {label}
-        bare = pattern(one.profiles, one.odd, one.same - {together})
+        bare = pattern(one.profiles, one.odd, one.same - {together}, one.masks)
         moved = relabel(bare, label, min(rest)) if label == min(together) else bare
-        return ONE, pattern(moved.profiles, moved.odd, moved.same | {rest}), True
+        return ONE, pattern(moved.profiles, moved.odd, moved.same | {rest}, moved.masks), True
     dim, profile = dim_of(label), one.profile(label)
     rest_profiles = [(name, p) for name, p in one.profiles if name != label]
     odd = one.odd_on(label)
+    masks = frozenset(m for m in one.masks if label not in m.labels)
+    share = ONE
+    for m in one.masks - masks:
+        share = share * m.density
     if not odd:
-        return profile.sum(dim), pattern(rest_profiles, one.odd, one.same), True
+        return profile.sum(dim) * share, pattern(rest_profiles, one.odd, one.same, masks), True
     g = _Graph()
     i = g.index(dim, profile)
     g.size = ONE
     g.put(sorted(odd, key=lambda a: a.serial), label, i)
     size, closed = _close(g)
-    return size, pattern(rest_profiles, (one.odd - odd) ^ closed.odd, one.same), False
+    return size * share**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed.odd, one.same, masks), False
 
 
 @cache
@@ -298,7 +303,9 @@ def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozense
     squares = sorted(a.odd & b.odd, key=lambda x: x.serial)
     moving = [fluctuation(x) for x in squares if centred & set(map(dim_of, x.labels))]
     parts = [(size, one, own) for size, one in found for own in [frozenset[Atom | Knot](), *(frozenset({x}) for x in moving)]]
-    return _strongest((size, pattern(one.profiles, without_repeats(one.odd ^ own), one.same)) for size, one, own in parts)
+    return _strongest(
+        (size, pattern(one.profiles, without_repeats(one.odd ^ own), one.same, one.masks)) for size, one, own in parts
+    )
 
 
 @cache
@@ -308,7 +315,7 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
         profiles[label] = profiles.get(label, FLAT) * p
     only_a, only_b = (sorted(x, key=lambda t: t.serial) for x in (a.odd - b.odd, b.odd - a.odd))
     if not (a.same or b.same or any(_may_meet(x, y) for x in only_a for y in only_b)):
-        return ((ONE, pattern(profiles.items(), frozenset((*only_a, *only_b)))),)
+        return ((ONE, pattern(profiles.items(), frozenset((*only_a, *only_b)), (), a.masks | b.masks)),)
     g = _Graph()
     g.profiles.update(profiles)
     left, right = g.put(only_a), g.put(only_b)
@@ -317,7 +324,9 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
         first, *others = sorted(together)
         for label in others:
             pairs += g.meet(label, first)[1]
-    return _strongest(_resolve(g, pairs))
+    masks = a.masks | b.masks
+    found = _resolve(g, pairs)
+    return _strongest((size, pattern(p.profiles, p.odd, p.same, masks) if masks else p) for size, p in found)
 
 
 def _agree(g: _Graph, i: int, j: int) -> bool:

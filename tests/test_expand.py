@@ -27,10 +27,17 @@ def odd(names, *profiles):
 
 
 def applied(name, *terms, algebra=FREE):
-    """The terms of φ(Σ terms) as a set of (size, parity, tag)."""
-    value = Value(("N",), terms)
+    """The terms of φ(Σ terms) as a set of (size, parity, tag), masks aside."""
+    return {(t.size, bare(t.pattern), t.tag) for t in applied_to(name, *terms, algebra=algebra)}
+
+
+def applied_to(name, *terms, algebra=FREE):
     function = OneVariable(registry("rule")[name].derivative(0)) if isinstance(name, str) else name
-    return {(t.size, t.pattern, t.tag) for t in expand(function, ("N",), [value], algebra).terms}
+    return expand(function, ("N",), [Value(("N",), terms)], algebra).terms
+
+
+def bare(one):
+    return pattern(one.profiles, one.odd, one.same)
 
 
 def initial(*parts):
