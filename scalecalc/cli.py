@@ -22,12 +22,14 @@ import click
 
 from scalecalc import request
 from scalecalc._version import __version__
-from scalecalc.errors import ScalecalcError
+from scalecalc.errors import InputError, ScalecalcError
 from scalecalc.report.formats import FORMATS, format_for
 
 if TYPE_CHECKING:
     from scalecalc.table import Table
 
+EXPLAINED = ("table", "markdown", "json")
+KINDS = ("weight", "init", "gradient", "update", "alignment")
 BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
 OURS = ("model", "rules", "format", "output", "quiet")
 LISTS = {"rules": "rule", "models": "architecture", "optimizers": "optimizer", "parameterizations": "parameterization"}
@@ -139,6 +141,33 @@ def derive(steps: int, seed: int, **given: Any) -> int:
     return 0
 
 
+@cli.command(
+    help=f"""The derivation of one entry of the table: each rule in order, what was assumed, the sources.
+
+{MODEL_HELP}
+
+ROW is a name from the table: a feature (y), a weight (W_B) or a sum (C,h for ⟨C, h⟩)."""
+)
+@model_options
+@click.argument("row", metavar="ROW")
+@click.option("--kind", type=click.Choice(KINDS), help="[default: update with --tag, else the first that there is]")
+@click.option("--tag", metavar="W_B", help="The weight whose update it is; W_in+W_in for a second order.")
+@click.option("--step", type=click.IntRange(0), metavar="K", help="0 initialisation, K after the K-th step.")
+def explain(row: str, kind: str | None, tag: str | None, step: int | None, **given: Any) -> int:
+    format = format_of(given, EXPLAINED, "an explanation")
+    model = prepare(given)
+    from scalecalc.derive import derive as derive_table
+    from scalecalc.report.explanation import to_json, to_markdown, to_text
+
+    found = derive_table(model, steps=max(step or 1, 1), **asked(given)).explain(row, kind, tag, step)
+    if format == "table":
+        text = to_text(found, columns() if given["output"] in (None, "-") else 120)
+    else:
+        text = to_markdown(found) if format == "markdown" else to_json(found)
+    deliver(text, given)
+    return 0
+
+
 @cli.command(help=f"Derive, measure, and give every row a verdict.\n\n{MODEL_HELP}")
 @model_options
 @click.option("--dims", multiple=True, metavar="DIM=A:B", help="Widths: N_u=64:1024 or N_u=64,96,128. Repeatable.")
@@ -246,6 +275,18 @@ def asked(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key not in OURS}
 
 
+def format_of(given: dict[str, Any], possible: Sequence[str], what: str) -> str:
+    """The format asked for, by name or by the file's suffix, where not every command has every format.
+
+    Raises:
+        InputError: none of the possible ones.
+    """
+    format = given["format"] or format_for(given["output"])
+    if format not in possible:
+        raise InputError(f"{what} is not made as {format}; use --format {'|'.join(possible)}.")
+    return format
+
+
 def check_output(output: str | None) -> None:
     if output not in (None, "-"):
         from scalecalc.report.output import check_writable
@@ -266,6 +307,15 @@ def emit(table: Table, given: dict[str, Any]) -> None:
         from scalecalc.report.summary import summary
 
         complain(f"wrote {output}. {summary(table)}")
+
+
+def deliver(text: str, given: dict[str, Any]) -> None:
+    """Print the text or write it to the file asked for."""
+    from scalecalc.report.output import put
+
+    put(text, given["output"])
+    if given["output"] not in (None, "-") and not given["quiet"]:
+        complain(f"wrote {given['output']}.")
 
 
 def columns() -> int:

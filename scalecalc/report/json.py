@@ -40,7 +40,7 @@ def to_object(table: Table) -> dict[str, Any]:
         "regime": table.regime.text,
         "parameterization_name": table.parameterization_name,
         "parameterization": {name: _weight(scaling) for name, scaling in table.parameterization.items()},
-        "rows": [_row(row) for row in table],
+        "rows": [row_object(row) for row in table],
         "counts": table.counts(),
         "notes": list(table.notes),
         "equations": list(table.equations),
@@ -58,7 +58,7 @@ def _weight(scaling: WeightScaling) -> dict[str, Any]:
     return out
 
 
-def _row(row: Row) -> dict[str, Any]:
+def row_object(row: Row) -> dict[str, Any]:
     theta, log = row.theta.strings() if row.theta is not None else (None, {})
     measured = row.measured
     return {
