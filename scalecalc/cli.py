@@ -88,14 +88,14 @@ output_options = options(
     click.option("--format", type=click.Choice(FORMATS), help="[default: by the suffix of -o FILE, else table]"),
     click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of standard output."),
 )
-model_options = options(
-    click.argument("model", type=Registered("architecture"), metavar="MODEL"),
-    click.option(
-        "--parameterization",
-        type=Registered("parameterization"),
-        metavar="NAME|FILE",
-        help="A registered name, or a TOML or JSON file.  [default: the one the model names]",
-    ),
+model_argument = click.argument("model", type=Registered("architecture"), metavar="MODEL")
+parameterization_option = click.option(
+    "--parameterization",
+    type=Registered("parameterization"),
+    metavar="NAME|FILE",
+    help="A registered name, or a TOML or JSON file.  [default: the one the model names]",
+)
+deriving_options = options(
     click.option(
         "--optimizer",
         type=Registered("optimizer"),
@@ -114,6 +114,7 @@ model_options = options(
     output_options,
     click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
 )
+model_options = options(model_argument, parameterization_option, deriving_options)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
 
 
@@ -161,10 +162,33 @@ def explain(row: str, kind: str | None, tag: str | None, step: int | None, **giv
 
     found = derive_table(model, steps=max(step or 1, 1), **asked(given)).explain(row, kind, tag, step)
     if format == "table":
-        text = to_text(found, columns() if given["output"] in (None, "-") else 120)
+        text = to_text(found, paper(given)["width"])
     else:
         text = to_markdown(found) if format == "markdown" else to_json(found)
     deliver(text, given)
+    return 0
+
+
+@cli.command(
+    help=f"""Parameterizations side by side: which features learn, which are lazy, which explode.
+
+{MODEL_HELP}
+
+Each PARAMETERIZATION is a registered name, or a TOML or JSON file."""
+)
+@model_argument
+@click.argument(
+    "parameterizations", type=Registered("parameterization"), metavar="PARAMETERIZATION…", nargs=-1, required=True
+)
+@deriving_options
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
+def compare(parameterizations: tuple[str, ...], steps: int, **given: Any) -> int:
+    model = prepare(given, parameterizations)
+    from scalecalc.compare import compare as compare_tables
+    from scalecalc.report.comparison import render
+
+    found = compare_tables(model, *parameterizations, steps=steps, **asked(given))
+    deliver(render(found, given["format"] or format_for(given["output"]), **paper(given)), given)
     return 0
 
 
@@ -240,8 +264,12 @@ def completion(shell: str) -> int:
     return 0
 
 
-def prepare(given: dict[str, Any]) -> str:
+def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
     """Check all that can be checked before computing, cheapest first; load the user's rules.  Returns the MODEL.
+
+    Args:
+        given: what the command line gave.
+        schemes: parameterizations to check beside the one of the option.
 
     Raises:
         ScalecalcError: something is not as it must be.
@@ -249,13 +277,13 @@ def prepare(given: dict[str, Any]) -> str:
     from scalecalc import rulebook
     from scalecalc.scale import Regime
 
-    model, parameterization = request.parse_model(given["model"]), given["parameterization"]
+    model = request.parse_model(given["model"])
+    schemes = [*schemes, *([scheme] if (scheme := given.get("parameterization")) is not None else [])]
     Regime.parse(given["regime"])
     if model.file is not None:
         request.check_file(model.file, "of the model")
-    by_file = parameterization is not None and request.is_file(parameterization)
-    if by_file:
-        request.check_file(parameterization, "of the parameterization")
+    for scheme in filter(request.is_file, schemes):
+        request.check_file(scheme, "of the parameterization")
     check_output(given["output"])
     for folder in given["rules"]:
         rulebook.load(folder)
@@ -263,8 +291,9 @@ def prepare(given: dict[str, Any]) -> str:
 
     if model.file is None:
         find("architecture", model.name)
-    if parameterization is not None and not by_file:
-        find("parameterization", parameterization)
+    for scheme in schemes:
+        if not request.is_file(scheme):
+            find("parameterization", scheme)
     if given["optimizer"] is not None:
         find("optimizer", given["optimizer"])
     return given["model"]
@@ -297,25 +326,26 @@ def check_output(output: str | None) -> None:
 def emit(table: Table, given: dict[str, Any]) -> None:
     """Print the table or write it to the file asked for; with a file, the verdict goes to standard error."""
     from scalecalc.report.formats import render
-    from scalecalc.report.output import put
+    from scalecalc.report.summary import summary
 
-    output = None if given["output"] == "-" else given["output"]
-    color = output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    format = given["format"] or format_for(output)
-    put(render(table, format, width=columns() if output is None else 120, color=color), output)
-    if output is not None and not given["quiet"]:
-        from scalecalc.report.summary import summary
-
-        complain(f"wrote {output}. {summary(table)}")
+    deliver(render(table, given["format"] or format_for(given["output"]), **paper(given)), given, summary(table))
 
 
-def deliver(text: str, given: dict[str, Any]) -> None:
-    """Print the text or write it to the file asked for."""
+def paper(given: dict[str, Any]) -> dict[str, Any]:
+    """Width and colour for what will be read where the output goes."""
+    if given["output"] not in (None, "-"):
+        return {"width": 120, "color": False}
+    color = given["output"] is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return {"width": columns(), "color": color}
+
+
+def deliver(text: str, given: dict[str, Any], remark: str = "") -> None:
+    """Print the text or write it to the file asked for, with a remark on standard error."""
     from scalecalc.report.output import put
 
     put(text, given["output"])
     if given["output"] not in (None, "-") and not given["quiet"]:
-        complain(f"wrote {given['output']}.")
+        complain(f"wrote {given['output']}. {remark}".rstrip())
 
 
 def columns() -> int:

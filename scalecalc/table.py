@@ -158,8 +158,8 @@ class Table:
         Raises:
             UnknownName: no such row.
         """
-        name, kind, tag = (key, "init", None) if isinstance(key, str) else (*key, None)[:3]
-        return self._rows(name, kind, tag, None)[0]
+        name, kind, *tag = (key, "init") if isinstance(key, str) else key
+        return self._rows(name, kind, tag[0] if tag else None, None)[0]
 
     def find(self, row: str, kind: str | None = None, tag: str | None = None, step: int | None = None) -> Row:
         """The one row that is meant; without a kind the update, if a tag is given, else the first kind that has it.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from scalecalc.table import KINDS, Row, Slope, Table
 
 SYMBOLS = {"agrees": "✓ agrees", "disagrees": "✗ disagrees", "inconclusive": "? inconclusive"}
-_TITLES = {
+TITLES = {
     "weight": "Weights",
     "init": "Activations at initialisation",
     "gradient": "Gradients",
@@ -112,7 +112,7 @@ def _rows(table: Table, kind: str, rows: list[Row], stacked: bool) -> Section:
     if kind == "update":
         tags = list(dict.fromkeys(row.tag for row in rows))
         rows = sorted(rows, key=lambda row: tags.index(row.tag))
-    title = [_TITLES.get(kind, kind)]
+    title = [TITLES.get(kind, kind)]
     columns: dict[str, Callable[[Row], str]] = {"row": lambda row: row.row}
     tight: set[str] = set()
     if any(row.tag for row in rows):

@@ -17,14 +17,15 @@ def to_markdown(table: Table) -> str:
     """The whole table as Markdown."""
     parts = [escape(heading(table))]
     for section in sections(table):
-        parts += [f"### {escape(section.title)}", _draw(section)]
+        parts += [f"### {escape(section.title)}", draw(section)]
     parts.append(f"**{summary(table)}**")
     listed = [f"- {escape(line)}" for line in (*details(table), *table.notes)]
     parts += ["\n".join(listed)] if listed else []
     return "\n\n".join(parts) + "\n"
 
 
-def _draw(section: Section) -> str:
+def draw(section: Section) -> str:
+    """One section as a pipe table."""
     # tabulate rather than DataFrame.to_markdown: the same output without half a second for importing pandas.
     from tabulate import tabulate
 

@@ -47,5 +47,6 @@ def back_reaction(factors: list[Pattern], product: Pattern) -> list[str]:
         if len(set(atoms)) == 1:
             words.append(f"{atoms[0]} twice: even in it")
         else:
-            words.append(f"{' meets '.join(dict.fromkeys(atoms))}: its signs cancel, and what it was multiplied with comes back")
+            met = " meets ".join(dict.fromkeys(atoms))
+            words.append(f"{met}: its signs cancel, and what it was multiplied with comes back")
     return words
