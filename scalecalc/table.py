@@ -142,7 +142,6 @@ class Table:
     regime: Regime = Regime()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    equations: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -237,6 +236,17 @@ class Table:
         from scalecalc.report.output import write
 
         return write(to_markdown(self), path)
+
+    def to_latex(self, path: str | Path | None = None, standalone: bool = False) -> str:
+        r"""As booktabs tables: a fragment to ``\input`` (its preamble needs ``\usepackage{booktabs}``), or a whole document.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        from scalecalc.report.latex import to_latex
+        from scalecalc.report.output import write
+
+        return write(to_latex(self, standalone=standalone), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         from scalecalc.report.json import to_json

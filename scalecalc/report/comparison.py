@@ -8,7 +8,7 @@ from collections.abc import Callable
 from scalecalc._version import __version__
 from scalecalc.compare import Comparison, Key
 from scalecalc.errors import UnknownName
-from scalecalc.report.layout import TITLES, Section
+from scalecalc.report.layout import PLAIN, TITLES, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.table import Row, WeightScaling
 
@@ -56,54 +56,54 @@ def verdicts(found: Comparison) -> list[str]:
     return [f"{name}: {fate.words()}." for name, fate in found.fates.items()]
 
 
-def sections(found: Comparison, *, stacked: bool = False) -> list[Section]:
+def sections(found: Comparison, *, stacked: bool = False, write: Writer = PLAIN) -> list[Section]:
     """Weights, initial sizes, updates, features; ``stacked`` puts the class below the size."""
-    names = tuple(found.tables)
+    names = tuple(write.text(name) for name in found.tables)
     gap = "\n" if stacked else " "
-    out = [Section("Weights", ("weight", *names), tuple(_weights(found)))]
+    out = [Section("Weights", ("weight", *names), tuple(_weights(found, write)))]
     for kind in ("init", "update"):
         keys = found.keys(kind)
         if kind == "update":
             tags = list(dict.fromkeys(tag for *_, tag in keys))
             keys = sorted(keys, key=lambda key: tags.index(key[3]))
         steps = {step for _, _, step, _ in keys}
-        lead: dict[str, Callable[[Key], str]] = {"row": lambda key: key[0]}
+        lead: dict[str, Callable[[Key], str]] = {"row": lambda key: write.name(key[0])}
         if kind == "update":
-            lead["by"] = lambda key: "+".join(key[3])
+            lead["by"] = lambda key: write.name("+".join(key[3]))
         if len(steps) > 1:
             lead["step"] = lambda key: str(key[2])
         rows = tuple(
-            (*(cell(key) for cell in lead.values()), *(_size(found.row(name, key), gap) for name in names)) for key in keys
+            (*(cell(key) for cell in lead.values()), *(_size(found.row(name, key), gap, write) for name in found.tables))
+            for key in keys
         )
         breaks = frozenset(i for i in range(1, len(keys)) if keys[i][3] != keys[i - 1][3])
         title = TITLES[kind] + (f", step {min(steps)}" if steps and len(steps) == 1 and steps != {0} else "") + ", rms"
-        out.append(Section(title, (*lead, *names), rows, breaks, frozenset(lead)))
+        out.append(Section(title, (*lead, *names), rows, breaks, frozenset(lead), len(lead)))
     fates = found.fates.values()
     features = dict.fromkeys(key[0] for key in found.keys("update"))
-    fate = tuple((name, *(one.word(name) for one in fates)) for name in features)
+    fate = tuple((write.name(name), *(one.word(name) for one in fates)) for name in features)
     out.append(Section("Features, by what the updates do to them", ("row", *names), fate))
     return [section for section in out if section.rows]
 
 
-def _size(row: Row | None, gap: str) -> str:
+def _size(row: Row | None, gap: str, write: Writer) -> str:
     if row is None:
-        return ABSENT
-    formula = row.formula().replace(", ", ",\n") if gap == "\n" else row.formula()
-    return f"{formula}{gap}{row.klass}".rstrip()
+        return write.text(ABSENT)
+    formula = write.formula(row.terms)
+    return f"{formula.replace(', ', ',' + gap)}{gap}{row.klass}".rstrip()
 
 
-def _weights(found: Comparison) -> list[tuple[str, ...]]:
+def _weights(found: Comparison, write: Writer) -> list[tuple[str, ...]]:
     names = dict.fromkeys(weight for table in found.tables.values() for weight in table.parameterization)
-    return [
-        (weight, *(_scaling(table.parameterization.get(weight)) for table in found.tables.values())) for weight in names
-    ]
+    scalings = [table.parameterization for table in found.tables.values()]
+    return [(write.name(weight), *(_scaling(own.get(weight), write) for own in scalings)) for weight in names]
 
 
-def _scaling(scaling: WeightScaling | None) -> str:
+def _scaling(scaling: WeightScaling | None, write: Writer) -> str:
     if scaling is None:
-        return ABSENT
-    multiplier = [] if scaling.multiplier == Scale.one() else [f"multiplier {scaling.multiplier}"]
-    return "\n".join([f"init {scaling.init}", *multiplier, f"rate {scaling.lr}"])
+        return write.text(ABSENT)
+    multiplier = [] if scaling.multiplier == Scale.one() else [f"multiplier {write.size(scaling.multiplier)}"]
+    return "\n".join([f"init {write.size(scaling.init)}", *multiplier, f"rate {write.size(scaling.lr)}"])
 
 
 def closing(found: Comparison) -> list[str]:

@@ -43,7 +43,6 @@ def to_object(table: Table) -> dict[str, Any]:
         "rows": [row_object(row) for row in table],
         "counts": table.counts(),
         "notes": list(table.notes),
-        "equations": list(table.equations),
         "seconds": table.seconds,
     }
 
