@@ -10,22 +10,30 @@ even
 
 from __future__ import annotations
 
-from scalecalc.profile import FLAT, dim_of
+import re
+
+from scalecalc.profile import dim_of
 from scalecalc.term import Pattern
 
+_TENSOR = re.compile(r"([^\[\]() ](?:[^\[\]()]*[^\[\]() ])?)\[")  # what stands before the slots: W_C[N_x,·], input 3[N]
 
-def odd_in(one: Pattern) -> dict[str, str]:
-    """The random matrices that a term is odd in, as ``W_C[N_x,·]`` → ``W_C``: a dot is an axis that has been summed."""
-    return {repr(a): a.tensor for a in sorted(one.odd, key=repr)}
+
+def odd_in(one: Pattern) -> list[str]:
+    """The random matrices that a term is odd in, as ``W_C[N_x,·]``: a dot is an axis that has been summed."""
+    return sorted(map(repr, one.odd))
 
 
 def profile_words(one: Pattern) -> str:
-    """How the entries vary along the index; empty where all are alike."""
+    """How the entries vary along the index, and which indices are one; empty where all entries are alike."""
     words: list[str] = []
-    for label, profile in one.profiles:
-        if profile != FLAT:
-            said = "fall exponentially" if profile.decaying else f"go like {profile.words()}"
-            words.append(f"{said} along {dim_of(label)}")
+    for part in repr(one).strip("<>").split("; ")[1:]:
+        label, colon, profile = part.partition(": ")
+        if not colon:
+            words.append(f"live where {part}")
+        elif profile.startswith("falls"):
+            words.append(f"fall{profile.removeprefix('falls')} along {dim_of(label)}")
+        else:
+            words.append(f"go like {profile} along {dim_of(label)}")
     return "entries " + " and ".join(words) if words else ""
 
 
@@ -37,16 +45,16 @@ def pattern_words(one: Pattern) -> str:
 
 def back_reaction(factors: list[Pattern], product: Pattern) -> list[str]:
     """The matrices that meet themselves in a product and lose their sign there, each in words."""
-    sides = [odd_in(p) for p in factors]
-    left = list(odd_in(product).values())
+    before = [(name, tensor) for one in factors for name in odd_in(one) for tensor in _TENSOR.findall(name)]
+    left = [tensor for name in odd_in(product) for tensor in _TENSOR.findall(name)]
     words: list[str] = []
-    for tensor in dict.fromkeys(t for side in sides for t in side.values()):
-        atoms = [name for side in sides for name, t in side.items() if t == tensor]
-        if len(atoms) < 2 or left.count(tensor) > len(atoms) - 2:
+    for tensor in dict.fromkeys(tensor for _, tensor in before):
+        met = [name for name, other in before if other == tensor]
+        if len(met) < 2 or left.count(tensor) > len(met) - 2:
             continue
-        if len(set(atoms)) == 1:
-            words.append(f"{atoms[0]} twice: even in it")
+        if len(set(met)) == 1:
+            words.append(f"{met[0]} twice: even in it")
         else:
-            met = " meets ".join(dict.fromkeys(atoms))
-            words.append(f"{met}: its signs cancel, and what it was multiplied with comes back")
+            both = " meets ".join(dict.fromkeys(met))
+            words.append(f"{both}: its signs cancel, and what it was multiplied with comes back")
     return words
