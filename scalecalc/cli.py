@@ -24,6 +24,7 @@ from scalecalc import request
 from scalecalc._version import __version__
 from scalecalc.errors import InputError, ScalecalcError
 from scalecalc.report.formats import FORMATS, format_for
+from scalecalc.starter import STARTERS
 
 if TYPE_CHECKING:
     from scalecalc.table import Table
@@ -32,7 +33,7 @@ EXPLAINED = ("table", "markdown", "json")
 KINDS = ("weight", "init", "gradient", "update", "alignment")
 BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
 OURS = ("model", "rules", "format", "output", "quiet")
-LISTS = {"rules": "rule", "models": "architecture", "optimizers": "optimizer", "parameterizations": "parameterization"}
+LISTED = ("table", "csv", "markdown", "json")
 MODEL_HELP = """MODEL is a registered name (`scalecalc list models`), with options after a colon
 (s6:discretization=mamba,step=fixed), or path/to/file.py:name."""
 
@@ -68,6 +69,29 @@ class Registered(click.ParamType):
         names = [name for name in sorted(registry(self.kind)) if name.startswith(incomplete)]
         files = [CompletionItem(incomplete, type="file")] if self.kind != "optimizer" else []
         return [CompletionItem(name) for name in names] or files
+
+
+class Plural(click.ParamType):
+    """A kind of registered thing, in the plural; a new kind needs no edit here."""
+
+    name = "kind"
+
+    @staticmethod
+    def kinds() -> dict[str, str]:
+        from scalecalc.rule import KINDS
+
+        return {"models" if kind == "architecture" else f"{kind}s": kind for kind in KINDS}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        kinds = self.kinds()
+        if value not in kinds:
+            self.fail(f"{value!r} is none of {', '.join(kinds)}.", param, ctx)
+        return kinds[value]
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(kind) for kind in self.kinds() if kind.startswith(incomplete)]
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -233,22 +257,46 @@ def verify(dims: tuple[str, ...], strict: bool, resume: str | None, **given: Any
 
 
 @cli.command(name="list")
-@click.argument("what", type=click.Choice(list(LISTS)))
+@click.argument("kind", type=Plural(), metavar="KIND")
 @rules_option
 @output_options
-def list_(what: str, rules: tuple[str, ...], format: str | None, output: str | None) -> int:
-    """What is known, with what it says of itself and where it is from."""
+def list_(kind: str, **given: Any) -> int:
+    """What is known, with what it says of itself and where it is from.
+
+    KIND: rules, models, optimizers, parameterizations or another kind of registered thing, in the plural.
+    """
     from scalecalc import rulebook
     from scalecalc.report.listing import listing
     from scalecalc.report.output import put
     from scalecalc.rule import registry
 
-    check_output(output)
-    for folder in rules:
+    format = format_of(given, LISTED, "a list")
+    check_output(given["output"])
+    for folder in given["rules"]:
         rulebook.load(folder)
-    things = sorted(registry(LISTS[what]).values(), key=lambda thing: thing.name)
-    records = [{"name": thing.name, "words": thing.words, "source": thing.source} for thing in things]
-    put(listing(records, format or format_for(output), width=columns()), output)
+    things = sorted(registry(kind).items())
+    records = [{"name": name, "words": thing.words, "source": thing.source} for name, thing in things]
+    put(listing(records, format, width=columns()), given["output"])
+    return 0
+
+
+@cli.command(
+    help=f"""A starting file for a {", ".join(STARTERS[:-1])} or {STARTERS[-1]} of one's own, and a test beside it.
+
+The file is complete: it holds a small example under the new NAME, and says where to change it. Use it with --rules DIR."""
+)
+@click.argument("kind", type=click.Choice(STARTERS), metavar="KIND")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "-o", "--output", type=click.Path(), default="my_rules", show_default=True, metavar="DIR", help="Made if need be."
+)
+def new(kind: str, name: str, output: str) -> int:
+    from scalecalc.starter import start
+
+    files = start(kind, name, output)
+    for file in files:
+        click.echo(f"wrote {file}")
+    complain(f"edit what is marked EDIT; pytest {files[1]} checks it, --rules {output} uses it.")
     return 0
 
 
