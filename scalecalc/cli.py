@@ -9,12 +9,11 @@ interrupted; 70 for an error of scalecalc's own, so that it cannot be taken for 
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,19 @@ import click
 from scalecalc import request
 from scalecalc._version import __version__
 from scalecalc.errors import InputError, ScalecalcError
-from scalecalc.report.formats import FORMATS, format_for
+from scalecalc.options import (
+    MODEL_HELP,
+    Number,
+    Plural,
+    Registered,
+    deriving_options,
+    model_argument,
+    model_options,
+    output_options,
+    rules_option,
+    seed_option,
+)
+from scalecalc.report.formats import format_for
 from scalecalc.starter import STARTERS
 
 if TYPE_CHECKING:
@@ -34,112 +45,6 @@ KINDS = ("weight", "init", "gradient", "update", "alignment")
 BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
 OURS = ("model", "rules", "format", "output", "quiet")
 LISTED = ("table", "csv", "markdown", "json")
-MODEL_HELP = """MODEL is a registered name (`scalecalc list models`), with options after a colon
-(s6:discretization=mamba,step=fixed), or path/to/file.py:name."""
-
-
-class Number(click.ParamType):
-    """A finite number above zero (click's FloatRange lets nan through)."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and number > 0):
-            self.fail(f"{value!r} is no finite number above zero", param, ctx)
-        return number
-
-
-class Registered(click.ParamType):
-    """A registered name, or a form that names something else; only its completion needs the registry."""
-
-    name = "name"
-
-    def __init__(self, kind: str):
-        self.kind = kind
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem
-
-        from scalecalc.rule import registry
-
-        names = [name for name in sorted(registry(self.kind)) if name.startswith(incomplete)]
-        files = [CompletionItem(incomplete, type="file")] if self.kind != "optimizer" else []
-        return [CompletionItem(name) for name in names] or files
-
-
-class Plural(click.ParamType):
-    """A kind of registered thing, in the plural; a new kind needs no edit here."""
-
-    name = "kind"
-
-    @staticmethod
-    def kinds() -> dict[str, str]:
-        from scalecalc.rule import KINDS
-
-        return {"models" if kind == "architecture" else f"{kind}s": kind for kind in KINDS}
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        kinds = self.kinds()
-        if value not in kinds:
-            self.fail(f"{value!r} is none of {', '.join(kinds)}.", param, ctx)
-        return kinds[value]
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(kind) for kind in self.kinds() if kind.startswith(incomplete)]
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Several option decorators as one, shown in the order given."""
-
-    def apply(function: Any) -> Any:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
-
-
-rules_option = click.option(
-    "--rules", type=click.Path(), multiple=True, metavar="DIR", help="A folder with rule files of your own. Repeatable."
-)
-output_options = options(
-    click.option("--format", type=click.Choice(FORMATS), help="[default: by the suffix of -o FILE, else table]"),
-    click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of standard output."),
-)
-model_argument = click.argument("model", type=Registered("architecture"), metavar="MODEL")
-parameterization_option = click.option(
-    "--parameterization",
-    type=Registered("parameterization"),
-    metavar="NAME|FILE",
-    help="A registered name, or a TOML or JSON file.  [default: the one the model names]",
-)
-deriving_options = options(
-    click.option(
-        "--optimizer",
-        type=Registered("optimizer"),
-        metavar="NAME",
-        help="[default: the one the model names, else adam]",
-    ),
-    click.option(
-        "--regime",
-        default="free",
-        show_default=True,
-        metavar="REGIME",
-        help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
-    ),
-    click.option("--loss", type=click.Choice(["linear", "mse", "logistic"]), default="linear", show_default=True),
-    rules_option,
-    output_options,
-    click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
-)
-model_options = options(model_argument, parameterization_option, deriving_options)
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -281,7 +186,7 @@ def list_(kind: str, **given: Any) -> int:
 
 
 @cli.command(
-    help=f"""A starting file for a {", ".join(STARTERS[:-1])} or {STARTERS[-1]} of one's own, and a test beside it.
+    help=f"""A starting file for something of your own, and a test beside it. KIND: {", ".join(STARTERS)}.
 
 The file is complete: it holds a small example under the new NAME, and says where to change it. Use it with --rules DIR."""
 )

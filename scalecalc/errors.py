@@ -53,13 +53,17 @@ class UnknownRow(UnknownName):
         names = list(dict.fromkeys(rows.values()))
         if name in names:
             own = [label for label, known in rows.items() if known == name]
-            near = difflib.get_close_matches(asked, own, n=self.MOST, cutoff=0.0)
+            near = sorted(own, key=lambda label: -_likeness(asked, label))[: self.MOST]
             hint = f"rows of that name: {'; '.join(near)}" + ("; …" if len(own) > len(near) else "")
         else:
             near = difflib.get_close_matches(name, names, n=self.MOST, cutoff=0.4)
             hint = f"similar names: {', '.join(near)}" if near else f"names: {', '.join(names[: 2 * self.MOST])}"
             hint += ", …" if not near and len(names) > 2 * self.MOST else ""
         InputError.__init__(self, f"there is no row {asked!r}; {hint}.")
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a.casefold(), b.casefold()).ratio()
 
 
 class ProgramError(ScalecalcError):

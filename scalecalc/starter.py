@@ -57,7 +57,7 @@ def _check_free(kind: str, name: str) -> None:
 
     registered = kind if kind in KINDS else "rule"  # functions and discretizations are rules
     if name in registry(registered):
-        raise InputError(f"there is a {registered} {name!r} already; choose another name.")
+        raise InputError(f"the {registered} {name!r} is there already; choose another name.")
 
 
 def _fill(text: str, name: str, stem: str, test: Path) -> str:

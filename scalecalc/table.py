@@ -187,8 +187,9 @@ class Table:
             and step in (None, row.step)
         ]
         if not found:
-            asked = [name, *([kind] if kind else []), *([f"by {tag}"] if tag else []), *([f"step {step}"] if step else [])]
-            raise UnknownRow(", ".join(asked), name, {row.label: row.row for row in self.rows})
+            which = " ".join(filter(None, (kind, f"by {tag}" if tag else "")))
+            asked = ", ".join(filter(None, (name, which, f"step {step}" if step is not None else "")))
+            raise UnknownRow(asked, name, {row.label: row.row for row in self.rows})
         return sorted(found, key=lambda row: ORDER.index(row.kind) if row.kind in ORDER else len(ORDER))
 
     def explain(

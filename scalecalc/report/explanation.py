@@ -72,7 +72,7 @@ def to_markdown(found: Explanation) -> str:
 def _item(stage: Stage, found: Explanation) -> list[str]:
     """A stage as an item of a Markdown list, its lines below it."""
     lines = [text for line in stage.lines for text in _said(line, found)]
-    return [f"{stage.number}. {_escape(_of(stage))}", *(f"   - {_escape(text)}" for text in lines)]
+    return [f"{stage.number}. {_escape(_of(stage))}", *(f"    - {_escape(text)}" for text in lines)]
 
 
 def to_json(found: Explanation) -> str:

@@ -27,7 +27,7 @@ from scalecalc.table import Slope, Table
 
 MOST_LINES = 44  # of one table on a page
 COLUMN, PAGE, LARGE_PAGE = 215, 345, 480  # widths in points: of two-column papers, of LaTeX's article, of our own page
-CHARACTER, GAP = 4.6, 12.0  # in points, of text in 9 points; between two columns
+CHARACTER, GAP = 5.0, 12.0  # in points, of text in 9 points; between two columns
 _RAISED = re.compile(r"\^\(([^)]*)\)|\^(\d+)|_(\w+)")  # small, and above one another
 GREEK = {
     word: f"\\{word}"
