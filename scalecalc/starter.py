@@ -2,7 +2,7 @@
 
 A starter is a file that works as it stands, with a test beside it; the places to edit say so.  They lie in ``starters/``
 as text (as modules they would be loaded, and checked, under a name that is none): in them NAME is the registered name,
-FUNCTION and CLASS are identifiers made from it, FILE is the test.  A kind is whatever has a file there.
+FUNCTION and CLASS are identifiers made from it, FILE is the test beside it.  A kind is whatever has a file there.
 """
 
 from __future__ import annotations
@@ -71,6 +71,6 @@ def _fill(text: str, name: str, stem: str, test: Path) -> str:
         "CLASS": own("".join(part[:1].upper() + part[1:] for part in stem.split("_"))),
         "test_NAME_": f"test_{stem}",
         "NAME": name,
-        "FILE": str(test),
+        "FILE": test.name,
     }
     return re.sub("|".join(words), lambda found: words[found[0]], text)
