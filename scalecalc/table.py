@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas
 
-    from scalecalc.report.explain import Explanation
+    from scalecalc.explain import Explanation
     from scalecalc.term import Term
 
 KINDS = ("weight", "init", "gradient", "update", "alignment")
@@ -204,7 +204,7 @@ class Table:
             UnknownName, InputError: no such row, or several.
             InputError: the row was read from a file, which keeps no derivation.
         """
-        from scalecalc.report.explain import explain
+        from scalecalc.explain import explain
 
         return explain(self, self.find(row, kind, tag, step))
 

@@ -9,7 +9,7 @@ import pytest
 
 from scalecalc.derive import derive
 from scalecalc.errors import InputError, UnknownName
-from scalecalc.report.explain import Explanation, explain
+from scalecalc.explain import Explanation, explain
 from scalecalc.report.explanation import to_text
 from scalecalc.report.frame import from_csv, to_csv
 from scalecalc.scale import Scale

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable
 
 from scalecalc._version import __version__
-from scalecalc.report.explain import Explanation, Line, Source, Stage
+from scalecalc.explain import Explanation, Line, Source, Stage
 from scalecalc.report.json import SCHEMA, row_object
 from scalecalc.scale import Scale
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from scalecalc.errors import InputError
 from scalecalc.profile import dim_of
 from scalecalc.report.layout import heading
-from scalecalc.report.words import back_reaction, pattern_words, profile_words
 from scalecalc.scale import Scale
 from scalecalc.table import Grounds, Row, Table
+from scalecalc.words import back_reaction, pattern_words, profile_words
 
 if TYPE_CHECKING:
     from scalecalc.term import Term

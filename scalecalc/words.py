@@ -1,4 +1,4 @@
-"""What a pattern says, in words: the one place of the reports that looks inside one.
+"""What a pattern says, in words: the one place outside the calculus that looks inside one.
 
 >>> from scalecalc.profile import Profile
 >>> from scalecalc.term import atom, pattern, source, EVEN
