@@ -122,6 +122,12 @@ def test_json(s6: Table) -> None:
     assert {rule["name"] for rule in data["rules"]} >= {"matmul", "sgd"}
 
 
+def test_a_function_and_its_derivative_are_two_steps(mlp: Table) -> None:
+    stages = {stage.at: stage for stage in mlp.explain("h2", tag="W_in").stages}
+    assert {"relu(h1)", "relu′(h1)"} <= set(stages)
+    assert "relu′(h1)" in {use.name for use in stages["dh1"].uses}
+
+
 # ---------------------------------------------------------------- which row
 
 

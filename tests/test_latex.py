@@ -39,6 +39,8 @@ def test_measured(verified: Table, snapshot) -> None:
         ("W_in+W_in", r"$W_{\mathrm{in}}+W_{\mathrm{in}}$"),
         ("dW_B·u", r"$\mathrm{d}W_{B}\,u$"),
         ("delta", r"$\delta$"),
+        ("tanh″(u)", r"\texttt{tanh$''$(u)}"),
+        ("tanh′(u)", r"$\mathrm{tanh}'(u)$"),
         ("⟨C, h⟩ 2", r"$\langle C,\,h\rangle2$"),
         ("layers.0.norm_1", r"\texttt{layers.0.norm\_1}"),
         ("conv2d", r"\texttt{conv2d}"),

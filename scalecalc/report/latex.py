@@ -65,8 +65,8 @@ _SPECIAL = {
     "″": "$''$",
     "ᵀ": r"$^\top$",
 } | {c: f"\\{c}" for c in "&%$#_{}"}
-_TOKEN = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+ ])|(?P<number>\d+)")
-_MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", " ": ""}
+_TOKEN = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
+_MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′": "'", " ": ""}
 
 
 def text(words: str) -> str:
