@@ -104,7 +104,8 @@ def _numeric(f: Function) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 def _record(name: str, tensor: Tensor, order: int) -> Tensor:
-    return tensor.program.record(name, (tensor,), tensor.axes, order=order)
+    called = f"{name}{'′' * order}({tensor.name})" if order else ""  # else a derivative would have its function's name
+    return tensor.program.record(name, (tensor,), tensor.axes, name=called if len(called) <= 24 else "", order=order)
 
 
 def elementwise(name: str, expression: Any, source: str = "definition") -> Callable[[Tensor], Tensor]:

@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any
 from scalecalc._version import __version__
 
 if TYPE_CHECKING:
+    from scalecalc.compare import Comparison, compare
     from scalecalc.derive import derive
     from scalecalc.measure.verify import verify
     from scalecalc.scale import Regime, Scale
     from scalecalc.table import Row, Table
 
-__all__ = ["Regime", "Row", "Scale", "Table", "__version__", "derive", "verify"]
+__all__ = ["Comparison", "Regime", "Row", "Scale", "Table", "__version__", "compare", "derive", "verify"]
 
 _HOME = {
+    "Comparison": "scalecalc.compare",
+    "compare": "scalecalc.compare",
     "derive": "scalecalc.derive",
     "verify": "scalecalc.measure.verify",
     "Regime": "scalecalc.scale",

@@ -9,12 +9,11 @@ interrupted; 70 for an error of scalecalc's own, so that it cannot be taken for 
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,103 +21,30 @@ import click
 
 from scalecalc import request
 from scalecalc._version import __version__
-from scalecalc.errors import ScalecalcError
-from scalecalc.report.formats import FORMATS, format_for
+from scalecalc.errors import InputError, ScalecalcError
+from scalecalc.options import (
+    MODEL_HELP,
+    Number,
+    Plural,
+    Registered,
+    deriving_options,
+    model_argument,
+    model_options,
+    output_options,
+    rules_option,
+    seed_option,
+)
+from scalecalc.report.formats import format_for
+from scalecalc.starter import STARTERS
 
 if TYPE_CHECKING:
     from scalecalc.table import Table
 
+EXPLAINED = ("table", "markdown", "json")
+KINDS = ("weight", "init", "gradient", "update", "alignment")
 BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
 OURS = ("model", "rules", "format", "output", "quiet")
-LISTS = {
-    "rules": "rule",
-    "models": "architecture",
-    "optimizers": "optimizer",
-    "parameterizations": "parameterization",
-    "transitions": "transition",
-}
-MODEL_HELP = """MODEL is a registered name (`scalecalc list models`), with options after a colon
-(s6:discretization=mamba,step=fixed), or path/to/file.py:name."""
-
-
-class Number(click.ParamType):
-    """A finite number above zero (click's FloatRange lets nan through)."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and number > 0):
-            self.fail(f"{value!r} is no finite number above zero", param, ctx)
-        return number
-
-
-class Registered(click.ParamType):
-    """A registered name, or a form that names something else; only its completion needs the registry."""
-
-    name = "name"
-
-    def __init__(self, kind: str):
-        self.kind = kind
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem
-
-        from scalecalc.rule import registry
-
-        names = [name for name in sorted(registry(self.kind)) if name.startswith(incomplete)]
-        files = [CompletionItem(incomplete, type="file")] if self.kind != "optimizer" else []
-        return [CompletionItem(name) for name in names] or files
-
-
-def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Several option decorators as one, shown in the order given."""
-
-    def apply(function: Any) -> Any:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
-
-
-rules_option = click.option(
-    "--rules", type=click.Path(), multiple=True, metavar="DIR", help="A folder with rule files of your own. Repeatable."
-)
-output_options = options(
-    click.option("--format", type=click.Choice(FORMATS), help="[default: by the suffix of -o FILE, else table]"),
-    click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of standard output."),
-)
-model_options = options(
-    click.argument("model", type=Registered("architecture"), metavar="MODEL"),
-    click.option(
-        "--parameterization",
-        type=Registered("parameterization"),
-        metavar="NAME|FILE",
-        help="A registered name, or a TOML or JSON file.  [default: the one the model names]",
-    ),
-    click.option(
-        "--optimizer",
-        type=Registered("optimizer"),
-        metavar="NAME",
-        help="[default: the one the model names, else adam]",
-    ),
-    click.option(
-        "--regime",
-        default="free",
-        show_default=True,
-        metavar="REGIME",
-        help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
-    ),
-    click.option("--loss", type=click.Choice(["linear", "mse", "logistic"]), default="linear", show_default=True),
-    rules_option,
-    output_options,
-    click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
-)
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+LISTED = ("table", "csv", "markdown", "json")
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -142,6 +68,56 @@ def derive(steps: int, seed: int, **given: Any) -> int:
     from scalecalc.derive import derive as derive_table
 
     emit(derive_table(model, steps=steps, **asked(given)), given)
+    return 0
+
+
+@cli.command(
+    help=f"""The derivation of one entry of the table: each rule in order, what was assumed, the sources.
+
+{MODEL_HELP}
+
+ROW is a name from the table: a feature (y), a weight (W_B) or a sum (C,h for ⟨C, h⟩)."""
+)
+@model_options
+@click.argument("row", metavar="ROW")
+@click.option("--kind", type=click.Choice(KINDS), help="[default: update with --tag, else the first that there is]")
+@click.option("--tag", metavar="W_B", help="The weight whose update it is; W_in+W_in for a second order.")
+@click.option("--step", type=click.IntRange(0), metavar="K", help="0 initialisation, K after the K-th step.")
+def explain(row: str, kind: str | None, tag: str | None, step: int | None, **given: Any) -> int:
+    format = format_of(given, EXPLAINED, "an explanation")
+    model = prepare(given)
+    from scalecalc.derive import derive as derive_table
+    from scalecalc.report.explanation import to_json, to_markdown, to_text
+
+    found = derive_table(model, steps=max(step or 1, 1), **asked(given)).explain(row, kind, tag, step)
+    if format == "table":
+        text = to_text(found, paper(given)["width"])
+    else:
+        text = to_markdown(found) if format == "markdown" else to_json(found)
+    deliver(text, given)
+    return 0
+
+
+@cli.command(
+    help=f"""Parameterizations side by side: which features learn, which are lazy, which explode.
+
+{MODEL_HELP}
+
+Each PARAMETERIZATION is a registered name, or a TOML or JSON file."""
+)
+@model_argument
+@click.argument(
+    "parameterizations", type=Registered("parameterization"), metavar="PARAMETERIZATION…", nargs=-1, required=True
+)
+@deriving_options
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
+def compare(parameterizations: tuple[str, ...], steps: int, **given: Any) -> int:
+    model = prepare(given, parameterizations)
+    from scalecalc.compare import compare as compare_tables
+    from scalecalc.report.comparison import render
+
+    found = compare_tables(model, *parameterizations, steps=steps, **asked(given))
+    deliver(render(found, given["format"] or format_for(given["output"]), **paper(given)), given)
     return 0
 
 
@@ -186,22 +162,46 @@ def verify(dims: tuple[str, ...], strict: bool, resume: str | None, **given: Any
 
 
 @cli.command(name="list")
-@click.argument("what", type=click.Choice(list(LISTS)))
+@click.argument("kind", type=Plural(), metavar="KIND")
 @rules_option
 @output_options
-def list_(what: str, rules: tuple[str, ...], format: str | None, output: str | None) -> int:
-    """What is known, with what it says of itself and where it is from."""
+def list_(kind: str, **given: Any) -> int:
+    """What is known, with what it says of itself and where it is from.
+
+    KIND: rules, models, optimizers, parameterizations or another kind of registered thing, in the plural.
+    """
     from scalecalc import rulebook
     from scalecalc.report.listing import listing
     from scalecalc.report.output import put
     from scalecalc.rule import registry
 
-    check_output(output)
-    for folder in rules:
+    format = format_of(given, LISTED, "a list")
+    check_output(given["output"])
+    for folder in given["rules"]:
         rulebook.load(folder)
-    things = sorted(registry(LISTS[what]).values(), key=lambda thing: thing.name)
-    records = [{"name": thing.name, "words": thing.words, "source": thing.source} for thing in things]
-    put(listing(records, format or format_for(output), width=columns()), output)
+    things = sorted(registry(kind).items())
+    records = [{"name": name, "words": thing.words, "source": thing.source} for name, thing in things]
+    put(listing(records, format, width=columns()), given["output"])
+    return 0
+
+
+@cli.command(
+    help=f"""A starting file for something of your own, and a test beside it. KIND: {", ".join(STARTERS)}.
+
+The file is complete: it holds a small example under the new NAME, and says where to change it. Use it with --rules DIR."""
+)
+@click.argument("kind", type=click.Choice(STARTERS), metavar="KIND")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "-o", "--output", type=click.Path(), default="my_rules", show_default=True, metavar="DIR", help="Made if need be."
+)
+def new(kind: str, name: str, output: str) -> int:
+    from scalecalc.starter import start
+
+    files = start(kind, name, output)
+    for file in files:
+        click.echo(f"wrote {file}")
+    complain(f"edit what is marked EDIT; pytest {files[1]} checks it, --rules {output} uses it.")
     return 0
 
 
@@ -217,8 +217,12 @@ def completion(shell: str) -> int:
     return 0
 
 
-def prepare(given: dict[str, Any]) -> str:
+def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
     """Check all that can be checked before computing, cheapest first; load the user's rules.  Returns the MODEL.
+
+    Args:
+        given: what the command line gave.
+        schemes: parameterizations to check beside the one of the option.
 
     Raises:
         ScalecalcError: something is not as it must be.
@@ -226,13 +230,13 @@ def prepare(given: dict[str, Any]) -> str:
     from scalecalc import rulebook
     from scalecalc.scale import Regime
 
-    model, parameterization = request.parse_model(given["model"]), given["parameterization"]
+    model = request.parse_model(given["model"])
+    schemes = [*schemes, *([scheme] if (scheme := given.get("parameterization")) is not None else [])]
     Regime.parse(given["regime"])
     if model.file is not None:
         request.check_file(model.file, "of the model")
-    by_file = parameterization is not None and request.is_file(parameterization)
-    if by_file:
-        request.check_file(parameterization, "of the parameterization")
+    for scheme in filter(request.is_file, schemes):
+        request.check_file(scheme, "of the parameterization")
     check_output(given["output"])
     for folder in given["rules"]:
         rulebook.load(folder)
@@ -240,8 +244,9 @@ def prepare(given: dict[str, Any]) -> str:
 
     if model.file is None:
         find("architecture", model.name)
-    if parameterization is not None and not by_file:
-        find("parameterization", parameterization)
+    for scheme in schemes:
+        if not request.is_file(scheme):
+            find("parameterization", scheme)
     if given["optimizer"] is not None:
         find("optimizer", given["optimizer"])
     return given["model"]
@@ -250,6 +255,18 @@ def prepare(given: dict[str, Any]) -> str:
 def asked(given: dict[str, Any]) -> dict[str, Any]:
     """The options that are the engine's business; the others are about reading and printing."""
     return {key: value for key, value in given.items() if key not in OURS}
+
+
+def format_of(given: dict[str, Any], possible: Sequence[str], what: str) -> str:
+    """The format asked for, by name or by the file's suffix, where not every command has every format.
+
+    Raises:
+        InputError: none of the possible ones.
+    """
+    format = given["format"] or format_for(given["output"])
+    if format not in possible:
+        raise InputError(f"{what} is not made as {format}; use --format {'|'.join(possible)}.")
+    return format
 
 
 def check_output(output: str | None) -> None:
@@ -262,16 +279,26 @@ def check_output(output: str | None) -> None:
 def emit(table: Table, given: dict[str, Any]) -> None:
     """Print the table or write it to the file asked for; with a file, the verdict goes to standard error."""
     from scalecalc.report.formats import render
+    from scalecalc.report.summary import summary
+
+    deliver(render(table, given["format"] or format_for(given["output"]), **paper(given)), given, summary(table))
+
+
+def paper(given: dict[str, Any]) -> dict[str, Any]:
+    """Width and colour for what will be read where the output goes."""
+    if given["output"] not in (None, "-"):
+        return {"width": 120, "color": False}
+    color = given["output"] is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return {"width": columns(), "color": color}
+
+
+def deliver(text: str, given: dict[str, Any], remark: str = "") -> None:
+    """Print the text or write it to the file asked for, with a remark on standard error."""
     from scalecalc.report.output import put
 
-    output = None if given["output"] == "-" else given["output"]
-    color = output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    format = given["format"] or format_for(output)
-    put(render(table, format, width=columns() if output is None else 120, color=color), output)
-    if output is not None and not given["quiet"]:
-        from scalecalc.report.summary import summary
-
-        complain(f"wrote {output}. {summary(table)}")
+    put(text, given["output"])
+    if given["output"] not in (None, "-") and not given["quiet"]:
+        complain(f"wrote {given['output']}. {remark}".rstrip())
 
 
 def columns() -> int:

@@ -25,7 +25,7 @@ from scalecalc.errors import InputError
 from scalecalc.model import Model, resolve
 from scalecalc.program import LEAVES, Program
 from scalecalc.scale import Regime, Scale
-from scalecalc.table import Row, Table
+from scalecalc.table import Grounds, Row, Table
 from scalecalc.term import Limits, Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value, exact_value
 
@@ -204,9 +204,17 @@ def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass
         subleading=_subleading(regime, terms, value.sizes()),
         why=why,
         assumptions=_assumptions(lead),
-        derivation=lead,
+        derivation=_grounds(regime, value),
         **more,
     )
+
+
+def _grounds(regime: Regime, value: Value) -> Grounds:
+    """A leading term of each leading size, with the derivation that it carries."""
+    first: dict[Scale, Term] = {}
+    for t in value.terms:
+        first.setdefault(t.rms(value.labels), t)
+    return Grounds(tuple(first[size] for size in regime.leading(first)), value.labels)
 
 
 def _subleading(regime: Regime, terms: Sequence[Scale], sizes: Sequence[Scale]) -> tuple[Scale, ...]:
@@ -311,7 +319,10 @@ def _alignments(found: Derivation) -> list[Row]:
         row = _row(found, name, "alignment", 1 if op.backward else 0, value, "aligned" if ONE in ratio else "incoherent")
         below = tuple(s / bounds[0] for s in row.subleading)
         terms = algebra.regime.leading(ratio)
-        out.append(replace(row, terms=terms, statistic="cosine", entry=(), profile="", subleading=below))
+        sides = tuple((program.ops[j].name, _grounds(algebra.regime, v)) for j, v in zip(op.inputs, (a, b), strict=True))
+        grounds = replace(_grounds(algebra.regime, value), over=over, sides=sides)
+        more = {"statistic": "cosine", "entry": (), "profile": "", "subleading": below, "derivation": grounds}
+        out.append(replace(row, terms=terms, **more))
     return out
 
 

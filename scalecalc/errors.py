@@ -8,7 +8,7 @@ that escapes is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class ScalecalcError(Exception):
@@ -37,6 +37,35 @@ class UnknownName(InputError):
         super().__init__(f"there is no {what} {name!r}{hint} Known: {', '.join(self.known) or 'none'}.")
 
 
+class UnknownRow(UnknownName):
+    """A table has no such row; the message has the rows of that name, or else the names most like it.
+
+    Args:
+        asked: what was asked for, in words.
+        name: the row's name alone.
+        rows: label of every row in the table → its name.
+    """
+
+    MOST = 6
+
+    def __init__(self, asked: str, name: str, rows: Mapping[str, str]):
+        self.what, self.name, self.known = "row", asked, sorted(rows)
+        names = list(dict.fromkeys(rows.values()))
+        if name in names:
+            own = [label for label, known in rows.items() if known == name]
+            near = sorted(own, key=lambda label: -_likeness(asked, label))[: self.MOST]
+            hint = f"rows of that name: {'; '.join(near)}" + ("; …" if len(own) > len(near) else "")
+        else:
+            near = difflib.get_close_matches(name, names, n=self.MOST, cutoff=0.4)
+            hint = f"similar names: {', '.join(near)}" if near else f"names: {', '.join(names[: 2 * self.MOST])}"
+            hint += ", …" if not near and len(names) > 2 * self.MOST else ""
+        InputError.__init__(self, f"there is no row {asked!r}; {hint}.")
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a.casefold(), b.casefold()).ratio()
+
+
 class ProgramError(ScalecalcError):
     """An architecture records something that is no program: wrong axes, a missing weight, a name used twice."""
 
@@ -47,9 +76,10 @@ class MissingRule(ScalecalcError):
     def __init__(self, operation: str, place: str, known: Iterable[str]):
         self.operation, self.place = operation, place
         super().__init__(
-            f"no rule for the operation {operation!r} (at {place}). Write one: a file in a folder of yours, given by "
-            f"--rules, that registers {operation!r} with its law, its backward and its torch code; see 'Add a rule' in "
-            f"CONTRIBUTING.md. Known operations: {', '.join(sorted(known))}."
+            f"no rule for the operation {operation!r} (at {place}). Write one: `scalecalc new rule {operation} -o my_rules` "
+            f"begins a file that registers {operation!r} with its law, its backward and its torch code; change these, then "
+            f"add --rules my_rules to the command. See 'Add a rule' in CONTRIBUTING.md. "
+            f"Known operations: {', '.join(sorted(known))}."
         )
 
 

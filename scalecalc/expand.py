@@ -289,7 +289,7 @@ def _perturb(
         for i, t in group:
             found.setdefault(i, []).append(t)
     for i, terms in by.items():
-        out += _times(apply(f.partial(i), leads, algebra, law, known), terms, algebra, law)
+        out += _times(apply(f.partial(i), leads, algebra, "φ′ at the leading terms", known), terms, algebra, law)
     law = "entry by entry: φ″ times two smaller terms"
     for i, j in sorted({(i, j) for i in by for j in (*by, *near)}):
         second = f.partial(i).partial(j) if not f.partial(i).zero else f.partial(i)
@@ -297,7 +297,7 @@ def _perturb(
             continue
         others = near.get(j, []) + (by.get(j, []) if i <= j else [])
         squares = simplify(_times(by[i], others, algebra, law), algebra.regime, algebra.margin)
-        out += _times(apply(second, leads, algebra, law, known), squares, algebra, law)
+        out += _times(apply(second, leads, algebra, "φ″ at the leading terms", known), squares, algebra, law)
     return out
 
 

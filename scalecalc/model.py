@@ -6,6 +6,7 @@ JSON file of exponents.  Text from such a file is only ever compared and parsed,
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import importlib
 import importlib.util
@@ -28,6 +29,9 @@ from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 
 YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+# What derive and verify take themselves, for a hint where it is misspelt or given as an option of the model.
+ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss")
+MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
 
 
@@ -133,7 +137,11 @@ def _options(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> d
     out: dict[str, Any] = {}
     for key, value in given.items():
         if key not in known:
-            raise UnknownName(f"option of {name}", key, known)
+            if key in ARGUMENTS + MEASURING:
+                whose = "of derive and verify" if key in ARGUMENTS else "of verify"
+                raise InputError(f"{key} is no option of {name} but an argument {whose}: --{key}, or {key}=… in Python.")
+            close = difflib.get_close_matches(key, ARGUMENTS + MEASURING, n=1, cutoff=0.8)
+            raise UnknownName(f"option of {name}", key, [*known, *close])
         default = known[key].default
         if isinstance(default, bool):
             if str(value).lower() not in YES_NO:

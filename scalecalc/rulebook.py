@@ -2,7 +2,8 @@
 
 A rule file registers what it declares when it is imported (:mod:`scalecalc.rule` has the decorators); this module only
 finds the files and imports each exactly once, in an order that depends on their names alone.  Files and folders whose
-names start with ``_`` or ``.`` are left out; a rule file may import them as helpers.
+names start with ``_`` or ``.`` are left out; a rule file may import them as helpers.  So are pytest's (``test_*.py``,
+``conftest.py``), which may stand beside what they test.
 
 Our own folder stands at the top of a checkout (``rules/``) and inside the package of a wheel (``scalecalc/rules``).  In
 both cases its files are the modules ``scalecalc.rules.matmul``, ``scalecalc.rules.architectures.s6``, and so on.  A
@@ -49,7 +50,7 @@ def built_in_folder() -> Path:
 
 def rule_files(folder: Path) -> Iterator[Path]:
     """The rule files of a folder, a folder's own files before those of its subfolders, each by name."""
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(("_", ".")))
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(("_", ".", "test_")) and p.name != "conftest.py")
     yield from (p for p in entries if p.suffix == ".py" and p.is_file())
     for sub in entries:
         if sub.is_dir():

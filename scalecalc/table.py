@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from scalecalc.errors import UnknownName
+from scalecalc.errors import InputError, UnknownRow
 from scalecalc.scale import Regime, Scale
 
 if TYPE_CHECKING:
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     import pandas
 
+    from scalecalc.explain import Explanation
+    from scalecalc.term import Term
+
 KINDS = ("weight", "init", "gradient", "update", "alignment")
+ORDER = ("init", "weight", "alignment", "gradient", "update")  # what a name alone is taken to mean
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,23 @@ class Slope:
     slope: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What a row was read off: terms that carry their derivation.
+
+    Args:
+        terms: one leading term per leading size.
+        labels: the growing axes of the tensor that they are terms of.
+        over: for an alignment, the growing axes of the sum.
+        sides: for an alignment, both factors of the summand by name.
+    """
+
+    terms: tuple[Term, ...]
+    labels: tuple[str, ...]
+    over: tuple[str, ...] = ()
+    sides: tuple[tuple[str, Grounds], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,7 @@ class Row:
         measured: per dim, slope and interval, once measured.
         verdict: agrees, disagrees or inconclusive, once judged.
         settle: what would settle an inconclusive row, or by what a disagreeing row misses.
+        derivation: the terms behind the row; None for a row that was read from a file.
     """
 
     row: str
@@ -67,7 +89,7 @@ class Row:
     measured: Mapping[str, Slope] | None = None
     verdict: str | None = None
     settle: str = ""
-    derivation: Any = field(default=None, compare=False, repr=False)
+    derivation: Grounds | None = field(default=None, compare=False, repr=False)
 
     @property
     def theta(self) -> Scale | None:
@@ -120,7 +142,6 @@ class Table:
     regime: Regime = Regime()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    equations: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -131,14 +152,61 @@ class Table:
     def __getitem__(self, key: tuple[str, str] | tuple[str, str, str] | str) -> Row:
         """``table["y", "init"]``, ``table["y", "update", "W_B"]``; a lone name is its init row.
 
+        A tag of several weights is written with plus signs, in any order: ``"W_in+W_in"``, ``"W_out+W_B"``.
+
         Raises:
             UnknownName: no such row.
         """
-        name, kind, tag = (key, "init", None) if isinstance(key, str) else (*key, None)[:3]
-        for row in self.rows:
-            if row.row == name and row.kind == kind and (tag is None or row.tag == (tag,)):
-                return row
-        raise UnknownName("row", " ".join(filter(None, (name, kind, tag))), {r.label for r in self.rows})
+        name, kind, *tag = (key, "init") if isinstance(key, str) else key
+        return self._rows(name, kind, tag[0] if tag else None, None)[0]
+
+    def find(self, row: str, kind: str | None = None, tag: str | None = None, step: int | None = None) -> Row:
+        """The one row that is meant; without a kind the update, if a tag is given, else the first kind that has it.
+
+        Raises:
+            UnknownName: no such row; the message has those of similar names.
+            InputError: several rows are meant (updates by several weights, or of several steps).
+        """
+        found = self._rows(row, kind or ("update" if tag else None), tag, step)
+        found = [other for other in found if other.kind == found[0].kind]
+        if len(found) > 1:
+            tags = list(dict.fromkeys("+".join(other.tag) for other in found))
+            missing = f"tag ({', '.join(tags)})" if len(tags) > 1 else f"step ({', '.join(str(o.step) for o in found)})"
+            raise InputError(f"{row} has {len(found)} {found[0].kind} rows; say which {missing}.")
+        return found[0]
+
+    def _rows(self, name: str, kind: str | None, tag: str | None, step: int | None) -> list[Row]:
+        """The rows of this name, by kind; never none."""
+        wanted = None if tag is None else sorted(part.strip() for part in tag.split("+"))
+        found = [
+            row
+            for row in self.rows
+            if _plain(row.row) == _plain(name)
+            and kind in (None, row.kind)
+            and (wanted is None or sorted(row.tag) == wanted)
+            and step in (None, row.step)
+        ]
+        if not found:
+            which = " ".join(filter(None, (kind, f"by {tag}" if tag else "")))
+            asked = ", ".join(filter(None, (name, which, f"step {step}" if step is not None else "")))
+            raise UnknownRow(asked, name, {row.label: row.row for row in self.rows})
+        return sorted(found, key=lambda row: ORDER.index(row.kind) if row.kind in ORDER else len(ORDER))
+
+    def explain(
+        self, row: str, kind: str | None = None, tag: str | None = None, step: int | None = None
+    ) -> Explanation:
+        """The derivation of one entry, rule by rule; printing it shows it (see also its ``to_markdown``, ``to_json``).
+
+        Args:
+            row, kind, tag, step: which entry, see :meth:`find`: ``explain("y", tag="W_B")``, ``explain("W_B", "gradient")``.
+
+        Raises:
+            UnknownName, InputError: no such row, or several.
+            InputError: the row was read from a file, which keeps no derivation.
+        """
+        from scalecalc.explain import explain
+
+        return explain(self, self.find(row, kind, tag, step))
 
     def counts(self) -> dict[str, int]:
         """How many rows got which verdict."""
@@ -170,8 +238,24 @@ class Table:
 
         return write(to_markdown(self), path)
 
+    def to_latex(self, path: str | Path | None = None, standalone: bool = False) -> str:
+        r"""As booktabs tables: a fragment to ``\input`` (its preamble needs ``\usepackage{booktabs}``), or a whole document.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        from scalecalc.report.latex import to_latex
+        from scalecalc.report.output import write
+
+        return write(to_latex(self, standalone=standalone), path)
+
     def to_json(self, path: str | Path | None = None) -> str:
         from scalecalc.report.json import to_json
         from scalecalc.report.output import write
 
         return write(to_json(self), path)
+
+
+def _plain(name: str) -> str:
+    """A row's name as it may be typed: the angles of a sum's name are hard to type, and its blanks say nothing."""
+    return "".join(character for character in name if character not in "⟨⟩<> ")

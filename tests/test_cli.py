@@ -15,7 +15,7 @@ import pytest
 from scalecalc import cli, rule
 from scalecalc.errors import InputError, ScalecalcError
 from scalecalc.scale import Scale
-from scalecalc.table import Row, Table
+from scalecalc.table import Grounds, Row, Table
 
 
 class Interrupted(ScalecalcError):
@@ -224,6 +224,57 @@ def test_list(engine, capsys) -> None:
     assert json.loads(capsys.readouterr().out) == [{"name": "s6", "words": "words of s6", "source": "source of s6"}]
 
 
+def test_a_new_kind_of_registered_thing_is_listed(engine, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(rule, "KINDS", (*rule.KINDS, "discretisation"))
+    rule._REGISTRY["discretisation"] = {"zoh": rule.Entry("zoh", print, "a book", "held", {})}
+    assert cli.main(["list", "discretisations"]) == 0
+    assert capsys.readouterr().out == "zoh\n    held\n    source: a book\n"
+
+
+# ---------------------------------------------------------------- explain, compare, new
+
+
+def test_explain(engine, derived: Table, capsys) -> None:
+    row = replace(derived["y", "update", "W_B"], derivation=Grounds((), ("N_u",)))
+    engine["derive"] = replace(derived, rows=(*derived.rows, row))
+    assert cli.main(["explain", "s6", "y", "--tag", "W_B", "--step", "2", "--optimizer", "sgd"]) == 2
+    assert asked(engine)[2]["steps"] == 2
+    assert "carries no derivation" in capsys.readouterr().err
+    engine["derive"] = replace(derived, rows=(row,))
+    assert cli.main(["explain", "s6", "y", "--kind", "update"]) == 0
+    assert capsys.readouterr().out.startswith("y, update by W_B, step 1: Θ(log N_x), rms, exploding\ns6: parameterization")
+    assert cli.main(["explain", "s6", "y", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["row"]["tag"] == ["W_B"]
+    assert cli.main(["explain", "s6", "z"]) == 2
+    assert capsys.readouterr().err == "scalecalc: there is no row 'z'; names: y.\n"
+
+
+def test_compare(engine, capsys, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("")
+    mine = str(tmp_path / "mine.toml")
+    assert cli.main(["compare", "s6", "mup", mine, "--optimizer", "sgd", "--quiet"]) == 0
+    calls = [call[2] for call in engine["calls"] if call[0] == "derive"]
+    assert [call["parameterization"] for call in calls] == ["mup", mine]
+    assert all(call["optimizer"] == "sgd" and call["regime"] == "free" for call in calls)
+    out = capsys.readouterr().out
+    assert "s6: parameterizations mup, mine, optimizer adam" in out
+    assert "mine: y explodes, by W_B and W_C; no feature learns; at initialisation" not in out
+    assert cli.main(["compare", "s6", "mup", "-o", str(tmp_path / "t.tex")]) == 0
+    assert capsys.readouterr().err == f"scalecalc: wrote {tmp_path / 't.tex'}.\n"
+    assert "\\toprule" in (tmp_path / "t.tex").read_text()
+    assert cli.main(["compare", "s6", "mup", "mup"]) == 2
+    assert "is given twice" in capsys.readouterr().err
+
+
+def test_new(engine, capsys, tmp_path: Path) -> None:
+    assert cli.main(["new", "rule", "fold", "-o", str(tmp_path / "mine")]) == 0
+    out = capsys.readouterr()
+    assert out.out == f"wrote {tmp_path / 'mine' / 'fold.py'}\nwrote {tmp_path / 'mine' / 'test_fold.py'}\n"
+    assert f"--rules {tmp_path / 'mine'} uses it" in out.err
+    assert cli.main(["new", "rule", "fold", "-o", str(tmp_path / "mine")]) == 2
+    assert "is there already and is not overwritten" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- bad input
 
 BAD = [
@@ -248,6 +299,18 @@ BAD = [
     ["verify", "s6", "--seeds", "1"],
     ["verify", "s6", "--loss", "hinge"],
     ["list", "rule"],
+    ["list", "rules", "--format", "latex"],
+    ["explain", "s6"],
+    ["explain", "s7", "y"],
+    ["explain", "s6", "y", "--kind", "size"],
+    ["explain", "s6", "y", "--format", "csv"],
+    ["explain", "s6", "y", "-o", "y.tex"],
+    ["compare", "s6"],
+    ["compare", "s6", "mup", "mupp"],
+    ["compare", "s6", "missing.toml"],
+    ["new", "rul", "fold"],
+    ["new", "rule", "1st"],
+    ["new", "rule", "matmul"],
 ]
 
 

@@ -128,3 +128,16 @@ def test_a_parameterization_file_that_does_not_do(tmp_path: Path, text: str, wor
     file.write_text(text)
     with pytest.raises(InputError, match=words):
         resolve("mlp", parameterization=str(file))
+
+
+def test_a_misspelt_argument_is_told_from_an_option() -> None:
+    with pytest.raises(UnknownName, match="no option of s6 'optimiser'; did you mean 'optimizer'"):
+        derive("s6", optimiser="sgd")
+    with pytest.raises(UnknownName, match="did you mean 'parameterization'"):
+        derive("mlp", parametrization="mup")
+    with pytest.raises(UnknownName, match=r"no option of mlp 'deph'; did you mean 'depth'\? Known: activation, depth\.$"):
+        derive("mlp", deph="3")
+    with pytest.raises(InputError, match="budget is no option of mlp but an argument of verify: --budget, or budget="):
+        derive("mlp", budget=3)
+    with pytest.raises(InputError, match="optimizer is no option of s6 but an argument of derive and verify"):
+        derive("s6:optimizer=adam")

@@ -27,7 +27,8 @@ TORCH_SIDE = ("scalecalc.measure", "scalecalc.torch", "scalecalc.trace", "scalec
 ABOVE = ("scalecalc", "scalecalc.cli", "scalecalc.testing")  # may call the torch side, inside functions
 LAYERS = ("errors", "scale", "pattern", "term", "value", "program", "rule", "derive", "solve", "cli")
 RANK = {f"scalecalc.{name}": rank for rank, name in enumerate(LAYERS)}
-REPORT_SEES = ("scalecalc.report", "scalecalc.table", "scalecalc.scale", "scalecalc.errors", "scalecalc._version")
+RECORDS = ("scalecalc.table", "scalecalc.compare", "scalecalc.explain")  # what is printed
+REPORT_SEES = ("scalecalc.report", *RECORDS, "scalecalc.scale", "scalecalc.errors", "scalecalc._version")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def offences(sources: Mapping[str, str]) -> list[str]:
                 and within(one.name, ("scalecalc",))
                 and not within(one.name, REPORT_SEES)
             ):
-                out.append(f"{where}, but a report sees tables only")
+                out.append(f"{where}, but a report sees what it prints only")
     for name, rank in RANK.items():
         for reached, path in _reached(name, found).items():
             if RANK.get(reached, -1) >= rank and reached != name:
@@ -130,7 +131,7 @@ def test_imports_point_the_right_way() -> None:
         ("scalecalc.derive", "def f():\n  from scalecalc.measure import verify", "from below the command line"),
         ("scalecalc.derive", "def f():\n  from . import measure", "imports scalecalc.measure from below"),
         ("scalecalc.cli", "from scalecalc.measure.verify import verify", "when it is imported"),
-        ("scalecalc.report.json", "def f():\n  from scalecalc.derive import derive", "a report sees tables only"),
+        ("scalecalc.report.json", "def f():\n  from scalecalc.derive import derive", "a report sees what it prints only"),
         ("scalecalc.report.json", "from ..rule import find", "imports scalecalc.rule.find, but a report sees"),
         (
             "scalecalc.scale",
@@ -210,6 +211,7 @@ def test_rules_are_found_from_a_wheel_and_an_sdist(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"scalecalc"}  # no package called rules
     assert "scalecalc/py.typed" in names
+    assert {f"scalecalc/starters/{file.name}" for file in (ROOT / "scalecalc" / "starters").iterdir()} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

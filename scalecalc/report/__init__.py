@@ -1,1 +1,1 @@
-"""Printers: each reads a :class:`~scalecalc.table.Table` and nothing else, and none of them computes."""
+"""Printers: each reads a record (a Table, a Comparison, an Explanation) and nothing else, and none of them computes."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from scalecalc.errors import UnknownName
 from scalecalc.table import Table
 
-FORMATS = ("table", "csv", "markdown", "json")
-_SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".markdown": "markdown"}
+FORMATS = ("table", "csv", "markdown", "json", "latex")
+_SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".markdown": "markdown", ".tex": "latex"}
 
 
 def format_for(path: str | Path | None) -> str:
@@ -43,5 +43,9 @@ def render(table: Table, format: str, *, width: int = 80, color: bool = False) -
             from scalecalc.report.json import to_json
 
             return to_json(table)
+        case "latex":
+            from scalecalc.report.latex import to_latex
+
+            return to_latex(table)
         case _:
             raise UnknownName("format", format, FORMATS)

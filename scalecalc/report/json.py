@@ -24,7 +24,7 @@ SCHEMA = 1
 
 def to_json(table: Table) -> str:
     """The whole table as one JSON object."""
-    return json.dumps(_plain(to_object(table)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(plain(to_object(table)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_object(table: Table) -> dict[str, Any]:
@@ -40,10 +40,9 @@ def to_object(table: Table) -> dict[str, Any]:
         "regime": table.regime.text,
         "parameterization_name": table.parameterization_name,
         "parameterization": {name: _weight(scaling) for name, scaling in table.parameterization.items()},
-        "rows": [_row(row) for row in table],
+        "rows": [row_object(row) for row in table],
         "counts": table.counts(),
         "notes": list(table.notes),
-        "equations": list(table.equations),
         "seconds": table.seconds,
     }
 
@@ -58,7 +57,7 @@ def _weight(scaling: WeightScaling) -> dict[str, Any]:
     return out
 
 
-def _row(row: Row) -> dict[str, Any]:
+def row_object(row: Row) -> dict[str, Any]:
     theta, log = row.theta.strings() if row.theta is not None else (None, {})
     measured = row.measured
     return {
@@ -88,14 +87,14 @@ def _scale(scale: Scale) -> dict[str, dict[str, str]]:
     return {"theta": powers, "log": logs}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Only what JSON can write; anything it has no form for becomes its text."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)]
+        return [plain(item) for item in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)]
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, Fraction):

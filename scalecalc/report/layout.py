@@ -8,13 +8,14 @@ row of a section (the step, the statistic) goes into its title instead of a colu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from scalecalc.scale import Scale
 from scalecalc.table import KINDS, Row, Slope, Table
 
 SYMBOLS = {"agrees": "✓ agrees", "disagrees": "✗ disagrees", "inconclusive": "? inconclusive"}
-_TITLES = {
+TITLES = {
     "weight": "Weights",
     "init": "Activations at initialisation",
     "gradient": "Gradients",
@@ -33,6 +34,7 @@ class Section:
         rows: a cell per heading; a cell may have several lines.
         breaks: indices of the rows that open a new group.
         tight: headings of the columns that must not be folded.
+        lead: how many columns say what a row is; a table too wide for its page repeats them in every part.
     """
 
     title: str
@@ -40,6 +42,39 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
     breaks: frozenset[int] = frozenset()
     tight: frozenset[str] = frozenset()
+    lead: int = 1
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How a printer writes what stands in a cell; the default is plain text.
+
+    Args:
+        text: words.
+        name: the name of a row, of a weight, of several with plus signs between them.
+        size: one scale.
+        most: several sizes of which none dominates.
+        slope: a measured slope.
+        theta: the heading of the derived sizes.
+        verdicts: verdict → what is shown.
+    """
+
+    text: Callable[[str], str] = str
+    name: Callable[[str], str] = str
+    size: Callable[[Scale], str] = str
+    most: Callable[[Sequence[str]], str] = lambda sizes: f"max({', '.join(sizes)})"
+    slope: Callable[[Slope], str] = lambda value: slope(value)
+    theta: str = "Θ"
+    verdicts: Mapping[str, str] = field(default_factory=lambda: SYMBOLS)
+
+    def formula(self, sizes: Sequence[Scale]) -> str:
+        """What :meth:`Row.formula` says."""
+        if not sizes:
+            return self.text("0")
+        return self.size(sizes[0]) if len(sizes) == 1 else self.most([self.size(size) for size in sizes])
+
+
+PLAIN = Writer()
 
 
 def heading(table: Table) -> str:
@@ -51,14 +86,14 @@ def heading(table: Table) -> str:
     )
 
 
-def sections(table: Table, *, stacked: bool = False) -> list[Section]:
+def sections(table: Table, *, stacked: bool = False, write: Writer = PLAIN) -> list[Section]:
     """The table's sections; ``stacked`` puts the slopes of all dims into one column, a line each."""
-    out = [_parameterization(table)] if table.parameterization else []
+    out = [_parameterization(table, write)] if table.parameterization else []
     kinds = [*KINDS, *dict.fromkeys(r.kind for r in table if r.kind not in KINDS)]
     for kind in kinds:
         rows = [row for row in table if row.kind == kind]
         if rows:
-            out.append(_rows(table, kind, rows, stacked))
+            out.append(_rows(table, kind, rows, stacked, write))
     return out
 
 
@@ -90,17 +125,19 @@ def tag(row: Row) -> str:
     return "+".join(row.tag)
 
 
-def theta(row: Row) -> str:
+def theta(row: Row, write: Writer = PLAIN) -> str:
     """The derived size, with what an entry at small index is where that differs."""
-    if not row.entry or row.entry == row.terms:
-        return row.formula()
-    return f"{row.formula()}\nentry {replace(row, terms=row.entry).formula()}"
+    size = write.formula(row.terms)
+    return size if not row.entry or row.entry == row.terms else f"{size}\n{write.text('entry ')}{write.formula(row.entry)}"
 
 
-def _parameterization(table: Table) -> Section:
+def _parameterization(table: Table, write: Writer) -> Section:
     scalings = table.parameterization.items()
     columns = ("weight", "role", "init", "multiplier", "rate")
-    rows = tuple((name, s.role, str(s.init), str(s.multiplier), str(s.lr)) for name, s in scalings)
+    rows = tuple(
+        (write.name(name), write.text(s.role), *(write.size(one) for one in (s.init, s.multiplier, s.lr)))
+        for name, s in scalings
+    )
     if not any(s.role for _, s in scalings):
         columns, rows = columns[:1] + columns[2:], tuple(row[:1] + row[2:] for row in rows)
     return Section(
@@ -108,15 +145,15 @@ def _parameterization(table: Table) -> Section:
     )
 
 
-def _rows(table: Table, kind: str, rows: list[Row], stacked: bool) -> Section:
+def _rows(table: Table, kind: str, rows: list[Row], stacked: bool, write: Writer) -> Section:
     if kind == "update":
         tags = list(dict.fromkeys(row.tag for row in rows))
         rows = sorted(rows, key=lambda row: tags.index(row.tag))
-    title = [_TITLES.get(kind, kind)]
-    columns: dict[str, Callable[[Row], str]] = {"row": lambda row: row.row}
+    title = [TITLES.get(kind, kind)]
+    columns: dict[str, Callable[[Row], str]] = {"row": lambda row: write.name(row.row)}
     tight: set[str] = set()
     if any(row.tag for row in rows):
-        columns["by"] = tag
+        columns["by"] = lambda row: write.name(tag(row))
     steps, statistics = {row.step for row in rows}, {row.statistic for row in rows}
     if len(steps) > 1:
         columns["step"] = lambda row: str(row.step)
@@ -126,16 +163,21 @@ def _rows(table: Table, kind: str, rows: list[Row], stacked: bool) -> Section:
         columns["of"] = lambda row: row.statistic
     else:
         title.append(min(statistics))
-    columns["Θ"] = theta
+    lead = len(columns)
+    columns[write.theta] = lambda row: theta(row, write)
     if any(row.measured is not None or row.verdict is not None for row in rows):
         if stacked:
-            columns["measured"] = lambda row: "\n".join(f"{d} {slope(s)}" for d, s in (row.measured or {}).items())
+            columns["measured"] = lambda row: "\n".join(
+                f"{write.name(d)} {write.slope(s)}" for d, s in (row.measured or {}).items()
+            )
             tight.add("measured")
         else:
             for dim in _measured_dims(table):
-                columns[dim] = lambda row, dim=dim: slope(row.measured[dim]) if dim in (row.measured or {}) else ""
-                tight.add(dim)
-        columns["verdict"] = lambda row: SYMBOLS.get(row.verdict or "", row.verdict or "not judged")
+                columns[write.name(dim)] = lambda row, dim=dim: (
+                    write.slope(row.measured[dim]) if dim in (row.measured or {}) else ""
+                )
+                tight.add(write.name(dim))
+        columns["verdict"] = lambda row: write.verdicts.get(row.verdict or "", row.verdict or "not judged")
         tight.add("verdict")
     if any(row.klass for row in rows):
         columns["class"] = lambda row: row.klass
@@ -143,7 +185,7 @@ def _rows(table: Table, kind: str, rows: list[Row], stacked: bool) -> Section:
     if 2 * len(breaks) >= len(rows):  # groups of one row each need no gaps between them
         breaks = frozenset()
     cells = tuple(tuple(cell(row) for cell in columns.values()) for row in rows)
-    return Section(", ".join(title), tuple(columns), cells, breaks, frozenset(tight))
+    return Section(", ".join(title), tuple(columns), cells, breaks, frozenset(tight), lead)
 
 
 def _measured_dims(table: Table) -> list[str]:

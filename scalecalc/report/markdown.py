@@ -15,27 +15,29 @@ _CODE = {"row", "by", "weight", "init", "multiplier", "rate", "Θ"}
 
 def to_markdown(table: Table) -> str:
     """The whole table as Markdown."""
-    parts = [_text(heading(table))]
+    parts = [escape(heading(table))]
     for section in sections(table):
-        parts += [f"### {_text(section.title)}", _draw(section)]
+        parts += [f"### {escape(section.title)}", draw(section)]
     parts.append(f"**{summary(table)}**")
-    listed = [f"- {_text(line)}" for line in (*details(table), *table.notes)]
+    listed = [f"- {escape(line)}" for line in (*details(table), *table.notes)]
     parts += ["\n".join(listed)] if listed else []
     return "\n\n".join(parts) + "\n"
 
 
-def _draw(section: Section) -> str:
+def draw(section: Section) -> str:
+    """One section as a pipe table."""
     # tabulate rather than DataFrame.to_markdown: the same output without half a second for importing pandas.
     from tabulate import tabulate
 
     rows = [[_cell(cell, column) for cell, column in zip(row, section.columns, strict=True)] for row in section.rows]
-    return tabulate(rows, headers=[_text(c) for c in section.columns], tablefmt="pipe", disable_numparse=True)
+    return tabulate(rows, headers=[escape(c) for c in section.columns], tablefmt="pipe", disable_numparse=True)
 
 
 def _cell(cell: str, column: str) -> str:
-    lines = [f"`{line}`" if column in _CODE else _text(line) for line in cell.split("\n") if line]
+    lines = [f"`{line}`" if column in _CODE else escape(line) for line in cell.split("\n") if line]
     return "<br>".join(lines).replace("|", "\\|")  # a pipe ends a cell, even inside code
 
 
-def _text(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
     return _SPECIAL.sub(r"\\\g<0>", text)

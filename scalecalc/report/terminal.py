@@ -7,10 +7,15 @@ not fit is folded, never cut off.  Without ``color`` the text holds no escape co
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from scalecalc.report.layout import Section, heading, sections
 from scalecalc.report.summary import details, summary
 from scalecalc.table import Table
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _STYLES = {
     "✓ agrees": "green",
@@ -19,11 +24,22 @@ _STYLES = {
     "exploding": "red",
     "vanishing": "yellow",
     "learning": "green",
+    "explodes": "red",
+    "learns": "green",
 }
 
 
 def to_terminal(table: Table, *, width: int = 80, color: bool = False) -> str:
     """The whole table as text, at most ``width`` columns wide."""
+    pairs = zip(sections(table), sections(table, stacked=True), strict=True)
+    closing = [summary(table), *details(table), *table.notes]
+    return draw(heading(table), pairs, closing, width=width, color=color)
+
+
+def draw(
+    title: str, pairs: Iterable[tuple[Section, Section]], closing: Sequence[str], *, width: int = 80, color: bool = False
+) -> str:
+    """Sections as text: the first of each pair if it fits, else the second; the first closing line is set off."""
     from rich.console import Console
     from rich.text import Text
 
@@ -37,17 +53,16 @@ def to_terminal(table: Table, *, width: int = 80, color: bool = False) -> str:
         legacy_windows=False,
         _environ={},
     )
-    console.print(Text(heading(table)))
-    for wide, stacked in zip(sections(table), sections(table, stacked=True), strict=True):
+    console.print(Text(title))
+    for wide, stacked in pairs:
         drawn = _draw(wide)
         # Measured with room to spare: rich never reports more than the room there is.
         if console.measure(drawn, options=console.options.update(width=10 * width)).maximum > width:
             drawn = _draw(stacked)
         console.print(Text("\n" + wide.title, style="bold"))
         console.print(drawn)
-    console.print(Text("\n" + summary(table), style="bold"))
-    for line in (*details(table), *table.notes):
-        console.print(Text(line))
+    for index, line in enumerate(closing):
+        console.print(Text("\n" + line, style="bold") if index == 0 else Text(line))
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
@@ -62,5 +77,16 @@ def _draw(section: Section):
     for index, row in enumerate(section.rows):
         if index in section.breaks:
             grid.add_section()
-        grid.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        grid.add_row(*(_cell(cell) for cell in row))
     return grid
+
+
+def _cell(cell: str) -> Text:
+    """The cell's text, in colour where it is, or ends in, a class or a verdict."""
+    from rich.text import Text
+
+    found = next((word for word in _STYLES if cell == word or cell.endswith((f" {word}", f"\n{word}"))), None)
+    text = Text(cell)
+    if found is not None:
+        text.stylize(_STYLES[found], len(cell) - len(found))
+    return text

@@ -1,0 +1,121 @@
+"""The options that several commands share, and the types of what they take.
+
+Nothing heavy is imported before a value has to be looked up: ``--help`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from scalecalc.report.formats import FORMATS
+
+MODEL_HELP = """MODEL is a registered name (`scalecalc list models`), with options after a colon
+(s6:discretization=mamba,step=fixed), or path/to/file.py:name."""
+
+
+class Number(click.ParamType):
+    """A finite number above zero (click's FloatRange lets nan through)."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            self.fail(f"{value!r} is no finite number above zero", param, ctx)
+        return number
+
+
+class Registered(click.ParamType):
+    """A registered name, or a form that names something else; only its completion needs the registry."""
+
+    name = "name"
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        from scalecalc.rule import registry
+
+        names = [name for name in sorted(registry(self.kind)) if name.startswith(incomplete)]
+        files = [CompletionItem(incomplete, type="file")] if self.kind != "optimizer" else []
+        return [CompletionItem(name) for name in names] or files
+
+
+class Plural(click.ParamType):
+    """A kind of registered thing, in the plural; a new kind needs no edit here."""
+
+    name = "kind"
+
+    @staticmethod
+    def kinds() -> dict[str, str]:
+        from scalecalc.rule import KINDS
+
+        return {"models" if kind == "architecture" else f"{kind}s": kind for kind in KINDS}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        kinds = self.kinds()
+        if value not in kinds:
+            self.fail(f"{value!r} is none of {', '.join(kinds)}.", param, ctx)
+        return kinds[value]
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(kind) for kind in self.kinds() if kind.startswith(incomplete)]
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several option decorators as one, shown in the order given."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+rules_option = click.option(
+    "--rules", type=click.Path(), multiple=True, metavar="DIR", help="A folder with rule files of your own. Repeatable."
+)
+output_options = options(
+    click.option("--format", type=click.Choice(FORMATS), help="[default: by the suffix of -o FILE, else table]"),
+    click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write to FILE instead of standard output."),
+)
+model_argument = click.argument("model", type=Registered("architecture"), metavar="MODEL")
+parameterization_option = click.option(
+    "--parameterization",
+    type=Registered("parameterization"),
+    metavar="NAME|FILE",
+    help="A registered name, or a TOML or JSON file.  [default: the one the model names]",
+)
+deriving_options = options(
+    click.option(
+        "--optimizer",
+        type=Registered("optimizer"),
+        metavar="NAME",
+        help="[default: the one the model names, else adam]",
+    ),
+    click.option(
+        "--regime",
+        default="free",
+        show_default=True,
+        metavar="REGIME",
+        help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
+    ),
+    click.option("--loss", type=click.Choice(["linear", "mse", "logistic"]), default="linear", show_default=True),
+    rules_option,
+    output_options,
+    click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
+)
+model_options = options(model_argument, parameterization_option, deriving_options)
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")

@@ -1,0 +1,251 @@
+r"""A Table as LaTeX: booktabs tables in floats, a fragment to ``\input`` or a whole document.
+
+A table longer than a page is cut into several, with its caption repeated; one with too many columns as well, with the
+columns repeated that say what a row is.  What is wider than a column of a two-column paper goes across both (``table*``,
+in a one-column paper the same as ``table``).  longtable would break pages by itself, but refuses two columns.
+Names become mathematics where they read as such (``W_in``, ``dB·W_B``) and typewriter otherwise (``layers.0.norm``).
+
+>>> print(name("W_in"), name("dDelta"), name("⟨W_B, tanh(u)⟩"), name("layers.0_x"))
+$W_{\mathrm{in}}$ $\mathrm{d}\Delta$ $\langle W_{B},\,\mathrm{tanh}(u)\rangle$ \texttt{layers.0\_x}
+>>> print(slope(Slope(-0.494, -0.52, -0.47)), slope(Slope(0.5, 0.499, 0.501)), slope(Slope(float("nan"), 0.0, 0.0)))
+$-0.49 \pm 0.03$ $0.50 \pm {<}0.01$ nan
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from scalecalc._version import __version__
+from scalecalc.compare import Comparison
+from scalecalc.report import layout
+from scalecalc.report.layout import Section, Writer, heading, sections
+from scalecalc.report.summary import details, summary
+from scalecalc.scale import Scale
+from scalecalc.table import Slope, Table
+
+MOST_LINES = 44  # of one table on a page
+COLUMN, PAGE, LARGE_PAGE = 215, 345, 480  # widths in points: of two-column papers, of LaTeX's article, of our own page
+CHARACTER, GAP = 5.0, 12.0  # in points, of text in 9 points; between two columns
+_RAISED = re.compile(r"\^\(([^)]*)\)|\^(\d+)|_(\w+)")  # small, and above one another
+GREEK = {
+    word: f"\\{word}"
+    for word in (
+        *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi"),
+        *("rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma"),
+        *("Phi", "Psi", "Omega"),
+    )
+}
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "·": r"$\cdot$",
+    "√": r"$\surd$",
+    "≥": r"$\ge$",
+    "≤": r"$\le$",
+    "⟨": r"$\langle$",
+    "⟩": r"$\rangle$",
+    "‖": r"$\|$",
+    "Θ": r"$\Theta$",
+    "Δ": r"$\Delta$",
+    "Σ": r"$\Sigma$",
+    "′": "$'$",
+    "″": "$''$",
+    "ᵀ": r"$^\top$",
+} | {c: f"\\{c}" for c in "&%$#_{}"}
+_TOKEN = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
+_MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′": "'", " ": ""}
+
+
+def text(words: str) -> str:
+    """Words in text mode; a character that LaTeX does not know as its number."""
+    return "".join(_SPECIAL.get(c, c if ord(c) < 256 else f"[U+{ord(c):04X}]") for c in words)
+
+
+def name(words: str) -> str:
+    """The name of a tensor, of a sum, of weights with plus signs between them."""
+    out, place = "", 0
+    while place < len(words):
+        found = _TOKEN.match(words, place)
+        if found is None or (found["word"] and _word(found["word"]) is None):
+            return rf"\texttt{{{text(words)}}}"
+        out += (_word(found["word"]) if found["word"] else _MARKS.get(found[0], found[0])) or ""
+        place = found.end()
+    return f"${out}$" if out else ""
+
+
+def _word(word: str) -> str | None:
+    """``W_in``, ``h1``, ``Delta``, ``dB``, ``tanh``; None if it does not read as mathematics."""
+    head, _, tail = word.partition("_")
+    below = rf"_{{{_below(tail)}}}" if tail else ""
+    if head in GREEK:
+        return GREEK[head] + below
+    if re.fullmatch(r"[A-Za-z]\d*", head):
+        index = head[1:]
+        if index and tail:
+            return None
+        return head[0] + (f"_{{{index}}}" if index else below)
+    if head[0] == "d" and (head[1:] in GREEK or re.fullmatch(r"[A-Za-z]\d*", head[1:])):
+        return rf"\mathrm{{d}}{_word(word[1:])}"
+    return rf"\mathrm{{{head}}}{below}" if head.isalpha() else None
+
+
+def _below(tail: str) -> str:
+    if tail in GREEK:
+        return GREEK[tail]
+    return text(tail).replace("$", "") if len(tail) == 1 or tail.isdigit() else rf"\mathrm{{{text(tail)}}}".replace("$", "")
+
+
+def slope(value: Slope) -> str:
+    """A slope with the wider half of its interval."""
+    number, plus, half = layout.slope(value).partition(" ±")
+    if number in ("nan", "inf", "-inf"):
+        return number
+    return f"${number} \\pm {half.replace('<', '{<}').replace('inf', chr(92) + 'infty')}$" if plus else f"${number}$"
+
+
+def _size(one: Scale) -> str:
+    return f"${one.latex()}$"
+
+
+def _most(sizes: Sequence[str]) -> str:
+    return rf"$\max({', '.join(size.strip('$') for size in sizes)})$"
+
+
+WRITER = Writer(
+    text=text,
+    name=name,
+    size=_size,
+    most=_most,
+    slope=slope,
+    theta=r"$\Theta$",
+    verdicts={"agrees": "agrees", "disagrees": r"\textbf{disagrees}", "inconclusive": r"\emph{inconclusive}"},
+)
+
+
+def to_latex(table: Table, *, standalone: bool = False) -> str:
+    """The parameterization, the rows by kind, and the verdict in one sentence."""
+    page = LARGE_PAGE if standalone else PAGE
+    wide, stacked = (
+        list(zip(sections(table, write=WRITER, stacked=s), sections(table, stacked=s), strict=True)) for s in (False, True)
+    )
+    pairs = [a if sum(_widths(a[1])) <= page else b for a, b in zip(wide, stacked, strict=True)]
+    closing = [summary(table), *details(table), *table.notes]
+    return _document(table.model, heading(table), pairs, closing, standalone)
+
+
+def comparison(found: Comparison, *, standalone: bool = False) -> str:
+    """The sections of a comparison and its sentences."""
+    from scalecalc.report import comparison as report
+
+    pairs = zip(report.sections(found, write=WRITER), report.sections(found), strict=True)
+    return _document(found.model, report.heading(found), pairs, report.closing(found), standalone)
+
+
+def _document(
+    model: str, title: str, pairs: Iterable[tuple[Section, Section]], closing: Sequence[str], standalone: bool
+) -> str:
+    """``pairs``: each section in LaTeX, and as plain text to measure its columns by."""
+    out = [f"% {title}".replace("\n", " "), f"% Made by scalecalc {__version__}."]
+    if standalone:
+        out += [
+            r"\documentclass[10pt]{article}",
+            r"\usepackage[margin=2cm]{geometry}",
+            r"\usepackage{booktabs}",
+            r"\begin{document}",
+            rf"\noindent {text(title)}.",
+            "",
+        ]
+    else:
+        out.append(r"% Needs \usepackage{booktabs} in the preamble.")
+    for section, plain in pairs:
+        for part, parts, piece, width in _pages(section, plain, LARGE_PAGE if standalone else PAGE):
+            float_ = "table*" if width > COLUMN else "table"
+            caption = text(f"{model}: {section.title}" + (f" ({part} of {parts})" if parts > 1 else ""))
+            out += [rf"\begin{{{float_}}}[htbp]", r"\centering\small", rf"\caption{{{caption}}}\smallskip"]
+            out += [*_tabular(piece), rf"\end{{{float_}}}"]
+    out += ["", *(f"{text(line)}\n" for line in closing if line)]
+    if standalone:
+        out.append(r"\end{document}")
+    return "\n".join(out).rstrip("\n") + "\n"
+
+
+def _tabular(section: Section) -> Iterator[str]:
+    yield rf"\begin{{tabular}}{{{'l' * len(section.columns)}}}"
+    yield r"\toprule"
+    yield " & ".join(section.columns) + r" \\"
+    yield r"\midrule"
+    for index, row in enumerate(section.rows):
+        if index in section.breaks:
+            yield r"\addlinespace"
+        for lines in _lines(row):
+            yield " & ".join(lines).rstrip() + r" \\"
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+
+
+def _lines(row: Sequence[str]) -> list[tuple[str, ...]]:
+    """The lines of a row: a cell of several goes on below, beside empty ones."""
+    cells = [cell.split("\n") for cell in row]
+    height = max(map(len, cells))
+    return list(zip(*(cell + [""] * (height - len(cell)) for cell in cells), strict=True))
+
+
+def _pages(section: Section, plain: Section, page: float) -> Iterator[tuple[int, int, Section, float]]:
+    """The section cut to what fits on a page: columns first, then rows.  Number, of how many, the piece, its width."""
+    widths = _widths(plain)
+    pieces = [(piece, rows) for piece in _columns(section.lead, widths, page) for rows in _rows(section)]
+    for number, (columns, rows) in enumerate(pieces, 1):
+        cells = tuple(tuple(section.rows[i][c] for c in columns) for i in rows)
+        breaks = frozenset(k for k, i in enumerate(rows) if i in section.breaks and k)
+        headings = tuple(section.columns[c] for c in columns)
+        piece = replace(section, columns=headings, rows=cells, breaks=breaks)
+        yield number, len(pieces), piece, sum(widths[c] for c in columns)
+
+
+def _columns(lead: int, widths: Sequence[float], page: float) -> list[list[int]]:
+    """Groups of columns that fit side by side, the leading ones in each."""
+    first = list(range(lead))
+    out = [first]
+    for c in range(lead, len(widths)):
+        if len(out[-1]) > lead and sum(widths[k] for k in (*out[-1], c)) > page:
+            out.append(first)
+        out[-1] = [*out[-1], c]
+    return out
+
+
+def _rows(section: Section) -> list[list[int]]:
+    """Rows that fit onto one page."""
+    out: list[list[int]] = [[]]
+    used = 0
+    for i, row in enumerate(section.rows):
+        height = len(_lines(row))
+        if out[-1] and used + height > MOST_LINES:
+            out.append([])
+            used = 0
+        out[-1].append(i)
+        used += height
+    return out
+
+
+def _widths(plain: Section) -> list[float]:
+    """About how wide the columns are, in points, going by the plain text: exponents and indices stand small."""
+
+    def width(line: str) -> float:
+        raised = [m[1] or m[2] or m[3] for m in _RAISED.finditer(line)]
+        return len(_RAISED.sub("", line)) + 0.6 * sum(map(len, raised))
+
+    columns = [[plain.columns[c], *(row[c] for row in plain.rows)] for c in range(len(plain.columns))]
+    return [GAP + CHARACTER * max(width(line) for cell in cells for line in cell.split("\n")) for cells in columns]
