@@ -114,6 +114,7 @@ model_options = options(
         help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
     ),
     click.option("--loss", type=click.Choice(["linear", "mse", "logistic"]), default="linear", show_default=True),
+    click.option("--fix", multiple=True, metavar="DIM=N", help="Hold a dim at one width: N_x=16. Repeatable."),
     rules_option,
     output_options,
     click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
@@ -228,6 +229,7 @@ def prepare(given: dict[str, Any]) -> str:
 
     model, parameterization = request.parse_model(given["model"]), given["parameterization"]
     Regime.parse(given["regime"])
+    request.parse_fix(given["fix"])
     if model.file is not None:
         request.check_file(model.file, "of the model")
     by_file = parameterization is not None and request.is_file(parameterization)
@@ -249,7 +251,8 @@ def prepare(given: dict[str, Any]) -> str:
 
 def asked(given: dict[str, Any]) -> dict[str, Any]:
     """The options that are the engine's business; the others are about reading and printing."""
-    return {key: value for key, value in given.items() if key not in OURS}
+    fix = request.parse_fix(given["fix"])
+    return {**{key: value for key, value in given.items() if key not in OURS}, "fix": fix}
 
 
 def check_output(output: str | None) -> None:

@@ -161,6 +161,11 @@ class Indexed:
     def local(self, size: str) -> tuple[Local, ...]:
         """Per part: its profile, and that of what varies with a random argument (a smaller one, often)."""
         out: list[Local] = []
+        if not self.label:  # the index is one of finitely many
+            at = self.at_index(self.expression).subs({n: 3, N: 7, U: sp.Rational(1, 3), V: sp.Rational(2, 7)})
+            halves = [self._profile(half, size) for _, half in real_and_imaginary(at)]
+            degrees = [found[0] for found in halves if found is not None]
+            return (Local(max(degrees), "none", None if self.random else 0),) if degrees else ()
         for part in self.parts:
             out += self._constant(part, size)
             for symbol in self.random:
@@ -212,10 +217,14 @@ def _parts(f: Indexed) -> tuple[Part, ...]:
         decay = sp.exp(sp.re(sp.expand_complex(f.at_index(exponent))))
         label = Fraction(int(k.p), int(k.q))
         turn = Profile(phase=label, scattered=kind == "scattered", period=period) * FLAT
-        for imaginary, real in real_and_imaginary(f.at_index(coefficient)):
-            out.append(Part(real * decay, replace(turn, imaginary=bool(imaginary))))
-        if turn.scattered and _has_mean(f, coefficient * sp.exp(exponent)):
-            out.append(Part(out[-1].expression))
+        halves = real_and_imaginary(f.at_index(coefficient))
+        if turn.phase:  # then its real and its imaginary part are both there, whatever stands beside it
+            largest = min((half for _, half in halves), key=lambda half: profile_of(half).power)
+            out.append(Part(largest * decay, turn))
+            if turn.scattered and _has_mean(f, coefficient * sp.exp(exponent)):
+                out.append(Part(largest * decay))
+        else:
+            out += [Part(half * decay, replace(turn, imaginary=bool(flag))) for flag, half in halves]
     return tuple(out)
 
 

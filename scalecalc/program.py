@@ -92,6 +92,8 @@ class Tensor:
         return f"Tensor({self.name}: {' '.join(self.axes)})"
 
 
+ROLES = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}
+"""By whether the input and the output axes grow; else a vector."""
 LEAVES = ("input", "weight", "index")
 
 
@@ -139,10 +141,21 @@ class Program:
         fan_in, fan_out = self._size(inner), self._size(out)
         if not role:
             grows = (bool(fan_in.dims), bool(fan_out.dims))
-            role = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}.get(grows, "vector")
-            role = "vector" if len(labels) == 1 else role
+            role = ROLES.get(grows, "vector") if len(labels) > 1 else "vector"
         self.weights[name] = Weight(name, labels, fan_in, fan_out, role)
         return tensor
+
+    def hold(self, sizes: Mapping[str, int]) -> None:
+        """Hold growing dims at one width each: they become fixed axes, and weights have the role that is left to them."""
+        self.dims = tuple(dim for dim in self.dims if dim not in sizes)
+        self.fixed.update(sizes)
+        for name, weight in self.weights.items():
+            out, inner = (weight.axes[:-1], weight.axes[-1:]) if len(weight.axes) > 1 else (weight.axes, ())
+            fan_in, fan_out = self._size(inner), self._size(out)
+            role = weight.role
+            if role in ROLES.values():
+                role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector")
+            self.weights[name] = Weight(name, weight.axes, fan_in, fan_out, role)
 
     def _leaf(self, kind: str, name: str, axes: str, **params: Any) -> Tensor:
         labels = tuple(axes.split())
@@ -167,7 +180,7 @@ class Program:
         ``complex``: whether its result is, where that is not as its inputs are.
         """
         for label in axes:
-            if not self.grows(label) and label not in self.fixed:
+            if not self.grows(label) and label not in self.fixed and dim_of(label) not in self.fixed:
                 raise ProgramError(
                     f"axis {label!r} in {self.name} is neither a growing dim ({', '.join(self.dims)}) nor a fixed axis "
                     f"({', '.join(self.fixed) or 'none declared'})."
@@ -208,6 +221,10 @@ class Program:
 
     def grows(self, label: str) -> bool:
         return dim_of(label) in self.dims
+
+    def size(self, label: str) -> int:
+        """The size of an axis that does not grow."""
+        return self.fixed[label] if label in self.fixed else self.fixed[dim_of(label)]
 
     def growing(self, axes: Sequence[str]) -> tuple[str, ...]:
         """The labels among these axes that grow."""
