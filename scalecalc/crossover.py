@@ -1,7 +1,7 @@
 """Where the asymptotics along the states begin (hard case W8).
 
-A profile such as 1/n or an exponential decay is the behaviour at large index.  With a small step Δ it sets in late: zero-order
-hold's (1 − e^(−nΔ))/n is flat up to n ≈ 1/Δ.  Here the index is found from the exact expression of a discretization at the
+A profile such as 1/n or an exponential decay is the behaviour at large index.  With a small step Δ it sets in late:
+zero-order hold's (1 − e^(−nΔ))/n is flat up to n ≈ 1/Δ.  Here the index is found from the exact expression of a discretization at the
 step's typical value: where its local power comes, and stays, within :data:`NEAR` of the asymptotic one.  An exponential
 decay has set in where it falls faster than 1/n.
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scalecalc.program import Program
 
 NEAR = 0.1
-FARTHEST = 10**7
+FARTHEST, FARTHEST_TURNING = 10**7, 10**6
 SPREAD = (0.0, 0.5, 1.0)  # of a uniform that the step depends on
 
 
@@ -46,11 +46,11 @@ class Crossover:
         if low >= self.index[1]:
             return ""
         below = [w for w in widths if w < self.index[1]]
-        where = f"{self.index[1]}" if self.index[0] == self.index[1] else f"{self.index[0]} to {self.index[1]}"
+        where = " to ".join(dict.fromkeys(map(str, self.index)))
         local = ", ".join(f"{self.slopes[w]:.2f} at {w}" for w in below)
         return (
-            f"{self.dim} = {', '.join(map(str, below))} is below the crossover of {self.name}, {self.dim} ≈ {where} (step Δ ≈ "
-            f"{self.step:.3g}, 1/Δ ≈ {1 / self.step:.3g}): its exponent in {self.dim} does not describe this range. Local "
+            f"{self.dim} = {', '.join(map(str, below))} is below the crossover of {self.name}, {self.dim} ≈ {where} (step "
+            f"Δ ≈ {self.step:.3g}, 1/Δ ≈ {1 / self.step:.3g}): its exponent in {self.dim} does not describe this range. Local "
             f"power of its sum of squares' root: {local}; in the limit {self.limit:.2f}."
         )
 
@@ -71,7 +71,8 @@ def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Cr
         steps = [value for u in SPREAD if (value := typical(program, step, u)) is not None]
         if steps:
             dim = dim_of(axes[-1])
-            found = _crossover(rule.parts[op.params["part"]], program.ops[transition].params["expression"], steps, widths[dim])
+            eigenvalues = program.ops[transition].params["expression"]
+            found = _crossover(rule.parts[op.params["part"]], eigenvalues, steps, widths[dim])
             out.append(Crossover(dim, {"A": "the decay", "B": "the input factor"}[op.params["part"]], *found))
     return out
 
@@ -116,29 +117,32 @@ def _crossover(
     import numpy as np
     import sympy as sp
 
-    from scalecalc.asymptotics import N, U, V, n
-    from scalecalc.indexed import localized
+    from scalecalc.asymptotics import U, V, n
+    from scalecalc.indexed import Indexed, localized
     from scalecalc.rules.discretization import A, Delta
 
+    turns = any(part.turn.phase for part in Indexed(expression, (Delta, A), (None, transition), "n").parts)
     local = localized(transition).subs({U: sp.Rational(1, 2), V: sp.Rational(1, 3)})
     f = sp.lambdify((Delta, n), expression.subs(A, local), "numpy")
-    index = np.unique(np.geomspace(1, FARTHEST, 4000).astype(np.int64)).astype(float)
+    far_index, many = (FARTHEST_TURNING, 40) if turns else (FARTHEST, 4000)  # a slope over what turns needs longer steps
+    index = np.unique(np.geomspace(1, far_index, many).astype(np.int64))
 
     def size(step: float, at: Any) -> Any:
-        return np.abs(f(step, at) + 0 * at)
+        with np.errstate(all="ignore"):
+            return np.abs(f(step, at) + 0 * at)
 
     def onset(step: float) -> tuple[int, float]:
         """The index from which the local power of the modulus stays near its limit, and that limit."""
         with np.errstate(all="ignore"):
-            log = np.log(size(step, index))
-        log, seen = np.where(np.isfinite(log), log, -700.0), np.isfinite(log)
+            log = np.log(_smooth(size, step, index) if turns else size(step, index.astype(float)))
+        log, seen = np.where(np.isfinite(log), log, -1e6), np.isfinite(log)
         power = -np.gradient(log, np.log(index))
         if not seen[-1] or power[-1] > 20:  # falls exponentially
             far = power < 1
             far[~seen] = False
             limit = np.inf
         else:
-            limit = round(float(np.median(power[-50:])) * 4) / 4
+            limit = round(float(np.median(power[-max(5, len(power) // 80) :])) * 4) / 4
             far = np.abs(power - limit) > NEAR * max(1.0, abs(limit))
         last = int(np.flatnonzero(far)[-1]) + 1 if far.any() else 0
         return int(index[min(last, len(index) - 1)]), limit
@@ -155,3 +159,11 @@ def _crossover(
         slopes[width] = float(np.log(squares[high - 1] / squares[low - 1]) / 2 / np.log(high / low)) if high > low else 0.0
     indices = [i for i, _ in ends]
     return middle, (min(indices), max(indices)), slopes, limit
+
+
+def _smooth(size: Any, step: float, index: Any) -> Any:
+    """The root-mean-square over the indices from n to 2n: what turns has a modulus that goes up and down."""
+    import numpy as np
+
+    squares = np.concatenate([[0.0], np.cumsum(size(step, np.arange(2 * index[-1] + 1, dtype=float)) ** 2)])
+    return np.sqrt((squares[2 * index + 1] - squares[index]) / (index + 1))

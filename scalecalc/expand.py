@@ -122,7 +122,8 @@ def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
     groups: list[list[Term]] = []
     for t in leads:
         for own in groups:
-            if _moduli(own[0].pattern.profiles) == _moduli(t.pattern.profiles) and algebra.regime.order(own[0].size, t.size) == 0:
+            alike = _moduli(own[0].pattern.profiles) == _moduli(t.pattern.profiles)
+            if alike and algebra.regime.order(own[0].size, t.size) == 0:
                 own.append(t)
                 break
         else:

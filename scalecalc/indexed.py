@@ -45,7 +45,7 @@ def localized(expression: sp.Expr) -> sp.Expr:
 
     >>> lin, inv = -sp.Rational(1, 2) + sp.I * sp.pi * n, -sp.Rational(1, 2) + sp.I * N / sp.pi * (N / (2 * n + 1) - 1)
     >>> localized(lin) == lin, sp.expand(localized(inv))
-    (True, -1/2 - 2*I*n/pi - I/pi)
+    (True, -2*I*n/pi - 1/2 - I/pi)
 
     Raises:
         UnsupportedScale: its entries depend on the width at every index.
@@ -91,7 +91,7 @@ def angle(expression: sp.Expr) -> tuple[str, sp.Expr]:
     if d == 1:
         return "even", sp.limit(imaginary / n, n, sp.oo)
     if isinstance(d, Fraction) and d < 1:
-        raise UnsupportedScale(f"the phases of {expression} turn ever slower along the index: sums of these have no law here.")
+        raise UnsupportedScale(f"the phases of {expression} turn ever slower along the index: their sums have no law here.")
     return "scattered", sp.Integer(0)
 
 
@@ -235,7 +235,7 @@ def _powers(expression: sp.Expr) -> dict[sp.Expr, tuple[sp.Expr, sp.Expr]]:
     for e in expression.atoms(sp.exp):
         c, rest = e.args[0].as_coeff_Mul()
         if base is not None and not is_zero(rest - base) or not c.is_Rational:
-            raise UnsupportedScale(f"{expression} turns with two different angles along the index; its sums have no law here.")
+            raise UnsupportedScale(f"{expression} turns by two different angles along the index: its sums have no law here.")
         base, by[e] = rest, _Z**c
     found: dict[sp.Expr, sp.Expr] = {}
     for term in sp.Add.make_args(sp.expand(expression.subs(by))):

@@ -99,7 +99,7 @@ LEAVES = ("input", "weight", "index")
 
 @dataclass
 class Program:
-    """What an architecture records.  ``dims`` grow; ``fixed`` maps every other axis to its size.
+    """What an architecture records.  ``dims`` grow; ``fixed`` maps every other axis to its size, ``held`` dims among them.
 
     Raises (all methods):
         ProgramError: an axis that is neither a growing dim nor declared, a name used twice, tensors of two programs.
@@ -108,6 +108,7 @@ class Program:
     name: str
     dims: tuple[str, ...]
     fixed: dict[str, int] = field(default_factory=dict[str, int])
+    held: dict[str, int] = field(default_factory=dict[str, int])
     ops: list[Op] = field(default_factory=list[Op])
     weights: dict[str, Weight] = field(default_factory=dict[str, Weight])
     features: dict[str, int] = field(default_factory=dict[str, int])
@@ -148,6 +149,7 @@ class Program:
     def hold(self, sizes: Mapping[str, int]) -> None:
         """Hold growing dims at one width each: they become fixed axes, and weights have the role that is left to them."""
         self.dims = tuple(dim for dim in self.dims if dim not in sizes)
+        self.held.update(sizes)
         self.fixed.update(sizes)
         for name, weight in self.weights.items():
             out, inner = (weight.axes[:-1], weight.axes[-1:]) if len(weight.axes) > 1 else (weight.axes, ())
@@ -180,7 +182,7 @@ class Program:
         ``complex``: whether its result is, where that is not as its inputs are.
         """
         for label in axes:
-            if not self.grows(label) and label not in self.fixed and dim_of(label) not in self.fixed:
+            if not self.grows(label) and label not in self.fixed and dim_of(label) not in self.held:
                 raise ProgramError(
                     f"axis {label!r} in {self.name} is neither a growing dim ({', '.join(self.dims)}) nor a fixed axis "
                     f"({', '.join(self.fixed) or 'none declared'})."
@@ -224,7 +226,7 @@ class Program:
 
     def size(self, label: str) -> int:
         """The size of an axis that does not grow."""
-        return self.fixed[label] if label in self.fixed else self.fixed[dim_of(label)]
+        return self.fixed[label] if label in self.fixed else self.held[dim_of(label)]
 
     def growing(self, axes: Sequence[str]) -> tuple[str, ...]:
         """The labels among these axes that grow."""
@@ -274,9 +276,9 @@ def _is_complex(expression: Any) -> bool:
     """Does a sympy expression have the imaginary unit in it?"""
     if not hasattr(expression, "has"):
         return False
-    from sympy import I
+    import sympy
 
-    return bool(expression.has(I))
+    return bool(expression.has(sympy.I))
 
 
 def _name(rule: str, inputs: Sequence[str], position: int) -> str:

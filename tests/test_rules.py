@@ -30,6 +30,8 @@ from scalecalc.rules.reduction import Sum  # noqa: E402
 
 ONE = Scale.one()
 
+# Where two terms of one row need widths further apart than the checker's own to be told from each other.
+WIDTHS = {"bilinear": {"N": (96, 768, 6144), "M": (16, 48, 144)}}
 # Rows known to be derived wrongly: Σ_n x_nm z_nm is odd in two tensors at once, and pairing one of them with its own x_nm
 # has to pair the other as well, which the product law does not do.  Remove the entry when it does.
 GAPS = {"contraction": {"Σ_M,N x·z·x·z"}}
@@ -43,7 +45,7 @@ def test_rule(name: str) -> None:
             check_rule(name)
         assert {row.row for row in caught.value.rows} == GAPS[name], str(caught.value)
         return
-    assert_agrees(check_rule(name), inconclusive=False)
+    assert_agrees(check_rule(name, widths=WIDTHS.get(name)), inconclusive=False)
 
 
 # ------------------------------------------------------------------ rules that are wrong
@@ -243,7 +245,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_a_rule_of_a_users_passes(folder: Path) -> None:
     rulebook.load(folder)
     for name in ("my_cube", "my_twice"):
-        assert_agrees(check_rule(name), inconclusive=False)
+        assert_agrees(check_rule(name, widths=WIDTHS.get(name)), inconclusive=False)
 
 
 # ------------------------------------------------------------------ tables
