@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scalecalc.table import Table
 
 BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
-OURS = ("model", "rules", "format", "output", "quiet")
+OURS = ("model", "rules", "format", "output", "quiet", "fix")
 LISTS = {
     "rules": "rule",
     "models": "architecture",
@@ -252,7 +252,7 @@ def prepare(given: dict[str, Any]) -> str:
 def asked(given: dict[str, Any]) -> dict[str, Any]:
     """The options that are the engine's business; the others are about reading and printing."""
     fix = request.parse_fix(given["fix"])
-    return {**{key: value for key, value in given.items() if key not in OURS}, "fix": fix}
+    return {key: value for key, value in given.items() if key not in OURS} | ({"fix": fix} if fix else {})
 
 
 def check_output(output: str | None) -> None:

@@ -1,9 +1,9 @@
 """Where the asymptotics along the states begin (hard case W8).
 
 A profile such as 1/n or an exponential decay is the behaviour at large index.  With a small step Δ it sets in late:
-zero-order hold's (1 − e^(−nΔ))/n is flat up to n ≈ 1/Δ.  Here the index is found from the exact expression of a discretization at the
-step's typical value: where its local power comes, and stays, within :data:`NEAR` of the asymptotic one.  An exponential
-decay has set in where it falls faster than 1/n.
+zero-order hold's (1 − e^(−nΔ))/n is flat up to n ≈ 1/Δ.  Here the index is found from the exact expression of a
+discretization at the step's typical value: where its local power comes, and stays, within :data:`NEAR` of the asymptotic
+one.  An exponential decay has set in where it falls faster than 1/n.
 
 The typical step is the median at initialisation: products with random matrices have the median 0, functions of one
 variable carry a median along, and a random exact vector (a bias with the uniform U) is taken at its quartiles' ends.
@@ -12,13 +12,14 @@ variable carry a median along, and a random exact vector (a bias with the unifor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.profile import dim_of
 
 if TYPE_CHECKING:
     from scalecalc.program import Program
+    from scalecalc.table import Row
 
 NEAR = 0.1
 FARTHEST, FARTHEST_TURNING = 10**7, 10**6
@@ -50,8 +51,8 @@ class Crossover:
         local = ", ".join(f"{self.slopes[w]:.2f} at {w}" for w in below)
         return (
             f"{self.dim} = {', '.join(map(str, below))} is below the crossover of {self.name}, {self.dim} ≈ {where} (step "
-            f"Δ ≈ {self.step:.3g}, 1/Δ ≈ {1 / self.step:.3g}): its exponent in {self.dim} does not describe this range. Local "
-            f"power of its sum of squares' root: {local}; in the limit {self.limit:.2f}."
+            f"Δ ≈ {self.step:.3g}, 1/Δ ≈ {1 / self.step:.3g}): its exponent in {self.dim} does not describe this range. "
+            f"Local power of its sum of squares' root: {local}; in the limit {self.limit:.2f}."
         )
 
 
@@ -75,6 +76,23 @@ def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Cr
             found = _crossover(rule.parts[op.params["part"]], eigenvalues, steps, widths[dim])
             out.append(Crossover(dim, {"A": "the decay", "B": "the input factor"}[op.params["part"]], *found))
     return out
+
+
+def unless_too_narrow(row: Row, late: Mapping[str, str], tolerance: float) -> Row:
+    """A slope that misses only in dims whose asymptotics begin beyond the widths measured refutes nothing.
+
+    ``late``: dim → the note that says so.
+    """
+    if row.verdict != "disagrees" or not late or row.measured is None or not row.terms:
+        return row
+    off: set[str] = set()
+    for dim, slope in row.measured.items():
+        powers = [float(t.power(dim)) for t in row.terms]
+        if slope.high < min(powers) - tolerance or slope.low > max(powers) + tolerance:
+            off.add(dim)
+    if not off or not off <= set(late):
+        return row
+    return replace(row, verdict="inconclusive", settle=f"{row.settle} But {' '.join(late[dim] for dim in sorted(off))}")
 
 
 def typical(program: Program, position: int, u: float) -> float | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import scalecalc as sc
-from scalecalc.crossover import Crossover, crossovers, typical
+from scalecalc.crossover import Crossover, crossovers, typical, unless_too_narrow
 from scalecalc.errors import InputError
 from scalecalc.model import resolve
 from scalecalc.program import Program
 from scalecalc.rule import registry
+from scalecalc.scale import Scale
+from scalecalc.table import Row, Slope
 
 registry("rule")  # so that rule files can be imported
 
@@ -62,6 +66,19 @@ def test_the_median_of_a_step() -> None:
     q = Program("q", dims=("N",))
     x = q.input("x", "N")
     assert typical(q, (x * x).index, 0.5) is None  # a product of activations has no median that is known
+
+
+def test_a_slope_that_misses_where_it_may_refutes_nothing() -> None:
+    """Off in N_x alone, whose asymptotics begin later: no verdict.  Off in N_u, too: it disagrees."""
+    row = Row("y", "init", 0, (Scale.one(),), verdict="disagrees", settle="N_x: 0.3.")
+    late = {"N_x": "N_x = 16 is below the crossover."}
+    off, on = Slope(0.3, 0.25, 0.35), Slope(0.0, -0.05, 0.05)
+    only = replace(row, measured={"N_u": on, "N_x": off})
+    both = replace(row, measured={"N_u": off, "N_x": off})
+    found = unless_too_narrow(only, late, 0.05)
+    assert (found.verdict, found.settle) == ("inconclusive", "N_x: 0.3. But N_x = 16 is below the crossover.")
+    assert unless_too_narrow(both, late, 0.05) == both
+    assert unless_too_narrow(only, {}, 0.05) == only
 
 
 # ---------------------------------------------------------------------- a dim held fixed

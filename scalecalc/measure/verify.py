@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scalecalc.crossover import crossovers
+from scalecalc.crossover import crossovers, unless_too_narrow
 from scalecalc.derive import Model, _notes, interpret, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError
 from scalecalc.measure.contributions import Key, Plan, measure
@@ -152,7 +152,7 @@ def verify(
 def _filled(table: Table, run: Run, widths: Mapping[str, Sequence[int]], seconds: float) -> Table:
     late = {c.dim: note for c in crossovers(run.plan.model.program, widths) if (note := c.note(widths[c.dim]))}
     rows = tuple(
-        _unless_too_narrow(run, row.with_measurement(found.slopes, found.verdict, found.settle), late)
+        unless_too_narrow(row.with_measurement(found.slopes, found.verdict, found.settle), late, run.limit(row))
         if (found := run.judged.get(row.key)) is not None
         else row
         for row in table.rows
@@ -166,21 +166,6 @@ def _filled(table: Table, run: Run, widths: Mapping[str, Sequence[int]], seconds
         "seeds": {_cell_text(c): run.samples.count("first", k) for k, c in enumerate(run.cells)},
     }
     return replace(table, rows=rows, options=options, seconds=seconds, notes=_notes(run.plan.model, widths))
-
-
-def _unless_too_narrow(run: Run, row: Row, late: Mapping[str, str]) -> Row:
-    """A slope that misses only in dims whose asymptotics begin beyond the widths measured (hard case W8) refutes nothing."""
-    if row.verdict != "disagrees" or not late or row.measured is None or not row.terms:
-        return row
-    off = {
-        dim
-        for dim, slope in row.measured.items()
-        if all(abs(float(t.power(dim)) - x) > run.limit(row) for t in row.terms for x in (slope.low, slope.high))
-        and not any(slope.low <= float(t.power(dim)) <= slope.high for t in row.terms)
-    }
-    if not off or not off <= set(late):
-        return row
-    return replace(row, verdict="inconclusive", settle=f"{row.settle} But {' '.join(late[dim] for dim in sorted(off))}")
 
 
 def _cell_text(cell: Mapping[str, int]) -> str:
