@@ -73,9 +73,9 @@ def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted
 
 
 def _imaginary(term: Term) -> bool:
-    """Is it i times something real that does not turn?"""
+    """Is it i times something real?"""
     profiles = [p for _, p in term.pattern.profiles]
-    return not any(p.phase for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
+    return all(p.straight for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
 
 
 def _exact(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:

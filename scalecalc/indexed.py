@@ -218,7 +218,7 @@ def _parts(f: Indexed) -> tuple[Part, ...]:
         label = Fraction(int(k.p), int(k.q))
         turn = Profile(phase=label, scattered=kind == "scattered", period=period) * FLAT
         halves = real_and_imaginary(f.at_index(coefficient))
-        if turn.phase:  # then its real and its imaginary part are both there, whatever stands beside it
+        if not turn.straight:  # then its real and its imaginary part are both there, whatever stands beside it
             largest = min((half for _, half in halves), key=lambda half: profile_of(half).power)
             out.append(Part(largest * decay, turn))
             if turn.scattered and _has_mean(f, coefficient * sp.exp(exponent)):

@@ -30,8 +30,8 @@ from scalecalc.rules.reduction import Sum  # noqa: E402
 
 ONE = Scale.one()
 
-# Where two terms of one row need widths further apart than the checker's own to be told from each other.
-WIDTHS = {"bilinear": {"N": (96, 768, 6144), "M": (16, 48, 144)}}
+# Rows that the sample's widths leave open: both terms of a max(…) are of like size there.
+OPEN = {"bilinear": {"Σ_N dabsolute(x)+least of decay·g5(decay)"}}
 # Rows known to be derived wrongly: Σ_n x_nm z_nm is odd in two tensors at once, and pairing one of them with its own x_nm
 # has to pair the other as well, which the product law does not do.  Remove the entry when it does.
 GAPS = {"contraction": {"Σ_M,N x·z·x·z"}}
@@ -40,12 +40,13 @@ GAPS = {"contraction": {"Σ_M,N x·z·x·z"}}
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(registry("rule")))
 def test_rule(name: str) -> None:
-    if name in GAPS:
+    if name in GAPS or name in OPEN:
         with pytest.raises(RuleError) as caught:
             check_rule(name)
-        assert {row.row for row in caught.value.rows} == GAPS[name], str(caught.value)
+        assert {row.row for row in caught.value.rows} == GAPS.get(name, OPEN.get(name)), str(caught.value)
+        assert {row.verdict for row in caught.value.rows} == {"disagrees" if name in GAPS else "inconclusive"}
         return
-    assert_agrees(check_rule(name, widths=WIDTHS.get(name)), inconclusive=False)
+    assert_agrees(check_rule(name), inconclusive=False)
 
 
 # ------------------------------------------------------------------ rules that are wrong
@@ -245,7 +246,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_a_rule_of_a_users_passes(folder: Path) -> None:
     rulebook.load(folder)
     for name in ("my_cube", "my_twice"):
-        assert_agrees(check_rule(name, widths=WIDTHS.get(name)), inconclusive=False)
+        assert_agrees(check_rule(name), inconclusive=False)
 
 
 # ------------------------------------------------------------------ tables

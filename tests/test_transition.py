@@ -281,3 +281,22 @@ def test_variants_agree_with_what_is_measured(options: dict[str, object]) -> Non
     table = sc.verify("s6", dims={"N_u": [48, 96, 192], "N_x": [16, 48, 144]}, seeds=96, **options)
     assert_agrees(table)
     assert table.counts()["agrees"] >= 10
+
+
+def test_half_turns_keep_real_numbers_real() -> None:
+    """Δ = 1: S4D-Lin's e^(iπn) is a sign, so that Re B̄ falls like 1/n² and Σ |Re B̄| converges; at other Δ it is log N.
+
+    Under Adam that sum is what the update of W_B makes of y.
+    """
+    half, generic = (
+        [profile(p) for p in parts("zoh", "B", "s4d_lin", step) if not (p.turn.straight and p.turn.imaginary)]
+        for step in (sp.Integer(1), sp.Rational(7, 10))
+    )
+    assert {str(p.modulus.sum("N")) for p in half} == {"1"}
+    assert largest([p.modulus.sum("N") for p in generic]) == Scale.log("N")
+    widths = [2**k for k in range(6, 19, 3)]
+    for step, rate in ((1.0, 0.0), (0.7, 2 / np.pi**2 * np.exp(-0.35))):
+        sums = [np.abs(discretized("zoh", "B", values("s4d_lin", w), step).real).sum() for w in widths]
+        assert np.diff(sums)[1:] / np.diff(np.log(widths))[1:] == pytest.approx(np.full(len(widths) - 2, rate), abs=0.01)
+    table = sc.derive("s6", transition="s4d_lin", step="fixed", optimizer="adam")
+    assert table["y", "update", "W_B"].formula() == "1"
