@@ -44,7 +44,7 @@ class Discretization(Rule):
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         step, transition = values
-        label = transition.labels[0] if transition.labels else ""
+        label = transition.labels[-1] if transition.labels else ""
         known = step.exact is not None and not step.exact.has(U, V)  # a random step is generic, its phases too
         f = Indexed(self._expression(op), (Delta, A), (step.exact if known else None, transition.exact), label)
         return expand(f, labels, values, algebra)

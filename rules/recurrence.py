@@ -21,7 +21,8 @@ LAGS = 3
 def recurrence(decay: Tensor, drive: Tensor, over: str = "time", *, reverse: bool = False) -> Tensor:
     """h_t = decay_t · h_{t−1} + drive_t from h = 0, along an axis of fixed length; reversed: h_t = decay_t h_{t+1} + …"""
     axes = drive.program.union(drive, decay)
-    return drive.program.record("recurrence", (decay, drive), axes, over=over, reverse=reverse)
+    lags = min(LAGS, drive.program.fixed.get(over, LAGS + 1) - 1)
+    return drive.program.record("recurrence", (decay, drive), axes, over=over, reverse=reverse, lags=lags)
 
 
 def delay(x: Tensor, by: int, over: str = "time") -> Tensor:
@@ -43,7 +44,7 @@ class Recurrence(Rule):
                 "Use a discretization that is stable for this transition (zoh, bilinear)."
             )
         out = drive
-        for _ in range(LAGS):
+        for _ in range(op.params["lags"]):
             lagged = algebra.multiply(labels, decay, out, "one more lag: times the decay")
             more = algebra.value(labels, drive.terms + lagged.terms)
             if set(more.terms) == set(out.terms):

@@ -19,10 +19,10 @@ def select(weight: Tensor, u: Tensor, name: str) -> Tensor:
     return u.program.feature(name, matmul(weight, u))
 
 
-def select_step(weight: Tensor, u: Tensor, name: str) -> Tensor:
-    """Δ_t = softplus(W_Δ u_t + 1), of order one however large the widths.
+def select_step(weight: Tensor, u: Tensor, name: str, bias: Tensor | None = None) -> Tensor:
+    """Δ_t = softplus(W_Δ u_t + bias), the bias 1 unless given: of order one however large the widths.
 
     The constant does not change an exponent; with it the states' asymptotics (index times step ≫ 1) begin at once.
     """
-    shifted = matmul(weight, u) + u.program.index("step shift", "", sp.Integer(1))
-    return u.program.feature(name, softplus(shifted))
+    shift = u.program.index("step shift", "", sp.Integer(1)) if bias is None else bias
+    return u.program.feature(name, softplus(matmul(weight, u) + shift))

@@ -17,7 +17,7 @@ from scalecalc.expression import parse_expression
 from scalecalc.program import Program, Tensor
 from scalecalc.rule import register, registry
 
-I, pi = sp.I, sp.pi
+pi = sp.pi
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def eigenvalues(program: Program, text: str, axis: str, name: str = "A") -> Tens
 def ring(low: Any, high: Any) -> sp.Expr:
     """log λ with |λ|² uniform on [low², high²] and a uniform phase, so that zero-order hold over Δ = 1 gives λ."""
     low, high = (sp.sympify(bound, strict=True) for bound in (low, high))
-    return sp.log(low**2 + (high**2 - low**2) * U) / 2 + 2 * pi * I * V
+    return sp.log(low**2 + (high**2 - low**2) * U) / 2 + 2 * sp.I * pi * V
 
 
 S4D = "Gu, Gupta, Goel & Ré 2022, arXiv 2206.11893"
@@ -76,7 +76,7 @@ HALF = sp.Rational(1, 2)
 
 transition("mamba", -(n + 1), "Gu & Dao 2023, arXiv 2312.00752, sec. 3.6: S4D-Real")
 transition("s4d_real", -(n + 1), f"{S4D}, sec. 4.1")
-transition("s4d_lin", -HALF + I * pi * n, f"{S4D}, eq. 9")
-transition("s4d_inv", -HALF + I * N / pi * (N / (2 * n + 1) - 1), f"{S4D}, eq. 8")
+transition("s4d_lin", -HALF + sp.I * pi * n, f"{S4D}, eq. 9")
+transition("s4d_inv", -HALF + sp.I * N / pi * (N / (2 * n + 1) - 1), f"{S4D}, eq. 8")
 transition("lru", ring(sp.Rational(9, 10), sp.Rational(999, 1000)), "Orvieto et al. 2023, arXiv 2303.06349, lemma 3.2")
 transition("constant", sp.Integer(-1), "Dao & Gu 2024, arXiv 2405.21060: one scalar for all states")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 EXPLAINED = ("table", "markdown", "json")
 KINDS = ("weight", "init", "gradient", "update", "alignment")
 BUG, INTERRUPTED, INCONCLUSIVE = 70, 130, 3
-OURS = ("model", "rules", "format", "output", "quiet")
+OURS = ("model", "rules", "format", "output", "quiet", "fix")
 LISTED = ("table", "csv", "markdown", "json")
 
 
@@ -233,6 +233,7 @@ def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
     model = request.parse_model(given["model"])
     schemes = [*schemes, *([scheme] if (scheme := given.get("parameterization")) is not None else [])]
     Regime.parse(given["regime"])
+    request.parse_fix(given["fix"])
     if model.file is not None:
         request.check_file(model.file, "of the model")
     for scheme in filter(request.is_file, schemes):
@@ -254,7 +255,8 @@ def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
 
 def asked(given: dict[str, Any]) -> dict[str, Any]:
     """The options that are the engine's business; the others are about reading and printing."""
-    return {key: value for key, value in given.items() if key not in OURS}
+    fix = request.parse_fix(given["fix"])
+    return {key: value for key, value in given.items() if key not in OURS} | ({"fix": fix} if fix else {})
 
 
 def format_of(given: dict[str, Any], possible: Sequence[str], what: str) -> str:

@@ -81,9 +81,9 @@ def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
 
 
 def _imaginary(term: Term) -> bool:
-    """Is it i times something real that does not turn?"""
+    """Is it i times something real?"""
     profiles = [p for _, p in term.pattern.profiles]
-    return not any(p.phase for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
+    return all(p.straight for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
 
 
 def _exact(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:
@@ -151,6 +151,7 @@ def derive(
     steps: int = 1,
     regime: str = "free",
     loss: str = "linear",
+    fix: Mapping[str, int] | None = None,
     **options: Any,
 ) -> Table:
     """Derive the Θ table of a model: initial sizes, gradients, alignments and what each weight's update contributes.
@@ -159,13 +160,17 @@ def derive(
     >>> print(table["h2", "update", "W_in"].formula(), table["f", "init"].formula())
     1 N^(-1/2)
 
+    Args:
+        fix: widths of dims held fixed (``{"N_x": 16}``); the table has no exponents in these, and a note where the
+            asymptotics in them would not hold at that width.
+
     Raises:
         UnknownName, InputError: see :func:`resolve`; a regime with a dim that the model does not have.
     """
     start = time.perf_counter()
     if steps != 1:
         raise InputError(f"steps={steps}: this version derives one optimizer step; use --steps 1.")
-    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options)
+    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
     found = interpret(resolved, Regime.parse(regime, resolved.program.dims))
     return table_of(found, time.perf_counter() - start)
 
@@ -183,7 +188,19 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
         optimizer=model.optimizer,
         regime=found.algebra.regime,
         seconds=seconds,
+        notes=_notes(model),
     )
+
+
+def _notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tuple[str, ...]:
+    """What a reader must know: dims held fixed, and widths at which the asymptotics along the states do not hold yet."""
+    from scalecalc.crossover import crossovers
+
+    held = {dim: [width] for dim, width in model.fix.items()}
+    where = {**held, **(widths or {})}
+    notes = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
+    notes += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))
+    return tuple(notes)
 
 
 def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass: str = "", **more: Any) -> Row:

@@ -3,7 +3,7 @@
 Text is parsed to Python's syntax tree and rebuilt node by node; nothing is ever evaluated as code or given to sympify.
 
 >>> parse_expression("-(n+1)^2"), parse_expression("-1/2 + I*pi*n")
-(-(n + 1)**2, -1/2 + I*pi*n)
+(-(n + 1)**2, I*pi*n - 1/2)
 >>> parse_expression("__import__('os')")
 Traceback (most recent call last):
 scalecalc.errors.InputError: in the expression "__import__('os')", "__import__('os')" is not understood; write numbers, ...

@@ -45,7 +45,7 @@ def localized(expression: sp.Expr) -> sp.Expr:
 
     >>> lin, inv = -sp.Rational(1, 2) + sp.I * sp.pi * n, -sp.Rational(1, 2) + sp.I * N / sp.pi * (N / (2 * n + 1) - 1)
     >>> localized(lin) == lin, sp.expand(localized(inv))
-    (True, -1/2 - 2*I*n/pi - I/pi)
+    (True, -2*I*n/pi - 1/2 - I/pi)
 
     Raises:
         UnsupportedScale: its entries depend on the width at every index.
@@ -91,7 +91,7 @@ def angle(expression: sp.Expr) -> tuple[str, sp.Expr]:
     if d == 1:
         return "even", sp.limit(imaginary / n, n, sp.oo)
     if isinstance(d, Fraction) and d < 1:
-        raise UnsupportedScale(f"the phases of {expression} turn ever slower along the index: sums of these have no law here.")
+        raise UnsupportedScale(f"the phases of {expression} turn ever slower along the index: their sums have no law here.")
     return "scattered", sp.Integer(0)
 
 
@@ -163,6 +163,11 @@ class Indexed:
     def local(self, size: str) -> tuple[Local, ...]:
         """Per part: its profile, and that of what varies with a random argument (a smaller one, often)."""
         out: list[Local] = []
+        if not self.label:  # the index is one of finitely many
+            at = self.at_index(self.expression).subs({n: 3, N: 7, U: sp.Rational(1, 3), V: sp.Rational(2, 7)})
+            halves = [self._profile(half, size) for _, half in real_and_imaginary(at)]
+            degrees = [found[0] for found in halves if found is not None]
+            return (Local(max(degrees), "none", None if self.random else 0),) if degrees else ()
         for part in self.parts:
             out += self._constant(part, size)
             for symbol in self.random:
@@ -214,10 +219,14 @@ def _parts(f: Indexed) -> tuple[Part, ...]:
         decay = sp.exp(sp.re(sp.expand_complex(f.at_index(exponent))))
         label = Fraction(int(k.p), int(k.q))
         turn = Profile(phase=label, scattered=kind == "scattered", period=period) * FLAT
-        for imaginary, real in real_and_imaginary(f.at_index(coefficient)):
-            out.append(Part(real * decay, replace(turn, imaginary=bool(imaginary))))
-        if turn.scattered and _has_mean(f, coefficient * sp.exp(exponent)):
-            out.append(Part(out[-1].expression))
+        halves = real_and_imaginary(f.at_index(coefficient))
+        if not turn.straight:  # then its real and its imaginary part are both there, whatever stands beside it
+            largest = min((half for _, half in halves), key=lambda half: profile_of(half).power)
+            out.append(Part(largest * decay, turn))
+            if turn.scattered and _has_mean(f, coefficient * sp.exp(exponent)):
+                out.append(Part(largest * decay))
+        else:
+            out += [Part(half * decay, replace(turn, imaginary=bool(flag))) for flag, half in halves]
     return tuple(out)
 
 
@@ -228,7 +237,7 @@ def _powers(expression: sp.Expr) -> dict[sp.Expr, tuple[sp.Expr, sp.Expr]]:
     for e in expression.atoms(sp.exp):
         c, rest = e.args[0].as_coeff_Mul()
         if base is not None and not is_zero(rest - base) or not c.is_Rational:
-            raise UnsupportedScale(f"{expression} turns with two different angles along the index; its sums have no law here.")
+            raise UnsupportedScale(f"{expression} turns by two different angles along the index: its sums have no law here.")
         base, by[e] = rest, _Z**c
     found: dict[sp.Expr, sp.Expr] = {}
     for term in sp.Add.make_args(sp.expand(expression.subs(by))):

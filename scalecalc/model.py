@@ -15,7 +15,7 @@ import json
 import tomllib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Model:
     update: Optimizer
     loss: str
     widths: Mapping[str, Sequence[int]]
+    fix: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def resolve(
@@ -56,6 +57,7 @@ def resolve(
     optimizer: str | None = None,
     loss: str = "linear",
     options: Mapping[str, Any] | None = None,
+    fix: Mapping[str, int] | None = None,
 ) -> Model:
     """Find the architecture and record it, forward and backward.
 
@@ -63,6 +65,7 @@ def resolve(
         model: a registered name or ``path/to/file.py:name``, with options after a colon
             (``s6:discretization=mamba,step=fixed``).
         parameterization: a registered name or a TOML or JSON file.
+        fix: widths of dims that are held fixed; nothing has an exponent in them then.
 
     Raises:
         UnknownName: no such model, option, parameterization, optimizer or loss.
@@ -75,6 +78,7 @@ def resolve(
     program = make(**_options(request.name, make, {**request.options, **(options or {})}))
     if not isinstance(program, Program) or program.loss is None:
         raise InputError(f"{model} returns no program with an output; build a Program, call its end(output), return it.")
+    _hold(program, model, fix or {})
     method = optimizer or defaults["optimizer"]
     chosen = find("optimizer", method)
     scheme = parameterization or defaults["parameterization"]
@@ -93,7 +97,19 @@ def resolve(
         update=chosen.make(),
         loss=loss,
         widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
+        fix=dict(fix or {}),
     )
+
+
+def _hold(program: Program, model: str, fix: Mapping[str, int]) -> None:
+    for dim, width in fix.items():
+        if dim not in program.dims:
+            raise InputError(f"{model} has no growing dim {dim!r} to hold fixed; its dims: {', '.join(program.dims)}.")
+        if not isinstance(width, int) or width < 1:
+            raise InputError(f"fix: {dim} is held at a whole number above zero, not at {width!r}.")
+    if len(fix) == len(program.dims):
+        raise InputError(f"every dim of {model} is held fixed; leave one to grow: {', '.join(program.dims)}.")
+    program.hold(fix)
 
 
 def _architecture(name: str, file: Path | None) -> tuple[Callable[..., Any], Mapping[str, Any]]:

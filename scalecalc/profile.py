@@ -31,7 +31,7 @@ class Profile:
         conjugation negates it.  Only whether it is zero decides a sum.
     scattered: the angles φ are as good as independent from one index to the next, instead of proportional to the index.
     period: at a resonance, the power at which it ceases to turn; 0 if there is none.
-    imaginary: a factor i stands beside it.  Such a part has no real part, where nothing turns.
+    imaginary: i times something real (or that with signs).  Where the entries turn both parts are there, and the flag is off.
     """
 
     power: Fraction = ZERO
@@ -50,6 +50,11 @@ class Profile:
         return Profile(self.power, self.log, self.decaying)
 
     @property
+    def straight(self) -> bool:
+        """Is the phase 0 or half a turn, so that real stays real?"""
+        return not self.phase or bool(self.period) and 2 * self.phase % self.period == 0
+
+    @property
     def turn(self) -> Profile:
         """The phase alone."""
         return Profile(ZERO, ZERO, False, self.phase, self.scattered, self.imaginary, self.period)
@@ -63,7 +68,9 @@ class Profile:
             return Profile(decaying=True, imaginary=self.imaginary != other.imaginary)
         phase, period = self.phase + other.phase, self.period or other.period
         phase = phase % period if period else phase
-        scattered, imaginary = bool(phase) and (self.scattered or other.scattered), self.imaginary != other.imaginary
+        scattered = bool(phase) and (self.scattered or other.scattered)
+        straight = not phase or bool(period) and 2 * phase % period == 0
+        imaginary = straight and self.imaginary != other.imaginary
         period = period if phase else 0
         return Profile(self.power + other.power, self.log + other.log, False, phase, scattered, imaginary, period)
 
@@ -106,7 +113,7 @@ class Profile:
             return False
         if self.decaying:
             return True
-        if other.decaying or self.turn != other.turn:
+        if other.decaying or self.phase != other.phase:
             return False
         return (self.power, -self.log) >= (other.power, -other.log)
 

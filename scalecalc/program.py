@@ -92,12 +92,14 @@ class Tensor:
         return f"Tensor({self.name}: {' '.join(self.axes)})"
 
 
+ROLES = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}
+"""By whether the input and the output axes grow; else a vector."""
 LEAVES = ("input", "weight", "index")
 
 
 @dataclass
 class Program:
-    """What an architecture records.  ``dims`` grow; ``fixed`` maps every other axis to its size.
+    """What an architecture records.  ``dims`` grow; ``fixed`` maps every other axis to its size, ``held`` dims among them.
 
     Raises (all methods):
         ProgramError: an axis that is neither a growing dim nor declared, a name used twice, tensors of two programs.
@@ -106,6 +108,7 @@ class Program:
     name: str
     dims: tuple[str, ...]
     fixed: dict[str, int] = field(default_factory=dict[str, int])
+    held: dict[str, int] = field(default_factory=dict[str, int])
     ops: list[Op] = field(default_factory=list[Op])
     weights: dict[str, Weight] = field(default_factory=dict[str, Weight])
     features: dict[str, int] = field(default_factory=dict[str, int])
@@ -139,10 +142,22 @@ class Program:
         fan_in, fan_out = self._size(inner), self._size(out)
         if not role:
             grows = (bool(fan_in.dims), bool(fan_out.dims))
-            role = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}.get(grows, "vector")
-            role = "vector" if len(labels) == 1 else role
+            role = ROLES.get(grows, "vector") if len(labels) > 1 else "vector"
         self.weights[name] = Weight(name, labels, fan_in, fan_out, role)
         return tensor
+
+    def hold(self, sizes: Mapping[str, int]) -> None:
+        """Hold growing dims at one width each: they become fixed axes, and weights have the role that is left to them."""
+        self.dims = tuple(dim for dim in self.dims if dim not in sizes)
+        self.held.update(sizes)
+        self.fixed.update(sizes)
+        for name, weight in self.weights.items():
+            out, inner = (weight.axes[:-1], weight.axes[-1:]) if len(weight.axes) > 1 else (weight.axes, ())
+            fan_in, fan_out = self._size(inner), self._size(out)
+            role = weight.role
+            if role in ROLES.values():
+                role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector")
+            self.weights[name] = Weight(name, weight.axes, fan_in, fan_out, role)
 
     def _leaf(self, kind: str, name: str, axes: str, **params: Any) -> Tensor:
         labels = tuple(axes.split())
@@ -167,7 +182,7 @@ class Program:
         ``complex``: whether its result is, where that is not as its inputs are.
         """
         for label in axes:
-            if not self.grows(label) and label not in self.fixed:
+            if not self.grows(label) and label not in self.fixed and dim_of(label) not in self.held:
                 raise ProgramError(
                     f"axis {label!r} in {self.name} is neither a growing dim ({', '.join(self.dims)}) nor a fixed axis "
                     f"({', '.join(self.fixed) or 'none declared'})."
@@ -208,6 +223,10 @@ class Program:
 
     def grows(self, label: str) -> bool:
         return dim_of(label) in self.dims
+
+    def size(self, label: str) -> int:
+        """The size of an axis that does not grow."""
+        return self.fixed[label] if label in self.fixed else self.held[dim_of(label)]
 
     def growing(self, axes: Sequence[str]) -> tuple[str, ...]:
         """The labels among these axes that grow."""
@@ -257,9 +276,9 @@ def _is_complex(expression: Any) -> bool:
     """Does a sympy expression have the imaginary unit in it?"""
     if not hasattr(expression, "has"):
         return False
-    from sympy import I
+    import sympy
 
-    return bool(expression.has(I))
+    return bool(expression.has(sympy.I))
 
 
 def _name(rule: str, inputs: Sequence[str], position: int) -> str:

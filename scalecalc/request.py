@@ -93,9 +93,31 @@ def parse_dims(texts: Iterable[str]) -> dict[str, list[int]]:
             only = f"only the width {dims[dim][0]}" if dims[dim] else "no power of two"
             raise InputError(
                 f"--dims {text!r} gives {dim} {only}, and a slope needs at least two; {_DIMS_FORMS}. "
-                f"(To hold a dim at one width there will be --fix {dim}={dims[dim][0] if dims[dim] else 16}, not built yet.)"
+                f"(To hold a dim at one width: --fix {dim}={dims[dim][0] if dims[dim] else 16}.)"
             )
     return dims
+
+
+def parse_fix(texts: Iterable[str]) -> dict[str, int]:
+    """``["N_x=16"]`` as one width per dim.
+
+    >>> parse_fix(["N_x=16"])
+    {'N_x': 16}
+
+    Raises:
+        InputError: malformed text, a width that is no whole number from 1 to 2^20, or a dim given twice.
+    """
+    out: dict[str, int] = {}
+    for text in map(_short, texts):
+        dim, equals, width = (piece.strip() for piece in text.partition("="))
+        if not equals or not _DIM.fullmatch(dim) or not _WIDTH.fullmatch(width):
+            raise InputError(f"--fix {text!r} is malformed; write --fix N_x=16, and repeat the option for another dim.")
+        if dim in out:
+            raise InputError(f"--fix gives {dim} twice; one width each.")
+        if not 1 <= int(width) <= LARGEST_WIDTH:
+            raise InputError(f"in --fix {text!r}, the width is not between 1 and {LARGEST_WIDTH} (2^20).")
+        out[dim] = int(width)
+    return out
 
 
 def _short(text: str) -> str:

@@ -144,13 +144,13 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
 
     Alignment gains at most N^(1/2) per axis where they differ.
     """
-    if not other.pattern.masks <= t.pattern.masks:
-        return False  # the other is exactly zero where t is not
+    if not other.pattern.masks <= t.pattern.masks or not _faster(t.pattern, other.pattern):
+        return False  # the other is smaller somewhere, or exactly zero where t is not
     size = t.size * _gain(t.pattern, other.pattern) * margin
     order = regime.order(size, other.size)
     if order == 0 and (margin is not ONE or size is t.size):
         return False  # at the margin, or alike
-    return order in (-1, 0) and _faster(t.pattern, other.pattern)
+    return order in (-1, 0)
 
 
 @cache

@@ -250,7 +250,7 @@ def test_an_indexed_function_adds_its_profile():
 def test_what_varies_with_the_step_falls_faster(part, power):
     """Bilinear: (f(Δ₁, n) − f(Δ₂, n)) / 2, the part that is odd in what made the step, by numbers."""
     f = Indexed(registry("rule")["bilinear"].parts[part], (DELTA, A), (None, -(n + 1)), "S")
-    assert dict((part.least, part.profiles) for part in f.local("one"))[1] == (("S", falling(power)),)
+    assert {part.least: part.profiles for part in f.local("one")}[1] == (("S", falling(power)),)
     call = sp.lambdify((DELTA, n), f.expression.subs(A, -(n + 1)))
     few, many = (abs(call(0.7, k) - call(1.3, k)) for k in (1e3, 1e5))
     assert np.log10(few / many) / 2 == pytest.approx(power, abs=0.01)

@@ -232,7 +232,7 @@ def test_skip_adds_its_own_term_and_hides_nothing(selection: str) -> None:
         ("mlp:activation=rleu", {}, UnknownName, "did you mean 'relu'"),
         ("s6:discretization=zho", {}, UnknownName, "did you mean 'zoh'"),
         ("s6:skip=perhaps", {}, InputError, "no yes or no"),
-        ("s6:step=lowrank", {}, InputError, "neither selective nor fixed"),
+        ("s6:step=lowrank", {}, InputError, "is none of selective, low_rank, fixed, mamba"),
         ("mlp", {"optimizer": "adamm"}, UnknownName, "did you mean 'adam'"),
         ("mlp", {"parameterization": "mupp"}, UnknownName, "did you mean 'mup'"),
         ("mlp", {"regime": "N_u>N_x"}, InputError, "The model's dims: N"),

@@ -8,9 +8,9 @@ import pytest
 import sympy as sp
 
 from scalecalc.asymptotics import Function, OneVariable, n, x
-from scalecalc.indexed import Indexed
 from scalecalc.errors import UnsupportedScale
 from scalecalc.expand import expand, leading
+from scalecalc.indexed import Indexed
 from scalecalc.rule import registry
 from scalecalc.scale import Regime, Scale
 from scalecalc.term import DECAYING, EVEN, FLAT, Profile, Term, atom, pattern

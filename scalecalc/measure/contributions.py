@@ -107,7 +107,7 @@ def _cosine(
     """
     program = plan.model.program
     op = program.ops[i]
-    norms = torch.ones((), dtype=result.dtype, device=result.device)
+    norms = torch.ones((), dtype=result.real.dtype, device=result.device)
     for j, x in zip(op.inputs, inputs, strict=True):
         count = 1
         for position, label in enumerate(program.ops[j].axes):

@@ -36,7 +36,7 @@ class Setting:
 
     def shape(self, program: Program, axes: Sequence[str]) -> tuple[int, ...]:
         """Sizes of the axes; labels of one dim have one size."""
-        return tuple(self.widths[dim_of(a)] if program.grows(a) else program.fixed[a] for a in axes)
+        return tuple(self.widths[dim_of(a)] if program.grows(a) else program.size(a) for a in axes)
 
 
 def draw_leaves(
@@ -61,7 +61,7 @@ def draw_leaves(
             # constants do not change exponents; 1/sqrt of the fixed fan-in keeps preactivations of order one
             fixed = 1.0
             for label in op.axes[1:]:
-                fixed *= 1.0 if program.grows(label) else program.fixed[label]
+                fixed *= 1.0 if program.grows(label) else program.size(label)
             values *= size / fixed**0.5
         out[i] = values
     return out

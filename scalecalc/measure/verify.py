@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from scalecalc.derive import Model, interpret, resolve, table_of
+from scalecalc.crossover import crossovers, unless_too_narrow
+from scalecalc.derive import Model, _notes, interpret, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError
 from scalecalc.measure.contributions import Key, Plan, measure
 from scalecalc.measure.interpret import Setting, elements
@@ -88,6 +89,7 @@ def verify(
     budget: float = 120.0,
     tolerance: float | None = None,
     loss: str = "linear",
+    fix: Mapping[str, int] | None = None,
     device: str = "cpu",
     dtype: str = "float64",
     seed: int = 0,
@@ -99,6 +101,7 @@ def verify(
 
     Args:
         dims: widths per growing dim, at least two each; the model's own where none are given.
+        fix: widths of dims held fixed.
         seeds: a fixed number of seeds per width, instead of as many as the budget allows.
         budget: seconds to measure.
         tolerance: how far from the derived exponent still agrees; 0.05 for sizes at initialisation and alignments,
@@ -113,7 +116,7 @@ def verify(
     start = time.perf_counter()
     if Regime.parse(regime) != FREE:
         raise InputError(f"verify measures how sizes grow in each dim by itself; leave out --regime {regime}.")
-    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options)
+    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
     table = replace(table_of(interpret(resolved, FREE, corrections=True)), command="verify")
     widths = _widths(resolved, dims)
     cells = grid(widths)
@@ -147,8 +150,9 @@ def verify(
 
 
 def _filled(table: Table, run: Run, widths: Mapping[str, Sequence[int]], seconds: float) -> Table:
+    late = {c.dim: note for c in crossovers(run.plan.model.program, widths) if (note := c.note(widths[c.dim]))}
     rows = tuple(
-        row.with_measurement(found.slopes, found.verdict, found.settle)
+        unless_too_narrow(row.with_measurement(found.slopes, found.verdict, found.settle), late, run.limit(row))
         if (found := run.judged.get(row.key)) is not None
         else row
         for row in table.rows
@@ -161,7 +165,7 @@ def _filled(table: Table, run: Run, widths: Mapping[str, Sequence[int]], seconds
         "tolerance": run.tolerance,
         "seeds": {_cell_text(c): run.samples.count("first", k) for k, c in enumerate(run.cells)},
     }
-    return replace(table, rows=rows, options=options, seconds=seconds)
+    return replace(table, rows=rows, options=options, seconds=seconds, notes=_notes(run.plan.model, widths))
 
 
 def _cell_text(cell: Mapping[str, int]) -> str:
@@ -233,6 +237,7 @@ def _identity(model: Model, widths: Mapping[str, Sequence[int]], seed: int, dtyp
         "scalings": {w: [str(s.init), str(s.multiplier), str(s.lr)] for w, s in model.scalings.items()},
         "optimizer": model.optimizer,
         "loss": model.loss,
+        **({"fix": dict(model.fix)} if model.fix else {}),
         "widths": {dim: list(ws) for dim, ws in widths.items()},
         "seed": seed,
         "dtype": dtype,
