@@ -197,9 +197,10 @@ def expand(f: Expandable, labels: Sequence[str], arguments: Sequence[Value], alg
     out = apply(f, leads, algebra, "entry by entry, at the leading terms", known)
     if leads or known:
         out += _perturb(f, leads, rest, [], algebra, known)
-    for group in tagged.values():
+    for position, group in enumerate(tagged.values()):
         if leads or known:
-            out += _perturb(f, leads, group, rest, algebra, known)
+            others = list(tagged.values())[position + 1 :] if algebra.limits.distinct > 1 else []
+            out += _perturb(f, leads, group, [*rest, *(a for other in others for a in other)], algebra, known)
         else:  # exactly zero at initialisation: the update is all there is
             heads = leading([t for _, t in group], algebra)
             law = "entry by entry; there is nothing but the update"

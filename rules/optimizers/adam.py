@@ -1,15 +1,18 @@
-"""Adam, first step from zero memory."""
+"""Adam from zero memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sympy as sp
 
 from scalecalc.asymptotics import Function, OneVariable, X
-from scalecalc.expand import expand
+from scalecalc.expand import expand, leading
 from scalecalc.parameterization import Optimizer
 from scalecalc.rule import optimizer
+from scalecalc.scale import Regime, Scale
+from scalecalc.term import Profile, Term, dim_of
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -24,16 +27,50 @@ class Adam(Optimizer):
     From zero memory the first step is the gradient's sign (ε = 0, or ε scaled with the gradient; an ε that the gradient
     falls below makes Adam an SGD and is another law).  So the law is that of the sign function, entry by entry: terms
     that lead at every index come out flat, the others divided by what leads where they stand.
+
+    Later steps need no other law.  Step k takes m̂/√v̂ of the gradients g_1 … g_k, which is odd, homogeneous of degree 0
+    and bounded; it divides by the largest of them (hard case W5), and that is never smaller than the first, which every
+    later one has as its untagged part.  A part δ that a gradient has gained since is therefore treated as any smaller
+    term of sign(g_1 + δ) is: where it is smaller than g_1 it counts as δ/|g_1|.  Where it is larger it has taken over,
+    and the update is its sign: the update stays of size one, and a rate that holds at the first step holds at all.
+    Two sizes that do not bound each other give min(1, δ/|g_1|), which is no monomial: 1 is taken, an upper bound.
     """
 
     def law(self, algebra: Algebra, gradient: Value) -> Value:
-        return expand(SIGN, gradient.labels, [gradient], algebra)
+        initial = [t for t in gradient.terms if not t.tag]
+        heads = leading(initial, algebra)
+        groups: dict[tuple[str, ...], list[Term]] = {}
+        for t in gradient.terms:
+            if t.tag:
+                groups.setdefault(t.tag, []).append(t)
+        over = [tag for tag, own in groups.items() if heads and _takes_over(own, heads, gradient.labels, algebra)]
+        below = [t for t in gradient.terms if t.tag not in over]
+        parts = [Value(gradient.labels, tuple(below)), *(Value(gradient.labels, tuple(groups[tag])) for tag in over)]
+        return algebra.add(gradient.labels, *(expand(SIGN, gradient.labels, [part], algebra) for part in parts))
 
     def torch(self, gradient: torch.Tensor) -> torch.Tensor:
         return gradient.sign()
 
 
-@optimizer("adam", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 at t = 1 with ε = 0")
+def _takes_over(own: Sequence[Term], heads: Sequence[Term], labels: Sequence[str], algebra: Algebra) -> bool:
+    """Does some gained term exceed every leading term of the first gradient, at the first index or at the last?"""
+    return any(all(_exceeds(t, head, labels, algebra.regime) for head in heads) for t in leading(own, algebra))
+
+
+def _exceeds(t: Term, head: Term, labels: Sequence[str], regime: Regime) -> bool:
+    last = t.size / head.size
+    for label in labels:
+        mine, its = t.pattern.profile(label), head.pattern.profile(label)
+        last = last * _last(mine, dim_of(label)) / _last(its, dim_of(label))
+    return any(regime.order(ratio, Scale.one()) not in (-1, 0) for ratio in (t.size / head.size, last))
+
+
+def _last(profile: Profile, dim: str) -> Scale:
+    """A profile's value at the last index, one at the first; an exponentially falling one is not followed that far."""
+    return Scale.one() if profile.decaying else Scale({dim: -profile.power}, {dim: profile.log})
+
+
+@optimizer("adam", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 from zero memory with ε = 0")
 def adam() -> Optimizer:
-    """Adam's first step: the gradient's sign times the rate."""
+    """Adam: at the first step the gradient's sign times the rate."""
     return Adam()
