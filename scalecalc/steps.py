@@ -13,8 +13,8 @@ learns through that sum has an update of order (W, W_out) that may outgrow the f
 step is then too large, and the table says so.
 
 Each step is one more run of the same program by the same rules, with W = W₀ + ΔW.  ΔW is kept as one pruned set of terms
-(hard case W10).  Orders two are derived from two steps on; orders three from three steps on, if the updates of order two
-have few enough terms (:data:`AFFORDABLE`; deep networks do not), else ``Later.order`` says that they were left out.  Terms
+(hard case W10).  Orders two are derived from two steps on; orders three from three steps on, if there are few enough
+terms (:data:`AFFORDABLE`; deep networks have too many), else ``Later.order`` says that they were left out.  Terms
 of a higher order are kept only where they can still outgrow every lower order that they contain
 (:func:`scalecalc.term.simplify`).
 
@@ -33,7 +33,7 @@ from scalecalc.value import Algebra, Value
 
 MOST_STEPS = 4
 MOST_ORDER = 3
-AFFORDABLE = 80  # terms of all updates together; of order three there are some ten times as many
+AFFORDABLE = 800  # terms in one pass with updates of order one; with order three a pass has some ten times as many
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def train(
         values = run(program, here, moved(weights, updates, kept), [*gradients.values(), *watched])
         found = {w: value for w, i in gradients.items() if (value := values[i]) is not None}
         updates, before, taken = step(model, here, weights, found), now, k
-        if sum(len(v.terms) for v in updates.values()) > AFFORDABLE:
+        if sum(len(v.terms) for v in values if v is not None) > AFFORDABLE:
             order = min(order, k)
     here = replace(algebra, limits=Limits(degree=order, distinct=order, total=order))
     features = list(program.features.values())

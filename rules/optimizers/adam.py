@@ -18,6 +18,7 @@ from scalecalc.value import Algebra, Value
 if TYPE_CHECKING:
     import torch
 
+BETA_1, BETA_2 = 0.9, 0.999
 SIGN = OneVariable(Function(X / X, -sp.Integer(1)))
 
 
@@ -36,6 +37,8 @@ class Adam(Optimizer):
     Two sizes that do not bound each other give min(1, δ/|g_1|), which is no monomial: 1 is taken, an upper bound.
     """
 
+    smooth = False
+
     def law(self, algebra: Algebra, gradient: Value) -> Value:
         initial = [t for t in gradient.terms if not t.tag]
         heads = leading(initial, algebra)
@@ -48,8 +51,17 @@ class Adam(Optimizer):
         parts = [Value(gradient.labels, tuple(below)), *(Value(gradient.labels, tuple(groups[tag])) for tag in over)]
         return algebra.add(gradient.labels, *(expand(SIGN, gradient.labels, [part], algebra) for part in parts))
 
-    def torch(self, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient.sign()
+    def torch(self, gradient: torch.Tensor, earlier: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        if not earlier:
+            return gradient.sign()
+        import torch
+
+        first, second = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        for g in (*earlier, gradient):
+            first, second = BETA_1 * first + (1 - BETA_1) * g, BETA_2 * second + (1 - BETA_2) * g.square()
+        steps = len(earlier) + 1
+        root = (second / (1 - BETA_2**steps)).sqrt()
+        return torch.where(root > 0, first / (1 - BETA_1**steps) / root, torch.zeros_like(root))
 
 
 def _takes_over(own: Sequence[Term], heads: Sequence[Term], labels: Sequence[str], algebra: Algebra) -> bool:
