@@ -14,8 +14,8 @@ be larger by N^(1/2) each.  A kink (relu) is felt by the entries that cross it, 
 The same holds for an optimizer that divides by the gradient's size (Adam): how its update answers to a part δ that the
 gradient g gained is h(δ/|g|), and the entries with |g| < b|δ| see it saturate.  An infinitesimal b asks for the mean of
 1/|g| over the entries, which diverges, and for a rate of one no gradient is left unsaturated where δ outgrows it: neither
-is the claim, which is about a rate of order one.  So b is :data:`FINITE` there, unless the network itself is then no longer
-near its start; the derivative in W's own direction stays small.  Exponents do not depend on b as long as it is of order
+is the claim, which is about a rate of order one.  So b is :data:`FINITE` there, unless some feature explodes by so much;
+the derivative in W's own direction stays small.  Exponents do not depend on b as long as it is of order
 one (halving it moves constants only; tests/test_training.py).
 """
 
@@ -73,7 +73,7 @@ class Training:
     first: Mapping[str, torch.Tensor]
     finite: float = FINITE
     step: float = 0.0
-    sensitivity: dict[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+    sensitivity: dict[tuple[str, float], torch.Tensor] = field(default_factory=dict[tuple[str, float], torch.Tensor])
 
     def __post_init__(self) -> None:
         self.step = self.step or (KINKED if kinked(self.plan.model.program) else SMALL)
@@ -96,9 +96,9 @@ class Training:
             given[position] = given[position] + by
         return run(program, given, wanted, watch)
 
-    def relative(self, name: str) -> torch.Tensor:
-        """The largest relative change of a feature per unit of ε, shape (seeds,)."""
-        if name not in self.sensitivity:
+    def relative(self, name: str, least: float = 0.0) -> torch.Tensor:
+        """The largest change of a feature per unit of ε, relative to its own size or ``least``, shape (seeds,)."""
+        if (name, least) not in self.sensitivity:
             program = self.plan.model.program
             reach = program.reaches(name)
             features = [i for i in program.features.values() if i in reach]
@@ -110,11 +110,11 @@ class Training:
             after = self.at({name: along(update, tiny)}, features)
             ratios = [one * 0]
             for i in features:
-                before = rms(self.known[i])
+                before = rms(self.known[i]).clamp(min=least)
                 ratios.append(torch.where(before > 0, rms(after[i] - self.known[i]) / tiny / before, one * 0))
             largest = torch.stack(ratios).amax(dim=0)
-            self.sensitivity[name] = torch.where(largest > 0, largest, one)
-        return self.sensitivity[name]
+            self.sensitivity[name, least] = torch.where(largest > 0, largest, one)
+        return self.sensitivity[name, least]
 
     def gradients(
         self, name: str, wanted: Sequence[str], sums: Iterable[int], far: bool
@@ -123,7 +123,10 @@ class Training:
 
         Returns b (seeds,), then what was found at +b and at −b.
         """
-        b = torch.clamp(self.finite / self.relative(name), max=self.finite) if far else self.step / self.relative(name)
+        if far:
+            b = self.finite / self.relative(name, least=1.0).clamp(min=1.0)
+        else:
+            b = self.step / self.relative(name)
         update = self.update(name, self.first[name])
         positions = {w: self.plan.gradients[w] for w in wanted}
         sums, found, watched = set(sums), list[dict[str, torch.Tensor]](), list[Watched]()
