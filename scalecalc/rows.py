@@ -6,7 +6,7 @@ Which rows there are is decided here; what is in them was found by :mod:`scaleca
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -282,29 +282,36 @@ def later_alignments(found: Derivation) -> list[Row]:
     return out
 
 
-def steady_classes(found: Derivation) -> dict[tuple[str, str], tuple[str, str, tuple[tuple[str, ...], ...]]]:
-    """Feature and weight → class at the first step, class from then on, and the orders that make the difference.
+def steady_classes(found: Derivation) -> dict[tuple[str, str], tuple[str, str]]:
+    """Feature and weight → class at the first step, and from then on.
 
-    The first class is that of the weight's own update; the later one that of the largest of this and of all orders with
-    the weight that outgrow every lower order they contain.
+    The first is that of the weight's own update; the later one that of the largest of all orders with the weight, without
+    those that explode already by their other weights.  ``unsettled`` if the last order that was derived changes the class,
+    other than to exploding: the next might do so again.
     """
     program, regime, later = found.model.program, found.algebra.regime, found.later
-    out: dict[tuple[str, str], tuple[str, str, tuple[tuple[str, ...], ...]]] = {}
+    out: dict[tuple[str, str], tuple[str, str]] = {}
     for name, i in program.features.items():
-        init, value = found.values[i], found.updated[i]
-        news = _news(found, i)
+        init, value, then = found.values[i], found.updated[i], later and later.updated[i]
+        if init is None or value is None:
+            continue
+        orders = {tag: one.sizes() for tag, one in _orders(then or value).items() if tag}
+        explode = [t for t in orders if _update_class(regime, regime.leading(orders[t]), init.sizes()) == "exploding"]
         for weight in found.updates:
-            if init is None or value is None or i not in program.reaches(weight):
+            if i not in program.reaches(weight):
                 continue
-            own = value.only(lambda t, w=weight: t.tag == (w,)).sizes()
-            first = _update_class(regime, regime.leading(own), init.sizes())
-            with_it = {tag: v for tag, v in news.items() if weight in tag}
-            every = regime.leading([*own, *(s for v in with_it.values() for s in v.sizes())])
-            then = _update_class(regime, every, init.sizes())
-            if then != "exploding" and later and (not later.repeated or any(len(tag) == MOST_ORDER for tag in with_it)):
-                then = "unsettled"
-            out[name, weight] = first, then, tuple(with_it)
+            others = [tag for tag in explode if weight not in tag]
+            own = {t: s for t, s in orders.items() if weight in t and not any(_within(o, t) for o in others)}
+            last = later.order if later is not None else 1
+            first, before, steady = (_class_up_to(regime, own, init, most) for most in (1, max(1, last - 1), last))
+            unsettled = steady != "exploding" and last == MOST_ORDER and before != steady
+            out[name, weight] = first, "unsettled" if unsettled or (later and not later.repeated) else steady
     return out
+
+
+def _class_up_to(regime: Regime, orders: Mapping[tuple[str, ...], list[Scale]], init: Value, most: int) -> str:
+    sizes = [s for tag, own in orders.items() if len(tag) <= most for s in own]
+    return _update_class(regime, regime.leading(sizes), init.sizes())
 
 
 def notes(found: Derivation) -> tuple[str, ...]:
@@ -313,7 +320,7 @@ def notes(found: Derivation) -> tuple[str, ...]:
     if later is None:
         return ()
     changed: dict[str, dict[str, list[str]]] = {}
-    for (feature, weight), (first, then, _) in steady_classes(found).items():
+    for (feature, weight), (first, then) in steady_classes(found).items():
         if first != then:
             changed.setdefault(then, {}).setdefault(weight, []).append(f"{feature} ({first} at step 1)")
     out: list[str] = []

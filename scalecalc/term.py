@@ -173,9 +173,14 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
         by_tag.setdefault(t.tag, []).append(t)
     out: list[Term] = []
     for group in by_tag.values():
-        # A higher order counts only where it can outgrow the lower ones that it contains.
-        lower = [o for tag in _contained(group[0].tag) for o in by_tag.get(tag, ())]
-        left = [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in (*group, *lower))]
+        left = [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in group)]
+        if len(group[0].tag) > 1:
+            # A higher order counts only where it can outgrow, for one of its weights, every lower order with that weight.
+            lower = [
+                [o for tag in _contained(group[0].tag) if weight in tag for o in by_tag.get(tag, ())]
+                for weight in dict.fromkeys(group[0].tag)
+            ]
+            left = [t for t in left if not all(any(_hopeless(t, o, regime, margin) for o in own) for own in lower)]
         out += _most(left, regime) if len(left) > MOST_TERMS else left
     return tuple(out)
 

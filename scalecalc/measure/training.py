@@ -123,10 +123,8 @@ class Training:
 
         Returns b (seeds,), then what was found at +b and at −b.
         """
-        if far:
-            b = self.finite / self.relative(name, least=1.0).clamp(min=1.0)
-        else:
-            b = self.step / self.relative(name)
+        relative = self.relative(name, least=1.0).clamp(min=1.0) if far else self.relative(name)
+        b = (self.finite if far else self.step) / relative
         update = self.update(name, self.first[name])
         positions = {w: self.plan.gradients[w] for w in wanted}
         sums, found, watched = set(sums), list[dict[str, torch.Tensor]](), list[Watched]()
