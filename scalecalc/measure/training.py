@@ -14,9 +14,10 @@ be larger by N^(1/2) each.  A kink (relu) is felt by the entries that cross it, 
 The same holds for an optimizer that divides by the gradient's size (Adam): how its update answers to a part δ that the
 gradient g gained is h(δ/|g|), and the entries with |g| < b|δ| see it saturate.  An infinitesimal b asks for the mean of
 1/|g| over the entries, which diverges, and for a rate of one no gradient is left unsaturated where δ outgrows it: neither
-is the claim, which is about a rate of order one.  So b is :data:`FINITE` there, unless some feature explodes by so much;
-the derivative in W's own direction stays small.  Exponents do not depend on b as long as it is of order
-one (halving it moves constants only; tests/test_training.py).
+is the claim, which is about a rate of order one.  So b is :data:`FINITE` there, less only where some feature explodes; the
+derivative in W's own direction stays small.  Exponents do not depend on b, but how soon they show does: y's order
+(W_B, W_out) under Adam, derived to be flat in N_u, has slopes of .36 and .26 for b = 0.1 (N_u from 32 to 128, and to 512),
+.22 and .09 for 0.3, .05 and −.02 for 1.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 SMALL = 1e-3
 KINKED = 0.05
-FINITE = 0.3
+FINITE = 1.0
 TINY = 1e-6
 
 Watch = Callable[[int, torch.Tensor, Sequence[torch.Tensor]], None]
