@@ -123,6 +123,7 @@ def compare(parameterizations: tuple[str, ...], steps: int, **given: Any) -> int
 
 @cli.command(help=f"Derive, measure, and give every row a verdict.\n\n{MODEL_HELP}")
 @model_options
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
 @click.option("--dims", multiple=True, metavar="DIM=A:B", help="Widths: N_u=64:1024 or N_u=64,96,128. Repeatable.")
 @click.option("--seeds", type=click.IntRange(2), metavar="N", help="Random seeds per width.  [default: chosen]")
 @click.option("--budget", type=Number(), default=120.0, show_default=True, metavar="SECONDS", help="Time to measure.")

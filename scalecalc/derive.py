@@ -8,6 +8,8 @@ Four passes, all by the same interpreter and the same rules:
 4. forward again with W = W₀ + ΔW, the update's terms tagged with the weight: what each weight's own update contributes
    to each feature is read off by tag.
 
+More steps are the same passes again (:mod:`scalecalc.steps`).
+
 To debug: ``Derivation.values`` has the value of every operation at initialisation, ``updated`` after the step; print
 their terms.
 """
@@ -16,131 +18,68 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from scalecalc import backward
+from scalecalc import rows
+from scalecalc import steps as training
 from scalecalc.errors import InputError
+from scalecalc.interpreter import exact_leaf, initial_weights, run
 from scalecalc.model import Model, resolve
-from scalecalc.program import LEAVES, Program
+from scalecalc.rows import sums
 from scalecalc.scale import Regime, Scale
-from scalecalc.table import Grounds, Row, Table
-from scalecalc.term import Limits, Term, atom, dim_of, pattern
-from scalecalc.value import Algebra, Value, exact_value
+from scalecalc.steps import Later
+from scalecalc.table import Table
+from scalecalc.term import Limits
+from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
-ALIGNED = ("matmul", "contraction")
 CORRECTIONS = Fraction(1, 2)  # terms smaller by no more than this power of a width are kept as corrections to scaling
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """What the engine found, operation by operation; the table is read off it."""
+    """What the engine found, operation by operation; the table is read off it.
+
+    Args:
+        values: the value of every operation at initialisation, backward pass included.
+        updates: every weight's first update.
+        updated: the value of every operation of the forward pass after the first step.
+        weights: the initial weights.
+        later: the steps after the first, if they were asked for.
+    """
 
     model: Model
     algebra: Algebra
     values: Sequence[Value | None]
     updates: Mapping[str, Value]
     updated: Sequence[Value | None]
+    weights: Mapping[str, Value]
+    later: Later | None = None
 
 
-def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted: Sequence[int]) -> list[Value | None]:
-    """The scale interpreter: the value of every operation that the wanted ones need, in order."""
-    live = program.live(wanted)
-    algebra = replace(algebra, limits=replace(algebra.limits, centred=_centred(program, live)))
-    out: list[Value | None] = []
-    for i, op in enumerate(program.ops):
-        if not live[i]:
-            out.append(None)
-            continue
-        labels = program.growing(op.axes)
-        here = replace(algebra, rule=op.rule, at=op.name)
-        if op.rule == "weight":
-            value = replace(weights[op.name], labels=labels)
-        elif op.rule == "input":
-            odd = [atom(f"input {i}", labels)] if labels else []
-            value = Value(labels, (Term(ONE, pattern((), odd), (), here.step("independent standard normal entries")),))
-        elif op.rule == "index":
-            value = _exact(labels, op.params["expression"], here)
-        else:
-            inputs = [v for j in op.inputs if (v := out[j]) is not None]
-            value = backward.rule_of(program, i).law(here, op, labels, *inputs)
-        if not op.complex and any(_imaginary(t) for t in value.terms):
-            value = value.only(lambda t: not _imaginary(t))  # cancelled by its conjugate, which is there, too
-        own = frozenset((i, label) for label in labels)
-        out.append(replace(value, ray=value.ray | own))
-    return out
-
-
-def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
-    """The growing dims along which an operation removes a mean."""
-    inner = [(i, op) for i, op in enumerate(program.ops) if live[i] and op.rule not in LEAVES]
-    over = [op.params["over"] for i, op in inner if backward.rule_of(program, i).centres]
-    return frozenset(dim_of(label) for label in over if program.grows(label))
-
-
-def _imaginary(term: Term) -> bool:
-    """Is it i times something real?"""
-    profiles = [p for _, p in term.pattern.profiles]
-    return all(p.straight for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
-
-
-def _exact(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:
-    from scalecalc.indexed import profiles_of
-
-    step = algebra.step(f"exact: {expression}")
-    if expression == 0:
-        return Value(tuple(labels), (), expression)
-    if not labels:
-        return exact_value(labels, {}, expression, step)
-    terms = (Term(ONE, pattern([(labels[-1], profile)]), (), step) for profile in profiles_of(expression))
-    return Value(tuple(labels), tuple(terms), expression)
-
-
-def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
-    """The effective weights m·w at initialisation: one atom each, free in every growing axis."""
-    out: dict[str, Value] = {}
-    for op in model.program.ops:
-        if op.rule != "weight":
-            continue
-        labels = model.program.growing(op.axes)
-        scaling = model.scalings[op.name]
-        here = replace(algebra, rule="weight", at=op.name)
-        if op.params["init"] is not None:
-            out[op.name] = _exact(labels, op.params["init"], here)
-            continue
-        size = scaling.init * scaling.multiplier
-        law = f"independent centred entries of size {scaling.init}, multiplier {scaling.multiplier}"
-        odd = [atom(op.name, labels)] if labels else []
-        out[op.name] = Value(labels, (Term(size, pattern((), odd), (), here.step(law)),))
-    return out
-
-
-def interpret(model: Model, regime: Regime, limits: Limits | None = None, corrections: bool = False) -> Derivation:
-    """All four passes.  ``corrections``: keep smaller terms, too, which a fit at affordable widths has to know."""
+def interpret(
+    model: Model, regime: Regime, limits: Limits | None = None, corrections: bool = False, steps: int = 1
+) -> Derivation:
+    """All passes.  ``corrections``: keep smaller terms, too, which a fit at affordable widths has to know."""
     program = model.program
     margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
     algebra = Algebra(regime, limits or Limits(), margin)
     weights = initial_weights(model, algebra)
     features = list(program.features.values())
-    positions = {op.name: i for i, op in enumerate(program.ops) if op.rule == "weight"}
+    positions = program.leaves("weight")
     wanted = features + [program.gradients[i] for i in [*features, *positions.values()] if i in program.gradients]
     values = run(program, algebra, weights, wanted)
-    updates: dict[str, Value] = {}
-    for name, position in positions.items():
-        if position not in program.gradients:
-            continue
-        gradient = values[program.gradients[position]]
-        assert gradient is not None
-        here = replace(algebra, rule=model.optimizer, at=f"d{name}")
-        step = model.update.update(here, gradient, model.scalings[name])
-        updates[name] = replace(step, terms=tuple(replace(t, tag=(name,)) for t in step.terms), labels=weights[name].labels)
-    moved = {
-        name: replace(value, terms=value.terms + updates[name].terms) if name in updates else value
-        for name, value in weights.items()
+    gradients = {
+        name: value
+        for name, i in positions.items()
+        if i in program.gradients and (value := values[program.gradients[i]]) is not None
     }
-    return Derivation(model, algebra, values, updates, run(program, algebra, moved, features))
+    updates = training.step(model, algebra, weights, gradients)
+    updated = run(program, algebra, training.moved(weights, updates, 1), features)
+    later = training.train(model, algebra, weights, updates, steps, wanted) if steps > 1 else None
+    return Derivation(model, algebra, values, updates, updated, weights, later)
 
 
 def derive(
@@ -163,15 +102,17 @@ def derive(
     Args:
         fix: widths of dims held fixed (``{"N_x": 16}``); the table has no exponents in these, and a note where the
             asymptotics in them would not hold at that width.
+        steps: optimizer steps.  From 2 on the table also has what is new at the second step, once other weights have
+            moved; from 3 on what is new at the third, if it is larger still.
 
     Raises:
-        UnknownName, InputError: see :func:`resolve`; a regime with a dim that the model does not have.
+        UnknownName, InputError: see :func:`resolve`; a regime with a dim that the model does not have; no steps.
     """
     start = time.perf_counter()
-    if steps != 1:
-        raise InputError(f"steps={steps}: this version derives one optimizer step; use --steps 1.")
+    if steps < 1:
+        raise InputError(f"steps={steps}: a table needs one optimizer step at least.")
     resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
-    found = interpret(resolved, Regime.parse(regime, resolved.program.dims))
+    found = interpret(resolved, Regime.parse(regime, resolved.program.dims), steps=steps)
     return table_of(found, time.perf_counter() - start)
 
 
@@ -180,182 +121,44 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
     model = found.model
     return Table(
         model=model.name,
-        rows=(*_weights(found), *_init(found), *_gradients(found), *_updates(found), *_alignments(found)),
+        rows=rows.all_rows(found),
         dims=model.program.dims,
-        options={"loss": model.loss, "steps": 1, "regime": found.algebra.regime.text},
+        options={
+            "loss": model.loss,
+            "steps": found.later.step if found.later is not None else 1,
+            "regime": found.algebra.regime.text,
+        },
         parameterization=model.scalings,
         parameterization_name=model.parameterization,
         optimizer=model.optimizer,
         regime=found.algebra.regime,
         seconds=seconds,
-        notes=_notes(model),
+        notes=(*notes(model), *rows.notes(found)),
     )
 
 
-def _notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tuple[str, ...]:
+def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tuple[str, ...]:
     """What a reader must know: dims held fixed, and widths at which the asymptotics along the states do not hold yet."""
     from scalecalc.crossover import crossovers
 
     held = {dim: [width] for dim, width in model.fix.items()}
     where = {**held, **(widths or {})}
-    notes = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
-    notes += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))
-    return tuple(notes)
+    found = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
+    found += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))
+    return tuple(found)
 
 
-def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass: str = "", **more: Any) -> Row:
-    regime = found.algebra.regime
-    terms = regime.leading(value.sizes())
-    entry = regime.leading(value.sizes(statistic="entry"))
-    lead = next((t for t in value.terms if t.rms(value.labels) in terms), None)
-    why = f"{lead.why.rule}: {lead.why.law}" if lead is not None and lead.why is not None else "exactly zero"
-    profiles = "; ".join(f"{dim_of(label)}: {p.words()}" for label, p in lead.pattern.profiles) if lead else ""
-    return Row(
-        name,
-        kind,
-        step,
-        terms,
-        klass=klass or (_size_class(regime, terms) if kind == "init" else ""),
-        entry=entry,
-        profile=profiles,
-        subleading=_subleading(regime, terms, value.sizes()),
-        why=why,
-        assumptions=_assumptions(lead),
-        derivation=_grounds(regime, value),
-        **more,
-    )
-
-
-def _grounds(regime: Regime, value: Value) -> Grounds:
-    """A leading term of each leading size, with the derivation that it carries."""
-    first: dict[Scale, Term] = {}
-    for t in value.terms:
-        first.setdefault(t.rms(value.labels), t)
-    return Grounds(tuple(first[size] for size in regime.leading(first)), value.labels)
-
-
-def _subleading(regime: Regime, terms: Sequence[Scale], sizes: Sequence[Scale]) -> tuple[Scale, ...]:
-    """The two next levels below the leading terms: corrections to scaling, with exponents that are derived, too."""
-    out: list[Scale] = []
-    level = tuple(terms)
-    for _ in range(2):
-        rest = [s for s in sizes if s not in out and s not in terms and any(regime.order(s, t) == -1 for t in level)]
-        level = regime.leading(rest)
-        out += level
-    return tuple(out)
-
-
-def _assumptions(term: Term | None) -> tuple[str, ...]:
-    """Every assumption that a term's derivation made."""
-    out: dict[str, None] = {}
-    seen: set[int] = set()
-    stack = [term] if term is not None else []
-    while stack:
-        t = stack.pop()
-        if id(t) in seen or t.why is None:
-            continue
-        seen.add(id(t))
-        if t.why.assumption:
-            out[t.why.assumption] = None
-        stack += t.why.parents
-    return tuple(out)
-
-
-def _size_class(regime: Regime, terms: Sequence[Scale]) -> str:
-    orders = [regime.order(t, ONE) for t in terms]
-    if any(order in (1, None) for order in orders):
-        return "exploding"
-    return "stable" if 0 in orders else "vanishing"
-
-
-def _update_class(regime: Regime, terms: Sequence[Scale], init: Sequence[Scale]) -> str:
-    """Exploding above both 1 and the initial size, lazy below both, learning between."""
-    bounds = [ONE, *init]
-    if any(all(regime.order(t, b) not in (-1, 0) for b in bounds) for t in terms):
-        return "exploding"
-    return "learning" if any(any(regime.order(b, t) in (-1, 0) for b in bounds) for t in terms) else "lazy"
-
-
-def _weights(found: Derivation) -> list[Row]:
-    return [
-        _row(found, name, "weight", 0, value)
-        for name, value in initial_weights(found.model, found.algebra).items()
-    ]
-
-
-def _init(found: Derivation) -> list[Row]:
-    return [
-        _row(found, name, "init", 0, value)
-        for name, i in found.model.program.features.items()
-        if (value := found.values[i]) is not None
-    ]
-
-
-def _gradients(found: Derivation) -> list[Row]:
-    program = found.model.program
-    named = {**program.features, **{op.name: i for i, op in enumerate(program.ops) if op.rule == "weight"}}
-    return [
-        _row(found, name, "gradient", 1, value)
-        for name, i in named.items()
-        if i in program.gradients and (value := found.values[program.gradients[i]]) is not None
-    ]
-
-
-def _updates(found: Derivation) -> list[Row]:
-    program, regime = found.model.program, found.algebra.regime
-    out: list[Row] = []
-    for weight in found.updates:
-        reach = program.reaches(weight)
-        for name, i in program.features.items():
-            value, init = found.updated[i], found.values[i]
-            if i not in reach or value is None or init is None:
-                continue
-            first = value.only(lambda t, w=weight: t.tag == (w,))
-            sizes = regime.leading(first.sizes())
-            klass = _update_class(regime, sizes, init.sizes())
-            out.append(_row(found, name, "update", 1, first, klass, tag=(weight,)))
-            second = value.only(lambda t, w=weight: t.tag == (w, w))
-            if any(all(regime.order(t, s) not in (-1, 0) for s in sizes) for t in regime.leading(second.sizes())):
-                klass = _update_class(regime, regime.leading(second.sizes()), init.sizes())
-                out.append(_row(found, name, "update", 1, second, klass, tag=(weight, weight)))
-    return out
-
-
-def _alignments(found: Derivation) -> list[Row]:
-    program, algebra = found.model.program, found.algebra
-    out: list[Row] = []
-    for i, name, over in sums(program, found.values):
-        op, value = program.ops[i], found.values[i]
-        a, b = (found.values[j] for j in op.inputs)
-        assert a is not None and b is not None and value is not None
-        sizes = algebra.regime.leading(value.sizes())
-        bounds = [x * y for x in algebra.norm(a, over) for y in algebra.norm(b, over)]
-        if len(bounds) != 1:
-            continue
-        ratio = [s / bounds[0] for s in sizes]
-        row = _row(found, name, "alignment", 1 if op.backward else 0, value, "aligned" if ONE in ratio else "incoherent")
-        below = tuple(s / bounds[0] for s in row.subleading)
-        terms = algebra.regime.leading(ratio)
-        sides = tuple((program.ops[j].name, _grounds(algebra.regime, v)) for j, v in zip(op.inputs, (a, b), strict=True))
-        grounds = replace(_grounds(algebra.regime, value), over=over, sides=sides)
-        more = {"statistic": "cosine", "entry": (), "profile": "", "subleading": below, "derivation": grounds}
-        out.append(replace(row, terms=terms, **more))
-    return out
-
-
-def sums(program: Program, live: Sequence[object]) -> list[tuple[int, str, tuple[str, ...]]]:
-    """The live sums over growing axes: position, a name of its own, the growing axes summed over."""
-    out: list[tuple[int, str, tuple[str, ...]]] = []
-    used: dict[str, int] = {}
-    for i, op in enumerate(program.ops):
-        over = program.growing(op.params.get("over", ())) if op.rule in ALIGNED else ()
-        if not over or not live[i]:
-            continue
-        a, b = (program.ops[j].name for j in op.inputs)
-        name = f"⟨{a}, {b}⟩"
-        used[name] = used.get(name, 0) + 1
-        out.append((i, name if used[name] == 1 else f"{name} {used[name]}", over))
-    return out
-
-
-__all__ = ["Derivation", "Model", "derive", "interpret", "resolve", "run", "table_of"]
+__all__ = [
+    "CORRECTIONS",
+    "Derivation",
+    "Model",
+    "derive",
+    "exact_leaf",
+    "initial_weights",
+    "interpret",
+    "notes",
+    "resolve",
+    "run",
+    "sums",
+    "table_of",
+]

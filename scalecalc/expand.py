@@ -260,9 +260,10 @@ def expand(f: Expandable, labels: Sequence[str], arguments: Sequence[Value], alg
         # Where all that leads is exactly zero, f sees what is left (sign(relu z + v/N) is sign v for half of the entries).
         seen = [t for _, t in rest if all(lead.pattern.masks - t.pattern.masks for lead in leads)]
         out += apply(f, leading(seen, algebra), algebra, "entry by entry, where the leading terms are zero")
-    for group in tagged.values():
+    for position, group in enumerate(tagged.values()):
         if leads or known:
-            out += _perturb(f, leads, group, rest, algebra, known)
+            others = list(tagged.values())[position + 1 :] if algebra.limits.distinct > 1 else []
+            out += _perturb(f, leads, group, [*rest, *(a for other in others for a in other)], algebra, known)
         else:  # exactly zero at initialisation: the update is all there is
             heads = leading([t for _, t in group], algebra)
             law = "entry by entry; there is nothing but the update"

@@ -8,7 +8,7 @@ m·w can be seen from outside; the rest is gauge.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scalecalc.program import Weight
@@ -23,19 +23,28 @@ ScalingRule = Callable[[Weight, str], WeightScaling]
 
 
 class Optimizer(ABC):
-    """One step from zero memory: the update of a weight as a law on values and as torch code.
+    """The update of a weight from zero memory, as a law on values and as torch code.
 
-    ``law`` receives the gradient's value, ``torch`` the gradient's numbers with a leading seed axis; both return the
+    ``law`` receives the gradient's value, ``torch`` the gradients' numbers with a leading seed axis; both return the
     update's direction and size without the rate and without the sign.
+
+    ``smooth``: is the update a smooth function of the gradient wherever that is small (SGD), or does it answer to the
+    gradient's relative change (Adam)?  It decides how a second step is measured (``scalecalc.measure.training``).
     """
+
+    smooth: bool = True
 
     @abstractmethod
     def law(self, algebra: Algebra, gradient: Value) -> Value:
-        """Size and patterns of the update for a rate of one."""
+        """Size and patterns of the update for a rate of one.
+
+        The gradient's untagged terms are the first gradient, the same at every step; tagged ones are what a later one
+        gained since.
+        """
 
     @abstractmethod
-    def torch(self, gradient: torch.Tensor) -> torch.Tensor:
-        """The update for a rate of one."""
+    def torch(self, gradient: torch.Tensor, earlier: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        """The update for a rate of one, ``earlier`` the gradients of the steps before."""
 
     def update(self, algebra: Algebra, gradient: Value, scaling: WeightScaling) -> Value:
         """The change of the effective weight m·w: the chain rule gives one m, the use of w another."""

@@ -236,6 +236,10 @@ class Program:
         """All labels of the tensors, in order of first appearance (broadcasting by label)."""
         return tuple(dict.fromkeys(label for t in tensors for label in t.axes))
 
+    def leaves(self, kind: str) -> dict[str, int]:
+        """Name → position of every leaf of one kind: ``input``, ``weight`` or ``index``."""
+        return {op.name: i for i, op in enumerate(self.ops) if op.rule == kind}
+
     def tensor(self, index: int) -> Tensor:
         return Tensor(self, index)
 

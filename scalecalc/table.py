@@ -59,7 +59,8 @@ class Row:
         row: the tensor's name; for an alignment the sum's name, for a gradient the tensor that it is the gradient of.
         kind: ``weight`` (a weight at initialisation), ``init``, ``gradient``, ``update`` or ``alignment``.
         step: 0 for initialisation, k after (or, for a gradient, during) the k-th optimizer step.
-        tag: the weights whose own updates make this contribution; empty unless ``kind`` is ``update``.
+        tag: the weights whose own updates make this contribution: of an update always, of a gradient or an alignment
+            where it is what those gain from a weight that has moved.
         statistic: ``entry`` (at small index), ``rms`` over all entries, ``norm``, or ``cosine`` (alignments).
         terms: the derived scales that no other exceeds in the regime asked for; one where a term dominates, none if
             the quantity is exactly zero.

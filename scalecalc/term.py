@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 from scalecalc.pattern import (
@@ -105,12 +106,13 @@ class Term:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is kept (hard case W10): in a tag, how often one weight may occur and how many different ones; and the dims along
-    which something is centred, where squares fluctuate about their means (hard case W4).
+    """What is kept (hard case W10): in a tag, how often one weight may occur, how many different ones, how many in all;
+    and the dims along which something is centred, where squares fluctuate about their means (hard case W4).
     """
 
     degree: int = 2
     distinct: int = 1
+    total: int | None = None
     centred: frozenset[str] = frozenset()
 
     def join(self, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -120,6 +122,8 @@ class Limits:
         if not a:
             return b
         both = tuple(sorted(a + b))
+        if self.total is not None and len(both) > self.total:
+            return None
         return both if len(set(both)) <= self.distinct and len(both) <= self.degree * len(set(both)) else None
 
 
@@ -198,11 +202,22 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
         by_tag.setdefault(t.tag, []).append(t)
     out: list[Term] = []
     for group in by_tag.values():
-        # A higher degree in one weight counts only where it can outgrow the first.
-        first = by_tag.get(group[0].tag[:1], []) if len(group[0].tag) > 1 else []
-        left = [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in (*group, *first))]
+        left = [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in group)]
+        if len(group[0].tag) > 1:
+            # A higher order counts only where it can outgrow, for one of its weights, every lower order with that weight.
+            lower = [
+                [o for tag in _contained(group[0].tag) if weight in tag for o in by_tag.get(tag, ())]
+                for weight in dict.fromkeys(group[0].tag)
+            ]
+            left = [t for t in left if not all(any(_hopeless(t, o, regime, margin) for o in own) for own in lower)]
         out += _most(left, regime) if len(left) > MOST_TERMS else left
     return tuple(out)
+
+
+@cache
+def _contained(tag: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The shorter tags within a tag, each of one weight at least."""
+    return tuple({part for k in range(1, len(tag)) for part in combinations(tag, k)})
 
 
 def _most(terms: list[Term], regime: Regime) -> list[Term]:

@@ -33,9 +33,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.backward import fitted
-from scalecalc.derive import CORRECTIONS, _assumptions, _exact, _subleading, run
+from scalecalc.derive import CORRECTIONS, exact_leaf, run
 from scalecalc.errors import ProgramError, ScalecalcError
 from scalecalc.program import LEAVES, Op, Program, Tensor
+from scalecalc.rows import assumptions, subleading
 from scalecalc.rule import Rule, find, registry, spread
 from scalecalc.scale import FREE, Scale
 from scalecalc.table import Row, Table, WeightScaling
@@ -381,7 +382,7 @@ def _weights(program: Program, algebra: Algebra) -> dict[str, Value]:
     for op in program.ops:
         labels = program.growing(op.axes)
         if op.rule == "weight" and op.params["init"] is not None:
-            out[op.name] = _exact(labels, op.params["init"], algebra)
+            out[op.name] = exact_leaf(labels, op.params["init"], algebra)
         elif op.rule == "weight":
             odd = [atom(op.name, labels)] if labels else []
             out[op.name] = Value(labels, (Term(ONE, pattern((), odd), (), algebra.step("independent entries")),))
@@ -396,9 +397,9 @@ def _row(claim: Claim, value: Value) -> Row:
         claim.kind,
         0,
         terms,
-        subleading=_subleading(FREE, terms, value.sizes()),
+        subleading=subleading(FREE, terms, value.sizes()),
         why=f"{lead.why.rule}: {lead.why.law}" if lead is not None and lead.why is not None else "exactly zero",
-        assumptions=_assumptions(lead),
+        assumptions=assumptions(lead),
         derivation=lead,
     )
 

@@ -97,6 +97,7 @@ def test_verify(engine, capsys, snapshot) -> None:
         {
             "parameterization": None,
             "optimizer": None,
+            "steps": 1,
             "regime": "free",
             "dims": {"N_u": [64, 128, 256], "N_x": [8, 16]},
             "seeds": 5,

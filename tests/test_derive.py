@@ -236,7 +236,7 @@ def test_skip_adds_its_own_term_and_hides_nothing(selection: str) -> None:
         ("mlp", {"optimizer": "adamm"}, UnknownName, "did you mean 'adam'"),
         ("mlp", {"parameterization": "mupp"}, UnknownName, "did you mean 'mup'"),
         ("mlp", {"regime": "N_u>N_x"}, InputError, "The model's dims: N"),
-        ("mlp", {"steps": 2}, InputError, "one optimizer step"),
+        ("mlp", {"steps": 0}, InputError, "one optimizer step at least"),
         ("mlp", {"loss": "hinge"}, UnknownName, "no loss 'hinge'"),
     ],
 )

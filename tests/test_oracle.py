@@ -16,8 +16,9 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from oracle import along, differing, drawn, exact, pairings, second_moment, written
 
-from scalecalc.derive import _assumptions, run
+from scalecalc.derive import run
 from scalecalc.program import Tensor
+from scalecalc.rows import assumptions
 from scalecalc.scale import Regime, Scale
 from scalecalc.term import atom, pattern
 from scalecalc.value import Algebra, Term, Value
@@ -223,7 +224,7 @@ def said_so(tensor: Tensor, sizes: Sizes) -> bool:
         value, right = engine(program.tensor(i), sizes), exact(program.tensor(i), sizes)
         for path in differing(leading(value), right, program.dims)[1]:
             high = [t for t in value.terms if along([t.rms(value.labels)], path) > along(right, path)]
-            return op.rule == "add" or all(_assumptions(t) for t in high)
+            return op.rule == "add" or all(assumptions(t) for t in high)
     raise AssertionError("the engine is above at the result and nowhere on the way")
 
 

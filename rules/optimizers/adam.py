@@ -1,39 +1,124 @@
-"""Adam, first step from zero memory."""
+"""Adam from zero memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import sympy as sp
 
 from scalecalc.asymptotics import Function, OneVariable, X
-from scalecalc.expand import expand
+from scalecalc.errors import UnsupportedScale
+from scalecalc.expand import expand, leading
 from scalecalc.parameterization import Optimizer
 from scalecalc.rule import optimizer
+from scalecalc.scale import Regime, Scale
+from scalecalc.term import Profile, Term, dim_of
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
     import torch
 
+BETA_1, BETA_2 = 0.9, 0.999
 SIGN = OneVariable(Function(X / X, -sp.Integer(1)))
+SOFT = OneVariable(Function(X / sp.sqrt(X**2 + 1), -X / sp.sqrt(X**2 + 1)))  # like g/(|g| + 1) at every size, and smooth
 
 
 class Adam(Optimizer):
     """Every entry is divided by its own size: the update is flat and of size one, its parity that of the gradient.
 
-    From zero memory the first step is the gradient's sign (ε = 0, or ε scaled with the gradient; an ε that the gradient
-    falls below makes Adam an SGD and is another law).  So the law is that of the sign function, entry by entry: terms
-    that lead at every index come out flat, the others divided by what leads where they stand.
+    From zero memory the first step is g/(|g| + ε).  With ε = 0, or scaled with the gradient, this is the gradient's sign.
+    So the law is that of the sign function, entry by entry: terms that lead at every index come out flat, the others
+    divided by what leads where they stand.  With an ``epsilon`` of order one it is a size of its own: a gradient above it
+    gives its sign, one below it g/ε, and Adam is an SGD.  Which of the two is decided by the gradient's size.
+
+    Later steps need no other law.  Step k takes m̂/√v̂ of the gradients g_1 … g_k, which is odd, homogeneous of degree 0
+    and bounded; it divides by the largest of them (hard case W5), and that is never smaller than the first, which every
+    later one has as its untagged part.  A part δ that a gradient has gained since is therefore treated as any smaller
+    term of sign(g_1 + δ) is: where it is smaller than g_1 it counts as δ/|g_1|.  Where it is larger it has taken over,
+    and the update is its sign: the update stays of size one, and a rate that holds at the first step holds at all.
+    Two sizes that do not bound each other give min(1, δ/|g_1|), which is no monomial: 1 is taken, an upper bound.
     """
 
+    smooth = False
+
+    def __init__(self, epsilon: float = 0.0):
+        self.epsilon = epsilon
+
     def law(self, algebra: Algebra, gradient: Value) -> Value:
-        return expand(SIGN, gradient.labels, [gradient], algebra)
+        initial = [t for t in gradient.terms if not t.tag]
+        heads = leading(initial, algebra)
+        function, bar = SIGN, heads
+        if self.epsilon:
+            function, bar = SOFT, [*heads, Term(Scale.one())]
+            _check_sides(heads, gradient.labels, algebra)
+        groups: dict[tuple[str, ...], list[Term]] = {}
+        for t in gradient.terms:
+            if t.tag:
+                groups.setdefault(t.tag, []).append(t)
+        over = [tag for tag, own in groups.items() if heads and _takes_over(own, bar, gradient.labels, algebra)]
+        below = [t for t in gradient.terms if t.tag not in over]
+        parts = [Value(gradient.labels, tuple(below)), *(Value(gradient.labels, tuple(groups[tag])) for tag in over)]
+        return algebra.add(gradient.labels, *(expand(function, gradient.labels, [part], algebra) for part in parts))
 
-    def torch(self, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient.sign()
+    def torch(self, gradient: torch.Tensor, earlier: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+        if not earlier:
+            return gradient / (gradient.abs() + self.epsilon) if self.epsilon else gradient.sign()
+        import torch
+
+        first, second = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        for g in (*earlier, gradient):
+            first, second = BETA_1 * first + (1 - BETA_1) * g, BETA_2 * second + (1 - BETA_2) * g.square()
+        steps = len(earlier) + 1
+        root = (second / (1 - BETA_2**steps)).sqrt()
+        return torch.where(root > 0, first / (1 - BETA_1**steps) / (root + self.epsilon), torch.zeros_like(root))
 
 
-@optimizer("adam", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 at t = 1 with ε = 0")
+def _takes_over(own: Sequence[Term], heads: Sequence[Term], labels: Sequence[str], algebra: Algebra) -> bool:
+    """Does some gained term exceed every leading term of the first gradient, at the first index or at the last?"""
+    return any(all(_exceeds(t, head, labels, algebra.regime) for head in heads) for t in leading(own, algebra))
+
+
+def _exceeds(t: Term, head: Term, labels: Sequence[str], regime: Regime) -> bool:
+    return any(regime.order(ratio, Scale.one()) not in (-1, 0) for ratio in _ratios(t, head, labels))
+
+
+def _ratios(t: Term, head: Term, labels: Sequence[str]) -> tuple[Scale, Scale]:
+    """How large t is relative to the other term, at the first index and at the last."""
+    last = t.size / head.size
+    for label in labels:
+        mine, its = t.pattern.profile(label), head.pattern.profile(label)
+        last = last * _last(mine, dim_of(label)) / _last(its, dim_of(label))
+    return t.size / head.size, last
+
+
+def _check_sides(heads: Sequence[Term], labels: Sequence[str], algebra: Algebra) -> None:
+    """Is each leading term of the gradient on one side of ε, at the first index and at the last?
+
+    Raises:
+        UnsupportedScale: one is not; then neither law holds for the whole of it.
+    """
+    for t in heads:
+        orders = [algebra.regime.order(ratio, Scale.one()) for ratio in _ratios(t, Term(Scale.one()), labels)]
+        if None in orders or {-1, 1} <= set(orders):
+            raise UnsupportedScale(
+                f"the gradient at {algebra.at} ({t.size} at small index) lies above Adam's ε for some widths or indices and "
+                "below it for others. Use adam (ε scaled with the gradient), or a --regime in which it stays on one side."
+            )
+
+
+def _last(profile: Profile, dim: str) -> Scale:
+    """A profile's value at the last index, one at the first; an exponentially falling one is not followed that far."""
+    return Scale.one() if profile.decaying else Scale({dim: -profile.power}, {dim: profile.log})
+
+
+@optimizer("adam", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 from zero memory with ε = 0")
 def adam() -> Optimizer:
-    """Adam's first step: the gradient's sign times the rate."""
+    """Adam: at the first step the gradient's sign times the rate."""
     return Adam()
+
+
+@optimizer("adam_eps", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 from zero memory with ε = Θ(1)")
+def adam_eps() -> Optimizer:
+    """Adam with an ε that is not scaled with the gradient: an SGD for every weight whose gradient falls below it."""
+    return Adam(epsilon=1.0)

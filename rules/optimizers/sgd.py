@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scalecalc.parameterization import Optimizer
@@ -18,7 +19,7 @@ class SGD(Optimizer):
     def law(self, algebra: Algebra, gradient: Value) -> Value:
         return gradient
 
-    def torch(self, gradient: torch.Tensor) -> torch.Tensor:
+    def torch(self, gradient: torch.Tensor, earlier: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         return gradient
 
 

@@ -4,6 +4,8 @@ Updates are measured by tag.  The contribution of one weight's own update, to fi
 (f(W + εΔW) − f(W)) / ε with an ε so small that nothing of higher order shows (the exponent does not depend on a rate's
 prefactor); the second order is (f(W + εΔW) + f(W − εΔW) − 2 f(W)) / ε² with an ε that moves the features by a few
 per cent.  Totals would mix terms of different exponents, and they do not converge at widths one can afford.
+
+Rows of a second step are measured by ``scalecalc.measure.training``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 
 from scalecalc.derive import Model, sums
 from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
+from scalecalc.measure.training import Training, later
 from scalecalc.table import Row
 
 Key = tuple[str, str, int, tuple[str, ...]]
@@ -60,7 +63,9 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
 
     A quantity that is exactly zero gives −inf, an overflow inf or nan; nothing is dropped here.
     """
+    whole, plan = plan, plan.only(r for r in plan.rows if r.step < 2)
     program = plan.model.program
+    movers = {name for r in whole.rows if r.step > 1 for name in r.tag}
     moving = {r.tag[0] for r in plan.of("update")}
     reuse = _boundaries(plan, moving)
     cosines = {r.row for r in plan.of("alignment")}
@@ -71,6 +76,7 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
         *watched,
         *(i for name in moving for i in (plan.weights[name], plan.gradients[name], *reuse[name])),
         *(program.features[r.row] for r in plan.of("update")),
+        *(i for name in movers for i in (plan.weights[name], plan.gradients[name], *program.features.values())),
     ]
     out: dict[Key, torch.Tensor] = {}
     found: dict[str, torch.Tensor] = {}
@@ -88,6 +94,9 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
             out[row.key] = found[row.row].log()
     updates = {name: _update(plan.model, name, values[plan.gradients[name]], setting) for name in moving}
     out.update(_contributions(plan, {**leaves, **values}, reuse, updates))
+    if movers:
+        first = {name: values[plan.gradients[name]] for name in movers}
+        out.update(later(whole, Training(whole, setting, {**leaves, **values}, first)))
     return {key: value.to("cpu", torch.float64) for key, value in out.items()}
 
 

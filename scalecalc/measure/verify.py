@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from scalecalc.crossover import crossovers, unless_too_narrow
-from scalecalc.derive import Model, _notes, interpret, resolve, table_of
+from scalecalc.derive import Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError
 from scalecalc.measure.contributions import Key, Plan, measure
 from scalecalc.measure.interpret import Setting, elements
@@ -38,6 +38,7 @@ from scalecalc.verdict import Judgement, confirm, judge, seeds_needed
 
 FAMILY_ERROR = 1e-4
 ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
+MEASURED_ORDER = 2
 PILOT = 64
 WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after some rounds
 CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
@@ -83,6 +84,7 @@ def verify(
     *,
     parameterization: str | None = None,
     optimizer: str | None = None,
+    steps: int = 1,
     regime: str = "free",
     dims: Mapping[str, Sequence[int]] | None = None,
     seeds: int | None = None,
@@ -100,6 +102,7 @@ def verify(
     """Derive a model's table, measure every row at growing widths and judge it.
 
     Args:
+        steps: optimizer steps, see :func:`scalecalc.derive.derive`; contributions of three updates are not measured.
         dims: widths per growing dim, at least two each; the model's own where none are given.
         fix: widths of dims held fixed.
         seeds: a fixed number of seeds per width, instead of as many as the budget allows.
@@ -117,11 +120,11 @@ def verify(
     if Regime.parse(regime) != FREE:
         raise InputError(f"verify measures how sizes grow in each dim by itself; leave out --regime {regime}.")
     resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
-    table = replace(table_of(interpret(resolved, FREE, corrections=True)), command="verify")
+    table = replace(table_of(interpret(resolved, FREE, corrections=True, steps=steps)), command="verify")
     widths = _widths(resolved, dims)
     cells = grid(widths)
     run = Run(
-        plan=Plan(resolved, table.rows),
+        plan=Plan(resolved, tuple(row for row in table.rows if len(row.tag) <= MEASURED_ORDER)),
         cells=cells,
         seed=seed,
         budget=budget,
@@ -165,7 +168,8 @@ def _filled(table: Table, run: Run, widths: Mapping[str, Sequence[int]], seconds
         "tolerance": run.tolerance,
         "seeds": {_cell_text(c): run.samples.count("first", k) for k, c in enumerate(run.cells)},
     }
-    return replace(table, rows=rows, options=options, seconds=seconds, notes=_notes(run.plan.model, widths))
+    later = table.notes[len(notes(run.plan.model)) :]  # what was said of later steps
+    return replace(table, rows=rows, options=options, seconds=seconds, notes=(*notes(run.plan.model, widths), *later))
 
 
 def _cell_text(cell: Mapping[str, int]) -> str:

@@ -1,0 +1,89 @@
+"""The scale interpreter: the value of every operation of a program, by the rules' laws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from scalecalc import backward
+from scalecalc.model import Model
+from scalecalc.program import LEAVES, Program
+from scalecalc.scale import Scale
+from scalecalc.term import Term, atom, dim_of, pattern
+from scalecalc.value import Algebra, Value, exact_value
+
+ONE = Scale.one()
+
+
+def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted: Sequence[int]) -> list[Value | None]:
+    """The scale interpreter: the value of every operation that the wanted ones need, in order."""
+    live = program.live(wanted)
+    algebra = replace(algebra, limits=replace(algebra.limits, centred=_centred(program, live)))
+    out: list[Value | None] = []
+    for i, op in enumerate(program.ops):
+        if not live[i]:
+            out.append(None)
+            continue
+        labels = program.growing(op.axes)
+        here = replace(algebra, rule=op.rule, at=op.name)
+        if op.rule == "weight":
+            value = replace(weights[op.name], labels=labels)
+        elif op.rule == "input":
+            odd = [atom(f"input {i}", labels)] if labels else []
+            value = Value(labels, (Term(ONE, pattern((), odd), (), here.step("independent standard normal entries")),))
+        elif op.rule == "index":
+            value = exact_leaf(labels, op.params["expression"], here)
+        else:
+            inputs = [v for j in op.inputs if (v := out[j]) is not None]
+            value = backward.rule_of(program, i).law(here, op, labels, *inputs)
+        if not op.complex and any(_imaginary(t) for t in value.terms):
+            value = value.only(lambda t: not _imaginary(t))  # cancelled by its conjugate, which is there, too
+        own = frozenset((i, label) for label in labels)
+        out.append(replace(value, ray=value.ray | own))
+    return out
+
+
+def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
+    """The growing dims along which an operation removes a mean."""
+    inner = [(i, op) for i, op in enumerate(program.ops) if live[i] and op.rule not in LEAVES]
+    over = [op.params["over"] for i, op in inner if backward.rule_of(program, i).centres]
+    return frozenset(dim_of(label) for label in over if program.grows(label))
+
+
+def _imaginary(term: Term) -> bool:
+    """Is it i times something real?"""
+    profiles = [p for _, p in term.pattern.profiles]
+    return all(p.straight for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
+
+
+def exact_leaf(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:
+    """The value of a leaf that is an exact sympy expression in the index along its last growing axis."""
+    from scalecalc.indexed import profiles_of
+
+    step = algebra.step(f"exact: {expression}")
+    if expression == 0:
+        return Value(tuple(labels), (), expression)
+    if not labels:
+        return exact_value(labels, {}, expression, step)
+    terms = (Term(ONE, pattern([(labels[-1], profile)]), (), step) for profile in profiles_of(expression))
+    return Value(tuple(labels), tuple(terms), expression)
+
+
+def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
+    """The effective weights m·w at initialisation: one atom each, free in every growing axis."""
+    out: dict[str, Value] = {}
+    for op in model.program.ops:
+        if op.rule != "weight":
+            continue
+        labels = model.program.growing(op.axes)
+        scaling = model.scalings[op.name]
+        here = replace(algebra, rule="weight", at=op.name)
+        if op.params["init"] is not None:
+            out[op.name] = exact_leaf(labels, op.params["init"], here)
+            continue
+        size = scaling.init * scaling.multiplier
+        law = f"independent centred entries of size {scaling.init}, multiplier {scaling.multiplier}"
+        odd = [atom(op.name, labels)] if labels else []
+        out[op.name] = Value(labels, (Term(size, pattern((), odd), (), here.step(law)),))
+    return out

@@ -1,0 +1,233 @@
+"""Rows of steps two and later: what a second step adds because weights have moved, order by order.
+
+With every weight W trained at ε_W times its rate, the network after two steps is a series in the ε (see
+``scalecalc.steps``), and a row is one coefficient of it.  They are taken one derivative at a time, as the engine does:
+
+- D_V of any quantity of the backward pass: its central difference with V moved by ±b times its first update;
+- D_V ΔW, what W's second update gains from V: the central difference of the optimizer's second step from both gradients;
+- the coefficient of ε_W ε_V in a feature: the mixed second difference of the forward pass at the moved weights
+  W₀ + s h_W 2ΔW + s t h_W h_V D_V ΔW and V₀ + t h_V 2ΔV + s t h_W h_V D_W ΔV with signs s and t.  This is the second
+  derivative of two-step training by the chain rule, for the price of forward passes.
+
+How far to move: where everything is smooth, so little that a thousandth of the features changes, since the next orders may
+be larger by N^(1/2) each.  A kink (relu) is felt by the entries that cross it, so it takes a step that makes some cross.
+The same holds for an optimizer that divides by the gradient's size (Adam): how its update answers to a part δ that the
+gradient g gained is h(δ/|g|), and the entries with |g| < b|δ| see it saturate.  An infinitesimal b asks for the mean of
+1/|g| over the entries, which diverges, and for a rate of one no gradient is left unsaturated where δ outgrows it: neither
+is the claim, which is about a rate of order one.  So b is :data:`FINITE` there, less only where some feature explodes; the
+derivative in W's own direction stays small.  Exponents do not depend on b, but how soon they show does: y's order
+(W_B, W_out) under Adam, derived to be flat in N_u, has slopes of .36 and .26 for b = 0.1 (N_u from 32 to 128, and to 512),
+.22 and .09 for 0.3, .05 and −.02 for 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import torch
+
+from scalecalc.backward import rule_of
+from scalecalc.measure.interpret import Setting, rms, run
+from scalecalc.program import Program
+from scalecalc.table import Row
+
+if TYPE_CHECKING:
+    from scalecalc.measure.contributions import Key, Plan
+
+SMALL = 1e-3
+KINKED = 0.05
+FINITE = 1.0
+TINY = 1e-6
+
+Watch = Callable[[int, torch.Tensor, Sequence[torch.Tensor]], None]
+Watched = dict[int, tuple[torch.Tensor, ...]]  # a sum's result and its factors, by position
+
+
+def kinked(program: Program) -> bool:
+    """Does the program apply a function with a kink or a jump, whose derivatives are felt by crossing it only?"""
+    elementwise = import_module("scalecalc.rules.elementwise").Elementwise
+    rules = [(rule_of(program, i), op) for i, op in enumerate(program.ops) if op.inputs]
+    return any(rule.derivative(op.params["order"] + 2).singular for rule, op in rules if isinstance(rule, elementwise))
+
+
+def along(x: torch.Tensor, by: torch.Tensor | float) -> torch.Tensor:
+    """A tensor of shape (seeds, …) times a number per seed."""
+    return x * by if isinstance(by, float) else x * by.reshape(-1, *[1] * (x.dim() - 1))
+
+
+@dataclass
+class Training:
+    """One batch of seeds in training.
+
+    Args:
+        known: leaves and features of the initial network, by position.
+        first: per weight, its gradient at the first step.
+        step: how far features may move.
+    """
+
+    plan: Plan
+    setting: Setting
+    known: Mapping[int, torch.Tensor]
+    first: Mapping[str, torch.Tensor]
+    finite: float = FINITE
+    step: float = 0.0
+    sensitivity: dict[tuple[str, float], torch.Tensor] = field(default_factory=dict[tuple[str, float], torch.Tensor])
+
+    def __post_init__(self) -> None:
+        self.step = self.step or (KINKED if kinked(self.plan.model.program) else SMALL)
+
+    def update(self, name: str, *gradients: torch.Tensor) -> torch.Tensor:
+        """The last of the optimizer's updates of an effective weight, at its rate, by all gradients so far."""
+        scaling = self.plan.model.scalings[name]
+        m, rate = scaling.multiplier.at(self.setting.widths), scaling.lr.at(self.setting.widths)
+        *earlier, last = gradients
+        return rate * m * self.plan.model.update.torch(m * last, [m * g for g in earlier])
+
+    def at(
+        self, moves: Mapping[str, torch.Tensor], wanted: Sequence[int], watch: Watch | None = None
+    ) -> dict[int, torch.Tensor]:
+        """Results with weights moved by so much."""
+        program = self.plan.model.program
+        given = {i: value for i, value in self.known.items() if not program.ops[i].inputs}
+        for name, by in moves.items():
+            position = self.plan.weights[name]
+            given[position] = given[position] + by
+        return run(program, given, wanted, watch)
+
+    def relative(self, name: str, least: float = 0.0) -> torch.Tensor:
+        """The largest change of a feature per unit of ε, relative to its own size or ``least``, shape (seeds,)."""
+        if (name, least) not in self.sensitivity:
+            program = self.plan.model.program
+            reach = program.reaches(name)
+            features = [i for i in program.features.values() if i in reach]
+            update = self.update(name, self.first[name])
+            start = self.known[self.plan.weights[name]]
+            size, reference = rms(update), rms(start)
+            one = torch.ones_like(size)
+            tiny = TINY * torch.where(reference > 0, reference, one) / torch.where(size > 0, size, one)
+            after = self.at({name: along(update, tiny)}, features)
+            ratios = [one * 0]
+            for i in features:
+                before = rms(self.known[i]).clamp(min=least)
+                ratios.append(torch.where(before > 0, rms(after[i] - self.known[i]) / tiny / before, one * 0))
+            largest = torch.stack(ratios).amax(dim=0)
+            self.sensitivity[name, least] = torch.where(largest > 0, largest, one)
+        return self.sensitivity[name, least]
+
+    def gradients(
+        self, name: str, wanted: Sequence[str], sums: Iterable[int], far: bool
+    ) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]], list[Watched]]:
+        """Gradients of the wanted weights, and the watched sums with their factors, with a weight moved by ±b.
+
+        Returns b (seeds,), then what was found at +b and at −b.
+        """
+        relative = self.relative(name, least=1.0).clamp(min=1.0) if far else self.relative(name)
+        b = (self.finite if far else self.step) / relative
+        update = self.update(name, self.first[name])
+        positions = {w: self.plan.gradients[w] for w in wanted}
+        sums, found, watched = set(sums), list[dict[str, torch.Tensor]](), list[Watched]()
+        for sign in (1.0, -1.0):
+            seen: Watched = {}
+
+            def watch(i: int, result: torch.Tensor, inputs: Sequence[torch.Tensor], seen: Watched = seen) -> None:
+                if i in sums:
+                    seen[i] = (result, *inputs)
+
+            values = self.at({name: along(update, sign * b)}, [*positions.values(), *sums], watch)
+            found.append({w: values[i] for w, i in positions.items()})
+            watched.append(seen)
+        return b, found, watched
+
+
+def later(plan: Plan, training: Training) -> dict[Key, torch.Tensor]:
+    """Natural logarithm of every row of a second step: tensors of shape (seeds,) by row key."""
+    rows = [r for r in plan.rows if r.step > 1]
+    smooth = plan.model.update.smooth
+    pairs = list(dict.fromkeys(r.tag for r in rows if r.kind == "update"))
+    single = [r for r in rows if r.kind != "update"]
+    partners: dict[str, list[str]] = {}
+    for w, v in pairs:
+        partners.setdefault(v, []).append(w)
+        if w != v:
+            partners.setdefault(w, []).append(v)
+    out: dict[Key, torch.Tensor] = {}
+    gains: dict[tuple[str, str], torch.Tensor] = {}
+    for v in dict.fromkeys([*(r.tag[0] for r in single), *partners]):
+        own = [r for r in single if r.tag == (v,)]
+        moved_by_v = partners.get(v, []) if smooth else []
+        wanted = list(dict.fromkeys([*(r.row for r in own if r.kind == "gradient"), *moved_by_v]))
+        if own or moved_by_v:
+            names = {r.row for r in own if r.kind == "alignment"}
+            b, found, watched = training.gradients(v, wanted, (i for i, s in plan.sums.items() if s[0] in names), False)
+            for r in own:
+                if r.kind == "gradient":
+                    out[r.key] = (rms(found[0][r.row] - found[1][r.row]) / (2 * b)).log()
+            cosines = {plan.sums[i][0]: _cosine(plan, i, watched[0][i], watched[1][i]) for i in watched[0]}
+            out.update({r.key: cosines[r.row].log() for r in own if r.kind == "alignment"})
+            gains.update({(w, v): _gain(training, w, b, found) for w in moved_by_v})
+        if not smooth and v in partners:
+            b, found, _ = training.gradients(v, partners[v], (), True)
+            gains.update({(w, v): _gain(training, w, b, found) for w in partners[v]})
+    for tag in pairs:
+        out.update(_pair(plan, training, tag, [r for r in rows if r.kind == "update" and r.tag == tag], gains))
+    return out
+
+
+def _gain(training: Training, name: str, b: torch.Tensor, found: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+    """D_V of the second update of a weight."""
+    first = training.first[name]
+    up, down = (training.update(name, first, values[name]) for values in found)
+    return along(up - down, 1 / (2 * b))
+
+
+def _cosine(
+    plan: Plan, i: int, up: tuple[torch.Tensor, ...], down: tuple[torch.Tensor, ...]
+) -> torch.Tensor:
+    """D_V of a sum Σ a·b over the norms of what it is made of: (‖D_V a‖² ‖b‖² + ‖a‖² ‖D_V b‖²)^(1/2)."""
+    program, over = plan.model.program, plan.sums[i][1]
+    result, a, b = ((x - y) / 2 for x, y in zip(up, down, strict=True))
+    a0, b0 = ((x + y) / 2 for x, y in zip(up[1:], down[1:], strict=True))
+
+    def norm(x: torch.Tensor, j: int) -> torch.Tensor:
+        count = 1
+        for position, label in enumerate(program.ops[j].axes):
+            count *= x.shape[1 + position] if label in over else 1
+        return rms(x) * count**0.5
+
+    j, k = program.ops[i].inputs
+    return rms(result) / ((norm(a, j) * norm(b0, k)).square() + (norm(a0, j) * norm(b, k)).square()).sqrt()
+
+
+def _pair(
+    plan: Plan,
+    training: Training,
+    tag: tuple[str, ...],
+    rows: Sequence[Row],
+    gains: Mapping[tuple[str, str], torch.Tensor],
+) -> dict[Key, torch.Tensor]:
+    """The coefficient of ε_W ε_V after two steps, by the mixed central difference."""
+    w, v = tag
+    wanted = {r.row: plan.model.program.features[r.row] for r in rows}
+    steps = {name: training.step / training.relative(name) for name in tag}
+    twice = {name: 2 * along(training.update(name, training.first[name]), steps[name]) for name in tag}
+    second = steps[w] * steps[v]
+
+    positions = list(wanted.values())
+    total: dict[int, torch.Tensor] = {}
+    if w == v:
+        change = along(gains[w, w], second)
+        ways = [(1.0, {w: twice[w] + change}), (1.0, {w: change - twice[w]})]
+        total = {i: -2 * training.known[i] for i in positions}
+        scale = 2 * second
+    else:
+        own, other = along(gains[w, v], second), along(gains[v, w], second)
+        signs = [(s, t) for s in (1.0, -1.0) for t in (1.0, -1.0)]
+        ways = [(s * t, {w: s * twice[w] + s * t * own, v: t * twice[v] + s * t * other}) for s, t in signs]
+        scale = 4 * second
+    for sign, move in ways:
+        for i, value in training.at(move, positions).items():
+            total[i] = total[i] + sign * value if i in total else sign * value
+    return {r.key: (rms(total[wanted[r.row]]) / scale).log() for r in rows}
