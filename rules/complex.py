@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import sympy as sp
 
 from scalecalc.asymptotics import n
-from scalecalc.derive import _imaginary
+from scalecalc.interpreter import imaginary
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule
 from scalecalc.term import Pattern, pattern
@@ -44,7 +44,7 @@ class Real(Rule):
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         terms = []
         for t in values[0].terms:
-            if not _imaginary(t):
+            if not imaginary(t):
                 step = algebra.step("the real part", t)
                 terms += [replace(t, pattern=q, why=step) for q in dict.fromkeys((t.pattern, conjugated(t.pattern)))]
         return algebra.value(labels, terms)

@@ -37,8 +37,8 @@ def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted
         else:
             inputs = [v for j in op.inputs if (v := out[j]) is not None]
             value = backward.rule_of(program, i).law(here, op, labels, *inputs)
-        if not op.complex and any(_imaginary(t) for t in value.terms):
-            value = value.only(lambda t: not _imaginary(t))  # cancelled by its conjugate, which is there, too
+        if not op.complex and any(imaginary(t) for t in value.terms):
+            value = value.only(lambda t: not imaginary(t))  # cancelled by its conjugate, which is there, too
         own = frozenset((i, label) for label in labels)
         out.append(replace(value, ray=value.ray | own))
     return out
@@ -51,7 +51,7 @@ def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
     return frozenset(dim_of(label) for label in over if program.grows(label))
 
 
-def _imaginary(term: Term) -> bool:
+def imaginary(term: Term) -> bool:
     """Is it i times something real?"""
     profiles = [p for _, p in term.pattern.profiles]
     return all(p.straight for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
