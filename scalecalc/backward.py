@@ -34,7 +34,7 @@ def fitted(part: Tensor, tensor: Tensor) -> Tensor:
     extra = [label for label in part.axes if label not in tensor.axes]
     part = total(part, extra) if extra else part
     part = part if tensor.complex else real(part)
-    return broadcast(part, tensor) if set(part.axes) != set(tensor.axes) else part
+    return broadcast(part, tensor) if part.axes != tensor.axes else part  # also where only their order differs
 
 
 def record_backward(program: Program, start: Tensor) -> None:

@@ -135,16 +135,3 @@ def test_leads_at_different_indices_are_a_bound_that_is_said() -> None:
     value = Value(("N",), (steep, Term(Scale.of("N", -1), pattern((), [atom("b", ["N"])]))))
     found = expand(OneVariable(registry("rule")["sign"].derivative(0)), ("N",), [value], algebra)
     assert all("an upper bound" in t.why.assumption for t in found.terms)
-
-
-# ---------------------------------------------------------------------- zero
-
-
-def test_a_weight_that_starts_at_zero() -> None:
-    """Exactly zero at initialisation, and so is what it multiplies."""
-    from scalecalc.derive import Model, initial_weights
-
-    p = Program("zero", dims=("N",))
-    p.weight("W_out", "N", init=sp.Integer(0))
-    model = Model("", p, "", {"W_out": None}, "sgd", None, "linear", {})  # type: ignore[dict-item, arg-type]
-    assert initial_weights(model, Algebra())["W_out"].terms == ()
