@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scalecalc.program import Program
     from scalecalc.table import Row
 
+NAMES = {"A": "the decay", "B": "the input factor"}
 NEAR = 0.1
 FARTHEST, FARTHEST_TURNING = 10**7, 10**6
 SPREAD = (0.0, 0.5, 1.0)  # of a uniform that the step depends on
@@ -30,12 +31,14 @@ SPREAD = (0.0, 0.5, 1.0)  # of a uniform that the step depends on
 class Crossover:
     """One discretized quantity along one dim: from which index its profile holds, at which steps.
 
-    ``index``: at the typical step, the least and the largest of the random ones; ``slopes``: width → local power in that
-    width of (Σ_n |f|²)^(1/2) at the typical step; ``limit``: the power that it tends to.
+    ``position``: of its operation; ``index``: at the typical step, the least and the largest of the random ones;
+    ``slopes``: width → local power in that width of (Σ_n |f|²)^(1/2) at the typical step; ``limit``: the power that it
+    tends to.
     """
 
     dim: str
     name: str
+    position: int
     step: float
     index: tuple[int, int]
     slopes: Mapping[int, float]
@@ -61,7 +64,7 @@ def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Cr
     from scalecalc.rule import registry
 
     out: list[Crossover] = []
-    for op in program.ops[: program.forward_length or None]:
+    for position, op in enumerate(program.ops[: program.forward_length or None]):
         rule = registry("rule").get(op.rule)
         if "part" not in op.params or op.params.get("order") != (0, 0) or not hasattr(rule, "parts"):
             continue
@@ -74,25 +77,18 @@ def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Cr
             dim = dim_of(axes[-1])
             eigenvalues = program.ops[transition].params["expression"]
             found = _crossover(rule.parts[op.params["part"]], eigenvalues, steps, widths[dim])
-            out.append(Crossover(dim, {"A": "the decay", "B": "the input factor"}[op.params["part"]], *found))
+            out.append(Crossover(dim, NAMES[op.params["part"]], position, *found))
     return out
 
 
-def unless_too_narrow(row: Row, late: Mapping[str, str], tolerance: float) -> Row:
-    """A slope that misses only in dims whose asymptotics begin beyond the widths measured refutes nothing.
+def unless_too_narrow(row: Row, note: str) -> Row:
+    """A row that depends on asymptotics which begin beyond the widths measured is not refuted there.
 
-    ``late``: dim → the note that says so.
+    In no dim: that a sum over the states converges, say, also decides how a size depends on the channels.
     """
-    if row.verdict != "disagrees" or not late or row.measured is None or not row.terms:
+    if row.verdict != "disagrees" or not note:
         return row
-    off: set[str] = set()
-    for dim, slope in row.measured.items():
-        powers = [float(t.power(dim)) for t in row.terms]
-        if slope.high < min(powers) - tolerance or slope.low > max(powers) + tolerance:
-            off.add(dim)
-    if not off or not off <= set(late):
-        return row
-    return replace(row, verdict="inconclusive", settle=f"{row.settle} But {' '.join(late[dim] for dim in sorted(off))}")
+    return replace(row, verdict="inconclusive", settle=f"{row.settle} But {note}")
 
 
 def typical(program: Program, position: int, u: float) -> float | None:

@@ -260,6 +260,14 @@ class Program:
                 stack += () if i in given else self.ops[i].inputs
         return out
 
+    def after(self, position: int) -> set[int]:
+        """Positions of the operations that depend on this one, itself included."""
+        out = {position}
+        for i, op in enumerate(self.ops):
+            if any(j in out for j in op.inputs):
+                out.add(i)
+        return out
+
     def reaches(self, name: str) -> set[int]:
         """Positions of the operations that depend on the leaf of this name."""
         out: set[int] = set()

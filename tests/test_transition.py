@@ -278,9 +278,9 @@ VARIANTS = [
 @pytest.mark.parametrize("options", VARIANTS, ids=lambda o: ",".join(f"{k}={v}" for k, v in o.items()))
 def test_variants_agree_with_what_is_measured(options: dict[str, object]) -> None:
     """No row disagrees, at a number of seeds that leaves no slope free."""
-    table = sc.verify("s6", dims={"N_u": [48, 96, 192], "N_x": [16, 48, 144]}, seeds=96, **options)
+    table = sc.verify("s6", dims={"N_u": [32, 64, 128], "N_x": [16, 40, 100]}, seeds=128, **options)
     assert_agrees(table)
-    assert table.counts()["agrees"] >= 10
+    assert table.counts()["agrees"] >= 5
 
 
 def test_half_turns_keep_real_numbers_real() -> None:

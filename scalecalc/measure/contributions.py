@@ -51,6 +51,14 @@ class Plan:
         live = program.live([*program.features.values(), *self.gradients.values()])
         return {i: (name, over) for i, name, over in sums(program, live)}
 
+    def rests_on(self, row: Row) -> set[int]:
+        """The operations that a row's claim is read off: a tensor or a sum; for an update also the weight's gradient."""
+        if row.kind == "alignment":
+            return {i for i, (name, _) in self.sums.items() if name == row.row}
+        if row.kind == "update":
+            return {self.model.program.features[row.row], self.gradients[row.tag[0]]}
+        return {_position(self, row)}
+
     def of(self, *kinds: str) -> list[Row]:
         return [r for r in self.rows if r.kind in kinds]
 

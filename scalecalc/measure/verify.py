@@ -153,13 +153,15 @@ def verify(
 
 
 def _filled(table: Table, run: Run, widths: Mapping[str, Sequence[int]], seconds: float) -> Table:
-    late = {c.dim: note for c in crossovers(run.plan.model.program, widths) if (note := c.note(widths[c.dim]))}
-    rows = tuple(
-        unless_too_narrow(row.with_measurement(found.slopes, found.verdict, found.settle), late, run.limit(row))
-        if (found := run.judged.get(row.key)) is not None
-        else row
-        for row in table.rows
-    )
+    program = run.plan.model.program
+    late = [(program.after(c.position), note) for c in crossovers(program, widths) if (note := c.note(widths[c.dim]))]
+
+    def filled(row: Row) -> Row:
+        if (found := run.judged.get(row.key)) is None:
+            return row
+        note = next((note for after, note in reversed(late) if run.plan.rests_on(row) & after), "")
+        return unless_too_narrow(row.with_measurement(found.slopes, found.verdict, found.settle), note)
+
     options = {
         **table.options,
         "dims": {dim: list(ws) for dim, ws in widths.items()},
@@ -169,7 +171,8 @@ def _filled(table: Table, run: Run, widths: Mapping[str, Sequence[int]], seconds
         "seeds": {_cell_text(c): run.samples.count("first", k) for k, c in enumerate(run.cells)},
     }
     later = table.notes[len(notes(run.plan.model)) :]  # what was said of later steps
-    return replace(table, rows=rows, options=options, seconds=seconds, notes=(*notes(run.plan.model, widths), *later))
+    words = (*notes(run.plan.model, widths), *later)
+    return replace(table, rows=tuple(map(filled, table.rows)), options=options, seconds=seconds, notes=words)
 
 
 def _cell_text(cell: Mapping[str, int]) -> str:
