@@ -34,7 +34,9 @@ def fitted(part: Tensor, tensor: Tensor) -> Tensor:
     extra = [label for label in part.axes if label not in tensor.axes]
     part = total(part, extra) if extra else part
     part = part if tensor.complex else real(part)
-    return broadcast(part, tensor) if part.axes != tensor.axes else part  # also where only their order differs
+    # An update is added to its weight position by position; elsewhere axes are matched by label, whatever their order.
+    same = part.axes == tensor.axes if tensor.op.rule == "weight" else set(part.axes) == set(tensor.axes)
+    return part if same else broadcast(part, tensor)
 
 
 def record_backward(program: Program, start: Tensor) -> None:

@@ -88,7 +88,10 @@ def test_sums_of_a_discretized_transition(scheme: str, part: str, name: str) -> 
         np.sqrt(np.mean([abs(np.sum(discretized(scheme, part, values(name, w, s)))) ** 2 for s in seeds])) for w in widths
     ]
     derived = largest([p.sum("S") for p in found])
-    if not (name == "s4d_inv" and scheme in ("zoh", "mamba")):  # a single sum over curved phases goes up and down
+    if name == "s4d_inv" and scheme == "bilinear":
+        # odd about n = N/2, where these entries are largest: what is left of the 1/n on either side cancels, below the bound
+        assert slope(sums, widths) < exponent(derived, widths) + 0.12
+    elif not (name == "s4d_inv" and scheme in ("zoh", "mamba")):  # a single sum over curved phases goes up and down
         assert slope(sums, widths) == pytest.approx(exponent(derived, widths), abs=0.12)
 
 
