@@ -26,14 +26,15 @@ import torch
 
 from scalecalc.derive import Model, interpret, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError
+from scalecalc.measure.assess import Claim, assess
 from scalecalc.measure.contributions import Key, Plan, measure
 from scalecalc.measure.interpret import Setting, elements
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
-from scalecalc.measure.slopes import Cell, fit
+from scalecalc.measure.slopes import Cell
 from scalecalc.scale import FREE, Regime
 from scalecalc.table import Row, Table
-from scalecalc.verdict import Judgement, confirm, judge, seeds_needed
+from scalecalc.verdict import Judgement, confirm
 
 FAMILY_ERROR = 1e-4
 ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
@@ -296,17 +297,9 @@ def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
     ]
     if len(cells) < len(run.cells):
         return None
-    alpha = run.alpha / 2 if row.subleading else run.alpha
-    found = fit(cells, row.terms, alpha)
-    plain = judge(found, row.terms, run.limit(row))
-    run.need[row.key] = seeds_needed(found, run.limit(row))
-    if plain.verdict == "agrees" or not row.subleading:
-        return plain
-    # Corrections to scaling whose exponents the derivation knows
-    found = fit(cells, row.terms, alpha, corrections=row.subleading)
-    full = judge(found, row.terms, run.limit(row))
-    run.need[row.key] = min(run.need[row.key], seeds_needed(found, run.limit(row)))
-    return full if full.verdict == "agrees" else replace(full, slopes=plain.slopes)
+    claim = Claim(row.terms, row.subleading)
+    judged, run.need[row.key] = assess(cells, claim, run.alpha, run.limit(row))
+    return judged
 
 
 def _confirm(run: Run) -> None:
