@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from scalecalc.measure.slopes import Cell, fit
 from scalecalc.scale import Scale
-from scalecalc.verdict import Judgement, judge, seeds_needed
+from scalecalc.verdict import Doubt, Judgement, judge, seeds_needed
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def assess(cells: Sequence[Cell], claim: Claim, alpha: float, tolerance: float) 
         every = (*claim.terms, *claim.rivals)
         excused = judge(fit(cells, every, alpha, corrections=claim.corrections, generic=True), every, tolerance)
         if excused.verdict != "disagrees":
-            words = f"at larger widths, if at all: {best.settle}"
-            return Judgement("inconclusive", words, plain.slopes), math.inf
+            dims = dict.fromkeys(miss.replace("log ", "").split()[0] for miss in best.misses)
+            doubt = Doubt(f"the slope in {', '.join(dims)} is off, but no more than at small widths", wider=tuple(dims))
+            return Judgement("inconclusive", str(doubt), plain.slopes, (), doubt), math.inf
         best = replace(best, misses=tuple(m for m in best.misses if m in excused.misses) or excused.misses)
     return replace(best, slopes=plain.slopes), need
 
