@@ -24,7 +24,7 @@ from scalecalc import backward
 from scalecalc.errors import InputError
 from scalecalc.model import Model, resolve
 from scalecalc.program import Program
-from scalecalc.scale import Regime, Scale
+from scalecalc.scale import Regime, Scale, commuting
 from scalecalc.table import Row, Table
 from scalecalc.term import Limits, Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value, exact_value
@@ -183,9 +183,16 @@ def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass
         subleading=_subleading(regime, terms, value.sizes()),
         why=why,
         assumptions=_assumptions(lead),
+        commutes=_commutes(found, value.sizes()),
         derivation=lead,
         **more,
     )
+
+
+def _commutes(found: Derivation, sizes: Sequence[Scale]) -> bool | None:
+    """In the free regime alone does the value still hold every term that an order of the limits might leave."""
+    dims = found.model.program.dims
+    return commuting(sizes, dims) if found.algebra.regime.kind == "free" and len(dims) > 1 else None
 
 
 def _subleading(regime: Regime, terms: Sequence[Scale], sizes: Sequence[Scale]) -> tuple[Scale, ...]:

@@ -50,6 +50,8 @@ class Row:
         measured: per dim, slope and interval, once measured.
         verdict: agrees, disagrees or inconclusive, once judged.
         settle: what would settle an inconclusive row, or by what a disagreeing row misses.
+        commutes: whether the dims may go to infinity in any order with the same leading term; None where there is one
+            dim only, or none grows.
     """
 
     row: str
@@ -67,6 +69,7 @@ class Row:
     measured: Mapping[str, Slope] | None = None
     verdict: str | None = None
     settle: str = ""
+    commutes: bool | None = None
     derivation: Any = field(default=None, compare=False, repr=False)
 
     @property

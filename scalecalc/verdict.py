@@ -194,7 +194,7 @@ def combine(
 
     Args:
         joint: by all settings, with every term at any ratio.
-        paths: per term, by the settings where it leads, against that term alone.
+        paths: per term, by the settings where it leads, against that term alone; with the slopes that it is to show.
         several: the row has several terms.  It agrees only if all settings together and each path do.  A single term,
             which a correction hides at small widths, agrees if either does and the other does not contradict.
         missing: terms whose path has not been measured.
@@ -211,12 +211,12 @@ def combine(
         return Judgement("agrees", "", slopes)
     if missing:
         doubt = Doubt(f"the term {missing[0]} is not measured where it leads", 2.0)
-    elif open_paths and (several or joint.doubt is None):
+    elif open_paths and several:
         term, path = next(iter(open_paths.items()))
         old = path.doubt or Doubt("the slope is not that of the term", math.inf)
         doubt = replace(old, reason=f"where {term} leads, {old.reason}")
     else:
-        doubt = joint.doubt
+        doubt = min((j.doubt for j in (joint, *open_paths.values()) if j.doubt), key=lambda d: d.times, default=None)
     return Judgement("inconclusive", str(doubt) if doubt else joint.settle, slopes, (), doubt)
 
 

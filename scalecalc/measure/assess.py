@@ -62,6 +62,9 @@ def assess(cells: Sequence[Cell], claim: Claim, alpha: float, tolerance: float) 
             doubt = Doubt(f"the slope in {', '.join(dims)} is off, but no more than at small widths", wider=tuple(dims))
             return Judgement("inconclusive", str(doubt), plain.slopes, (), doubt), math.inf
         best = replace(best, misses=tuple(m for m in best.misses if m in excused.misses) or excused.misses)
+    nearer = min((j.doubt for j in (plain, best) if j.doubt is not None), key=lambda d: d.times, default=None)
+    if best.verdict == "inconclusive" and nearer is not None:
+        best = replace(best, doubt=nearer, settle=str(nearer))
     return replace(best, slopes=plain.slopes), need
 
 

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 import numpy as np
@@ -219,7 +219,8 @@ def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
         if not walked or len(cells) < len(walked):
             missing.append(term)
             continue
-        found[term], _ = assess(cells, path.claim, run.alpha, limit)
+        judged, _ = assess(cells, path.claim, run.alpha, limit)
+        found[term] = replace(judged, slopes={d: s for d, s in judged.slopes.items() if d in path.grows})
         if stage == "first":
             (run.closed.add if found[term].verdict == "agrees" else run.closed.discard)((row.key, path.grows))
     several = len(claim.terms) > 1

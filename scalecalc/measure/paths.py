@@ -26,7 +26,7 @@ from scalecalc.table import Row
 
 Widths = dict[str, int]
 LEVELS = 4  # settings along a path, each twice as wide as the one before
-NARROW = 4  # a dim that is to stay small has this part of its smallest width
+NARROW = 2  # a dim that is to stay small has this part of its smallest width
 LEAST = 4  # and is no smaller than this
 SIDE = 4  # how much a path's dims that stay small are varied
 
@@ -176,25 +176,29 @@ def narrow(widths: Sequence[int]) -> int:
 def along(path: Sequence[str], widths: Mapping[str, Sequence[int]], last: int) -> tuple[Widths, ...]:
     """The settings of a path whose last one has 2^last times the narrow widths in the dims that grow.
 
-    Each other dim is varied at the last setting but one, so that its exponent is measured where the term leads.
+    Each other dim is varied at the last setting, so that its exponent is measured where the term leads.
 
     >>> [tuple(c.values()) for c in along(["N"], {"N": [64, 128], "M": [16, 32]}, 7)]
-    [(256, 4), (512, 4), (1024, 4), (2048, 4), (1024, 16)]
+    [(512, 8), (1024, 8), (2048, 8), (4096, 8), (4096, 32)]
     """
     small = {d: narrow(ws) for d, ws in widths.items()}
     cells = [
         small | {d: small[d] * 2**level for d in path} for level in range(max(0, last - LEVELS + 1), last + 1)
     ]
-    side = [cells[max(0, len(cells) - 2)] | {d: small[d] * SIDE} for d in widths if d not in path]
+    side = [cells[-1] | {d: small[d] * SIDE} for d in widths if d not in path]
     return (*cells, *side)
 
 
 def defaults(regime: Regime, widths: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
-    """The widths of a model as a regime needs them: in an ordered one the first dim goes further, the others start lower."""
-    if regime.kind != "ordered":
+    """The widths of a model as a regime needs them.
+
+    Where the dims grow together, a setting that is large in all of them is dear, so that they stop at four times the
+    smallest.  In an ordered regime the first dim goes further and the others start lower.
+    """
+    if regime.kind == "path":
+        return {d: [min(ws), 2 * min(ws), 4 * min(ws)] for d, ws in widths.items()}
+    if regime.kind == "free":
         return {d: list(ws) for d, ws in widths.items()}
-    out: dict[str, list[int]] = {}
-    for d, ws in widths.items():
-        first = regime.order_of[0] == d
-        out[d] = [*ws, 2 * max(ws)] if first else sorted({max(LEAST, w // NARROW) for w in ws})
-    return out
+    first = regime.order_of[0]
+    small = {d: sorted({max(LEAST, n // 4) for n in ws}) for d, ws in widths.items()}
+    return {d: [*ws, 2 * max(ws)] if d == first else small[d] for d, ws in widths.items()}

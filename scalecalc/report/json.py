@@ -80,6 +80,7 @@ def _row(row: Row) -> dict[str, Any]:
         "why": row.why,
         "assumptions": list(row.assumptions),
         "settle": row.settle,
+        "commutes": row.commutes,
     }
 
 

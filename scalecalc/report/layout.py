@@ -91,10 +91,13 @@ def tag(row: Row) -> str:
 
 
 def theta(row: Row) -> str:
-    """The derived size, with what an entry at small index is where that differs."""
-    if not row.entry or row.entry == row.terms:
-        return row.formula()
-    return f"{row.formula()}\nentry {replace(row, terms=row.entry).formula()}"
+    """The derived size, with what an entry at small index is where that differs, and whether the limits commute."""
+    lines = [row.formula()]
+    if row.entry and row.entry != row.terms:
+        lines.append(f"entry {replace(row, terms=row.entry).formula()}")
+    if row.commutes is False:
+        lines.append("limits do not commute")
+    return "\n".join(lines)
 
 
 def _parameterization(table: Table) -> Section:
