@@ -39,7 +39,7 @@ CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for th
 TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
 LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may take
 ON_PATHS = 0.6  # share of a round's time that goes to paths while other rows are open, too
-PATH_SEEDS = 250  # a path goes no further than where a third of its time pays for so many seeds
+PATH_SEEDS = 150  # a path goes no further than where a third of its time pays for so many seeds
 LONGEST = 16  # doublings of a path
 
 
@@ -165,7 +165,8 @@ def _walk(run: Run, rows: Sequence[Row], seconds: float, ahead: float) -> None:
 def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) -> tuple[int, ...]:
     """Choose how far a path goes, by memory and by what a seed takes; returns its settings' places among the cells."""
     program, free = run.plan.model.program, free_memory()
-    rate = max(_cost(run, rows, k) / elements(program, run.cells[k]) for k in range(run.common))
+    largest = max(range(run.common), key=lambda k: elements(program, run.cells[k]))
+    rate = _cost(run, rows, largest) / elements(program, run.cells[largest])
 
     def affordable(cell: Mapping[str, int]) -> bool:
         takes = rate * elements(program, cell) * PATH_SEEDS / run.workers
