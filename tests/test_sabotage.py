@@ -27,7 +27,7 @@ from scalecalc.value import Value
 pytestmark = pytest.mark.slow
 
 HALF = Fraction(1, 2)
-SMALL = {"dims": {"N_u": [32, 128], "N_x": [16, 64]}, "seeds": 96}
+SMALL = {"dims": {"N_u": [32, 128], "N_x": [16, 64]}, "seeds": 256}
 MODELS: dict[str, dict[str, Any]] = {
     "s6": SMALL,
     "mlp": {"dims": {"N": [64, 128, 256]}, "seeds": 96},

@@ -52,6 +52,8 @@ class Run:
         claims: what is held against a row's settings; ``routes`` the paths of a row, None where a term leads nowhere.
         cells: every setting measured; the first ``common`` ones are those of all rows, the others belong to paths.
         need: about how many times the seeds a verdict would take.
+        walked: the places of a path's settings among the cells; ``reach`` how many doublings long it is.
+        closed, stuck: paths of rows that agree there, and those that more seeds would not make agree.
     """
 
     plan: Plan
@@ -70,8 +72,9 @@ class Run:
     cells: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
     common: int = 0
     walked: dict[tuple[str, ...], tuple[int, ...]] = field(default_factory=dict[tuple[str, ...], tuple[int, ...]])
+    reach: dict[tuple[str, ...], int] = field(default_factory=dict[tuple[str, ...], int])
+    stuck: set[tuple[Key, tuple[str, ...]]] = field(default_factory=set[tuple[Key, tuple[str, ...]]])
     judged: dict[Key, Judgement] = field(default_factory=dict[Key, Judgement])
-    last: dict[Key, Judgement] = field(default_factory=dict[Key, Judgement])
     need: dict[Key, float] = field(default_factory=dict[Key, float])
     closed: set[tuple[Key, tuple[str, ...]]] = field(default_factory=set[tuple[Key, tuple[str, ...]]])
     cost: dict[tuple[int, frozenset[Key]], float] = field(default_factory=dict[tuple[int, frozenset[Key]], float])
@@ -157,25 +160,33 @@ def _walk(run: Run, rows: Sequence[Row], seconds: float, ahead: float) -> None:
                 by_path.setdefault(path.grows, []).append(row)
     for grows, group in by_path.items():
         time_of = seconds / len(by_path)
-        if grows not in run.walked:
+        if grows not in run.walked or any((row.key, grows) in run.stuck for row in group):
             run.walked[grows] = _lay(run, group, grows, ahead / len(by_path))
         draw(run, group, _allocate(run, group, run.walked[grows], time_of), "first", time_of)
 
 
 def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) -> tuple[int, ...]:
-    """Choose how far a path goes, by memory and by what a seed takes; returns its settings' places among the cells."""
+    """Choose how far a path goes, by memory and by what a seed takes; returns its settings' places among the cells.
+
+    A path on which seeds no longer help goes on to twice the widths, whatever a seed takes there.
+    """
     program, free = run.plan.model.program, free_memory()
     largest = max(range(run.common), key=lambda k: elements(program, run.cells[k]))
     rate = _cost(run, rows, largest) / elements(program, run.cells[largest])
 
     def affordable(cell: Mapping[str, int]) -> bool:
-        takes = rate * elements(program, cell) * PATH_SEEDS / run.workers
-        fits = run.device != "cpu" or memory(run, cell) <= LARGEST_RUN * free
-        return fits and takes <= seconds / 3
+        return rate * elements(program, cell) * PATH_SEEDS / run.workers <= seconds / 3
 
-    last = 2
-    while last < LONGEST and all(affordable(cell) for cell in along(grows, run.frame.widths, last + 1)):
+    def fits(cell: Mapping[str, int]) -> bool:
+        return run.device != "cpu" or memory(run, cell) <= LARGEST_RUN * free
+
+    before, last = run.reach.get(grows, 1), 2
+    while last < LONGEST:
+        cells = along(grows, run.frame.widths, last + 1)
+        if not all(map(fits, cells)) or (last > before and not all(map(affordable, cells))):
+            break
         last += 1
+    run.reach[grows] = last
     out: list[int] = []
     for cell in along(grows, run.frame.widths, last):
         if cell not in run.cells:
@@ -192,10 +203,8 @@ def look(run: Run, rows: Iterable[Row], final: bool) -> list[Row]:
     still: list[Row] = []
     for row in rows:
         found = _judge(run, row, "first")
-        if found is not None:
-            run.last[row.key] = found
-            if final or found.verdict != "inconclusive":
-                run.judged[row.key] = found
+        if found is not None and (final or found.verdict != "inconclusive"):
+            run.judged[row.key] = found
         if found is None or found.verdict == "inconclusive":
             still.append(row)
     return still
@@ -223,7 +232,9 @@ def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
         judged, _ = assess(cells, path.claim, run.alpha, limit)
         found[term] = replace(judged, slopes={d: s for d, s in judged.slopes.items() if d in path.grows})
         if stage == "first":
-            (run.closed.add if found[term].verdict == "agrees" else run.closed.discard)((row.key, path.grows))
+            here, helps = (row.key, path.grows), judged.doubt is not None and judged.doubt.times <= WITHIN_REACH
+            (run.closed.add if judged.verdict == "agrees" else run.closed.discard)(here)
+            (run.stuck.discard if judged.verdict == "agrees" or helps else run.stuck.add)(here)
     several = len(claim.terms) > 1
     if routes is None and joint.verdict != "disagrees":
         doubt = Doubt("some term never leads while some dims grow and the others stay small; another --regime")

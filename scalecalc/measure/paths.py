@@ -200,5 +200,5 @@ def defaults(regime: Regime, widths: Mapping[str, Sequence[int]]) -> dict[str, l
     if regime.kind == "free":
         return {d: list(ws) for d, ws in widths.items()}
     first = regime.order_of[0]
-    small = {d: sorted({max(LEAST, n // 4) for n in ws}) for d, ws in widths.items()}
+    small = {d: sorted({max(LEAST, n // NARROW) for n in ws}) for d, ws in widths.items()}
     return {d: [*ws, 2 * max(ws)] if d == first else small[d] for d, ws in widths.items()}

@@ -158,6 +158,8 @@ def _settle(run: Run, row: Row, found: Judgement, seeds: int | None) -> tuple[st
     power = any(s.low > limit or s.high < -limit for s in found.slopes.values())
     note = " Excludes Θ(1)." if power else ""
     budget = next((b for b in BUDGETS if b >= max(1.5, doubt.times) * run.budget), None)
+    if seeds is not None and len(row.terms) > 1 and run.routes[row.key]:
+        return f"{doubt.reason}: --budget 240 instead of --seeds, which keeps to the widths of all rows.{note}", None
     if seeds is not None and doubt.times <= BUDGETS[-1]:
         return f"{doubt.reason}: --seeds {int(seeds * max(1.5, doubt.times)) + 1}.{note}", None
     if budget is not None:
