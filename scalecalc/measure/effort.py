@@ -304,7 +304,7 @@ def draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, s
             size = -(-wanted // batches)
         jobs += [((b + 1) / batches, k, first + b, size) for b in range(batches)]
     jobs.sort()
-    began = time.perf_counter()
+    began, late = time.perf_counter(), False
     pool = ThreadPoolExecutor(run.workers)
     try:
         futures = {pool.submit(_batch, run, plan, k, batch, size, stage): k for _, k, batch, size in jobs}
@@ -314,7 +314,8 @@ def draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, s
             k, batch, found = future.result()
             run.samples.add(stage, run.name(k), batch, found)
             run.progress.advance()
-            if seconds is not None and time.perf_counter() - began > 1.3 * seconds:
+            if not late and seconds is not None and time.perf_counter() - began > 1.3 * seconds:
+                late = True
                 for other in futures:
                     other.cancel()
     finally:
