@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.program import Program
-from scalecalc.scale import Regime, Scale
+from scalecalc.scale import Regime, Scale, commuting
 from scalecalc.steps import MOST_ORDER
 from scalecalc.table import Grounds, Row
 from scalecalc.term import Term, dim_of
@@ -42,9 +42,16 @@ def _row(found: Derivation, name: str, kind: str, step: int, value: Value, klass
         subleading=subleading(regime, terms, value.sizes()),
         why=why,
         assumptions=assumptions(lead),
+        commutes=_commutes(found, value.sizes()),
         derivation=_grounds(regime, value),
         **more,
     )
+
+
+def _commutes(found: Derivation, sizes: Sequence[Scale]) -> bool | None:
+    """In the free regime alone does the value still hold every term that an order of the limits might leave."""
+    dims = found.model.program.dims
+    return commuting(sizes, dims) if found.algebra.regime.kind == "free" and len(dims) > 1 else None
 
 
 def _grounds(regime: Regime, value: Value) -> Grounds:

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import permutations
 
 from scalecalc.errors import InputError
 
@@ -297,6 +298,20 @@ class Regime:
         if self.kind != "free":  # ties along a path are one size
             kept = kept[:1]
         return tuple(sorted(kept, key=lambda s: (s.powers, s.logs)))
+
+
+def commuting(scales: Iterable[Scale], dims: Iterable[str]) -> bool:
+    """Do the limits of the dims commute: does every order in which they go to infinity leave the same leading scale?
+
+    >>> U, X = Scale.of("N_u"), Scale.of("N_x")
+    >>> commuting([U, X], ["N_u", "N_x"]), commuting([U * X, X], ["N_u", "N_x"])
+    (False, True)
+    """
+    unique = tuple(dict.fromkeys(scales))
+    if len(unique) < 2:
+        return True
+    orders = (Regime("ordered", order_of=order) for order in permutations(dims))
+    return len({order.leading(unique) for order in orders}) == 1
 
 
 @cache

@@ -73,6 +73,8 @@ class Row:
         verdict: agrees, disagrees or inconclusive, once judged.
         settle: what would settle an inconclusive row, or by what a disagreeing row misses.
         derivation: the terms behind the row; None for a row that was read from a file.
+        commutes: whether the dims may go to infinity in any order with the same leading term; None where there is one
+            dim only, or none grows.
     """
 
     row: str
@@ -90,6 +92,7 @@ class Row:
     measured: Mapping[str, Slope] | None = None
     verdict: str | None = None
     settle: str = ""
+    commutes: bool | None = None
     derivation: Grounds | None = field(default=None, compare=False, repr=False)
 
     @property

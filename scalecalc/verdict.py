@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
 from scalecalc.table import Slope
 
 VISIBLE = 0.1  # a term is needed if it makes up more than this part of size² somewhere
+TOO_MANY = 1000.0  # times as many seeds: larger widths are the better advice
 STRETCHES = 3  # how many more half ranges of widths a drifting slope may take to reach the tolerance
 
 
@@ -105,6 +106,26 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """Why a row that does not disagree does not agree either.
+
+    Args:
+        reason: in words.
+        times: about how many times as many seeds would remove it; inf if seeds do not.
+        wider: the dims of which larger widths would.
+    """
+
+    reason: str
+    times: float = math.inf
+    wider: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.times < TOO_MANY:
+            return f"{self.reason}: about {self.times:.2g} times as many seeds."
+        return f"{self.reason}: larger widths{' of ' if self.wider else ''}{', '.join(self.wider)}."
+
+
+@dataclass(frozen=True)
 class Judgement:
     """The verdict on one row.
 
@@ -113,12 +134,14 @@ class Judgement:
         settle: what would settle an inconclusive row, or by what a disagreeing one misses; empty if it agrees.
         slopes: per dim, the total measured slope with its interval.
         misses: what a disagreeing row fails by, to be found again on fresh seeds: ``N_u above``, ``log N_x missing``.
+        doubt: the same as ``settle``, of an inconclusive row, in its parts.
     """
 
     verdict: str
     settle: str
     slopes: Mapping[str, Slope]
     misses: tuple[str, ...] = ()
+    doubt: Doubt | None = None
 
 
 def judge(fit: Fit, terms: Sequence[Scale], tolerance: float) -> Judgement:
@@ -145,8 +168,8 @@ def judge(fit: Fit, terms: Sequence[Scale], tolerance: float) -> Judgement:
     misses = {**_missing_logs(fit), **_outside(fit, tolerance)}
     if misses:
         return say("disagrees", " ".join(misses.values()), list(misses))
-    reasons = _doubts(fit, tolerance)
-    return say("inconclusive", " ".join(reasons)) if reasons else say("agrees")
+    doubt = _doubt(fit, tolerance)
+    return say("agrees") if doubt is None else Judgement("inconclusive", str(doubt), fit.slopes, (), doubt)
 
 
 def confirm(first: Judgement, again: Judgement) -> Judgement:
@@ -160,8 +183,41 @@ def confirm(first: Judgement, again: Judgement) -> Judgement:
     found = again.verdict == "disagrees" and [miss for miss in first.misses if miss in again.misses]
     if found:
         return Judgement("disagrees", again.settle, again.slopes, tuple(found))
-    words = "the first measurement disagreed, fresh seeds did not confirm it; more seeds."
-    return Judgement("inconclusive", f"{words} {again.settle}".strip(), again.slopes)
+    doubt = Doubt("the first measurement disagreed, fresh seeds did not confirm it", 2.0)
+    return Judgement("inconclusive", str(doubt), again.slopes, (), doubt)
+
+
+def combine(
+    joint: Judgement, paths: Mapping[str, Judgement], several: bool, missing: Sequence[str] = ()
+) -> Judgement:
+    """One verdict from all settings of a row together and from the paths on which one of its terms leads.
+
+    Args:
+        joint: by all settings, with every term at any ratio.
+        paths: per term, by the settings where it leads, against that term alone; with the slopes that it is to show.
+        several: the row has several terms.  It agrees only if all settings together and each path do.  A single term,
+            which a correction hides at small widths, agrees if either does and the other does not contradict.
+        missing: terms whose path has not been measured.
+
+    A path alone never refutes: where it is too short, another term is what it shows.
+    """
+    if joint.verdict == "disagrees":
+        return joint
+    slopes = {**joint.slopes, **{dim: s for path in paths.values() for dim, s in path.slopes.items()}}
+    open_paths = {term: path for term, path in paths.items() if path.verdict != "agrees"}
+    if several and not missing and not open_paths and joint.verdict == "agrees":
+        return Judgement("agrees", "", slopes)
+    if not several and (joint.verdict == "agrees" or (paths and not open_paths)):
+        return Judgement("agrees", "", slopes)
+    if missing:
+        doubt = Doubt(f"the term {missing[0]} is not measured where it leads", 2.0)
+    elif open_paths and several:
+        term, path = next(iter(open_paths.items()))
+        old = path.doubt or Doubt("the slope is not that of the term", math.inf)
+        doubt = replace(old, reason=f"where {term} leads, {old.reason}")
+    else:
+        doubt = min((j.doubt for j in (joint, *open_paths.values()) if j.doubt), key=lambda d: d.times, default=None)
+    return Judgement("inconclusive", str(doubt) if doubt else joint.settle, slopes, (), doubt)
 
 
 def seeds_needed(fit: Fit, tolerance: float) -> float:
@@ -231,32 +287,33 @@ def _outside(fit: Fit, tolerance: float) -> dict[str, str]:
     return out
 
 
-def _doubts(fit: Fit, tolerance: float) -> list[str]:
-    """Why a row that does not disagree does not agree either; empty if it does."""
-    out: list[str] = []
-    drifting = "the slope in {} still drifts with width ({:.3f} below, {:.3f} above the middle width); larger widths."
+def _doubt(fit: Fit, tolerance: float) -> Doubt | None:
+    """The first reason why a row that does not disagree does not agree either; None if it does."""
     for term in fit.unneeded:
-        seen = fit.shares[term].high
-        out.append(f"the term {term} may be as little as nothing ({seen:.0%} of size² at most): widths where it leads.")
+        return Doubt(f"the term {term} does not show ({fit.shares[term].high:.0%} of size² at most)", wider=_dims(term))
     for dim, log in fit.logs.items():
         if log.misfit:
-            out.append(f"the size does not bend in {dim} as {_log(dim, log)} does; larger widths.")
-        elif log.surplus.high < 0:
-            out.append(f"the factor {_log(dim, log)} begins to show only at the upper widths; larger widths.")
-        elif not log.surplus.low > 0:
-            out.append(f"{_log(dim, log)} does not stand out from a constant beside it; larger widths or more seeds.")
+            return Doubt(f"the size does not bend in {dim} as {_log(dim, log)} does", wider=(dim,))
+        if log.surplus.high < 0:
+            return Doubt(f"the factor {_log(dim, log)} begins to show only at the upper widths", wider=(dim,))
+        if not log.surplus.low > 0:
+            return Doubt(f"{_log(dim, log)} does not stand out from a constant beside it", wider=(dim,))
     for dim, e in fit.excess.items():
         drift = fit.drift.get(dim)
         if drift is not None and (_beyond(e, tolerance) or (_within(e, tolerance) and _beyond(drift.upper, tolerance))):
-            out.append(drifting.format(dim, drift.lower.slope, drift.upper.slope))
-        elif not _within(e, tolerance) and not out:
-            times = min(_times(fit, dim, tolerance, inside=True), _times(fit, dim, tolerance, inside=False))
-            wide = f"the excess slope in {dim} is only known to lie in [{e.low:.3f}, {e.high:.3f}]"
-            many = f"about {times:.2g} times as many seeds" if times < 1000 else "larger widths, or another tolerance"
-            out.append(f"{wide}; {many}.")
-        elif not _within(e, tolerance):
-            out.append(f"the excess slope in {dim} is only known to lie in [{e.low:.3f}, {e.high:.3f}].")
-    return out if out or fit.excess else ["too few width settings with finite samples; more widths."]
+            below, above = drift.lower.slope, drift.upper.slope
+            words = f"the slope in {dim} still drifts with width (off by {below:.2f} below, {above:.2f} above the middle)"
+            return Doubt(words, wider=(dim,))
+    wide = {dim: e for dim, e in fit.excess.items() if not _within(e, tolerance)}
+    times = {d: min(_times(fit, d, tolerance, inside=inside) for inside in (True, False)) for d in wide}
+    for dim in sorted(wide, key=lambda d: -times[d]):
+        e = wide[dim]
+        return Doubt(f"the slope in {dim} is off by {e.low:.2f} to {e.high:.2f}", times[dim], (dim,))
+    return None if fit.excess else Doubt("too few width settings with finite samples")
+
+
+def _dims(term: Scale) -> tuple[str, ...]:
+    return tuple(sorted(d for d in term.dims if term.power(d) > 0 or term.log_power(d) > 0))
 
 
 def _drifts_home(fit: Fit, dim: str, tolerance: float) -> bool:

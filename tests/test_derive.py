@@ -243,3 +243,10 @@ def test_skip_adds_its_own_term_and_hides_nothing(selection: str) -> None:
 def test_bad_requests_say_what_to_do(model: str, more: dict[str, object], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words.replace("(", r"\(")):
         derive(model, **more)  # type: ignore[arg-type]
+
+
+def test_where_the_limits_do_not_commute() -> None:
+    table = derive("s6")
+    assert {row.label for row in table if row.commutes is False} == {f"{x}, update by W_in, step 1" for x in "BC"}
+    assert {row.commutes for row in derive("mlp")} == {None}, "one dim has one limit"
+    assert {row.commutes for row in derive("s6", regime="N_u>N_x")} == {None}

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scalecalc.errors import InputError
-from scalecalc.scale import Regime, Scale, fraction
+from scalecalc.scale import Regime, Scale, commuting, fraction
 
 DIMS = ("N_u", "N_x", "L")
 ONE = Scale.one()
@@ -225,3 +225,20 @@ def test_a_wrong_regime_names_the_dims():
     """The message shows the forms and the model's own dims."""
     with pytest.raises(InputError, match=r"'N>M' is no regime; .*N_u>N_x.* The model's dims: A, B\."):
         Regime.parse("N>M", ("B", "A"))
+
+
+# ---------------------------------------------------------------------- limits
+
+
+@given(st.lists(scales, min_size=1, max_size=3))
+def test_limits_commute_where_one_scale_bounds_all_others(several: list[Scale]) -> None:
+    orders = [Regime.parse(text) for text in ("N_u>N_x", "N_x>N_u")]
+    two = [Scale({d: e for d, e in s.powers if d != "L"}, {d: e for d, e in s.logs if d != "L"}) for s in several]
+    assert commuting(two, ("N_u", "N_x")) == (len({order.leading(two) for order in orders}) == 1)
+    if len(Regime().leading(two)) == 1:
+        assert commuting(two, ("N_u", "N_x"))
+
+
+def test_limits_that_do_not_commute() -> None:
+    assert not commuting([Scale.of("N_u"), Scale.of("N_x")], ("N_u", "N_x"))
+    assert commuting([Scale.of("N_u"), Scale.one()], ("N_u", "N_x"))

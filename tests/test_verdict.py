@@ -12,7 +12,18 @@ from scalecalc.errors import InputError
 from scalecalc.measure.slopes import Cell, fit
 from scalecalc.scale import Scale
 from scalecalc.table import Slope
-from scalecalc.verdict import Drift, Fit, Judgement, LogFactor, Unusable, confirm, judge, seeds_needed
+from scalecalc.verdict import (
+    Doubt,
+    Drift,
+    Fit,
+    Judgement,
+    LogFactor,
+    Unusable,
+    combine,
+    confirm,
+    judge,
+    seeds_needed,
+)
 
 ONE, LOG = Scale.one(), Scale.log("N")
 AROUND = Slope(0.0, -0.02, 0.02)
@@ -65,11 +76,13 @@ def test_every_dim_must_agree_and_one_may_refute():
 
 
 def test_words_for_more_seeds():
-    assert judge(measured(-0.2, 0.2), [ONE], 0.1).settle == (
-        "the excess slope in N is only known to lie in [-0.200, 0.200]; about 4 times as many seeds."
-    )
+    judged = judge(measured(-0.2, 0.2), [ONE], 0.1)
+    assert judged.settle == "the slope in N is off by -0.20 to 0.20: about 4 times as many seeds."
+    assert judged.doubt is not None
+    assert judged.doubt.times == pytest.approx(4, rel=0.02)
+    assert judged.doubt.wider == ("N",)
     assert "about 9 times as many" in judge(measured(-0.1, 0.5), [ONE], 0.1).settle  # on its way to a disagreement
-    assert "larger widths, or another tolerance" in judge(measured(-0.1, 0.301), [ONE], 0.1).settle
+    assert judge(measured(-0.1, 0.301), [ONE], 0.1).settle.endswith("off by -0.10 to 0.30: larger widths of N.")
 
 
 def test_seeds_needed():
@@ -88,7 +101,7 @@ def test_a_slope_that_still_drifts_is_not_confirmed():
     judged = judge(leaving, [ONE], 0.1)
     assert judged.verdict == "inconclusive"
     assert judged.settle == (
-        "the slope in N still drifts with width (-0.100 below, 0.150 above the middle width); larger widths."
+        "the slope in N still drifts with width (off by -0.10 below, 0.15 above the middle): larger widths of N."
     )
     assert judge(measured(-0.05, 0.09, drift=drifting(-0.05, 0.09)), [ONE], 0.1).verdict == "agrees"
 
@@ -123,7 +136,7 @@ def test_a_log_must_show():
     assert "0.060 (0.050 to 0.070) short of the least" in gone.settle
     assert judge(measured(-0.02, 0.02, logs=logs(unclear)), [LOG], 0.1).verdict == "inconclusive"
     bent = judge(measured(-0.02, 0.02, logs=logs(seen, misfit=True)), [LOG], 0.1)
-    assert bent.settle == "the size does not bend in N as log N does; larger widths."
+    assert bent.settle == "the size does not bend in N as log N does: larger widths of N."
     coming = judge(measured(-0.02, 0.02, logs=logs(missing, change=interval(0.02, 0.04))), [LOG], 0.1)
     assert (coming.verdict, "only at the upper widths" in coming.settle) == ("inconclusive", True)
     slow = judge(measured(-0.02, 0.02, logs=logs(missing, change=interval(0.001, 0.002))), [LOG], 0.1)
@@ -171,10 +184,7 @@ def test_a_term_that_does_not_show_is_named():
     shares = {ONE: interval(0.9, 1), hidden: interval(0, 0.18)}
     judged = judge(measured(-0.02, 0.02, shares=shares), [ONE, hidden], 0.1)
     assert judged.verdict == "inconclusive"
-    assert judged.settle == (
-        "the term N^(1/2) may be as little as nothing (18% of size² at most): widths where it leads."
-    )
-    assert "only known" in judge(measured(-0.5, 0.02, shares=shares), [ONE, hidden], 0.1).settle
+    assert judged.settle == "the term N^(1/2) does not show (18% of size² at most): larger widths of N."
     both = {ONE: interval(0.9, 1), hidden: interval(0.2, 0.3)}
     assert judge(measured(-0.02, 0.02, shares=both), [ONE, hidden], 0.1).verdict == "agrees"
 
@@ -214,6 +224,36 @@ def test_a_disagreement_counts_once_fresh_seeds_repeat_it():
         assert not unsure.misses
     assert confirm(fine, above) is fine
     assert confirm(Judgement("disagrees", "", {}, ("N above", "M above")), again).misses == ("N above",)
+
+
+AGREES, REFUTED = Judgement("agrees", "", {"N": AROUND}), Judgement("disagrees", "off", {}, ("N above",))
+UNSURE = Judgement("inconclusive", "", {"N": interval(0.2, 0.3)}, (), Doubt("the slope is wide", 3.0))
+
+
+@pytest.mark.parametrize(
+    ("joint", "paths", "missing", "several", "one"),
+    [
+        (AGREES, {"A": AGREES, "B": AGREES}, (), "agrees", "agrees"),
+        (AGREES, {"A": AGREES, "B": UNSURE}, (), "inconclusive", "agrees"),
+        (AGREES, {"A": AGREES}, ("B",), "inconclusive", "agrees"),  # a term that was not measured where it leads
+        (AGREES, {}, ("A", "B"), "inconclusive", "agrees"),
+        (UNSURE, {"A": AGREES, "B": AGREES}, (), "inconclusive", "agrees"),  # a term may be missing
+        (REFUTED, {"A": AGREES, "B": AGREES}, (), "disagrees", "disagrees"),
+        (AGREES, {"A": REFUTED, "B": AGREES}, (), "inconclusive", "agrees"),  # a path that is too short refutes nothing
+        (UNSURE, {"A": REFUTED}, (), "inconclusive", "inconclusive"),
+    ],
+)
+def test_several_terms_need_every_path_and_a_single_one_any(joint, paths, missing, several, one):
+    assert combine(joint, paths, several=True, missing=missing).verdict == several
+    assert combine(joint, paths, several=False, missing=missing).verdict == one
+
+
+def test_the_slopes_of_a_row_are_those_of_its_paths():
+    path = Judgement("agrees", "", {"M": interval(0.4, 0.6)})
+    found = combine(Judgement("agrees", "", {"M": AROUND, "N": AROUND}), {"A": path}, several=True)
+    assert found.slopes == {"M": interval(0.4, 0.6), "N": AROUND}
+    said = combine(AGREES, {"A": UNSURE}, several=True)
+    assert said.settle == "where A leads, the slope is wide: about 3 times as many seeds."
 
 
 @pytest.mark.parametrize("tolerance", [0, -0.1, math.nan])

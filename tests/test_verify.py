@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from scalecalc.errors import InputError, MeasureError
-from scalecalc.measure import verify as module
+from scalecalc.measure import effort as module
 from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting
-from scalecalc.measure.verify import Interrupted, grid, verify
+from scalecalc.measure.verify import Interrupted, verify
 from scalecalc.table import Table
 
 SMALL: dict[str, Any] = {"dims": {"N": [32, 64, 128]}, "seeds": 64}
@@ -79,7 +79,7 @@ def test_first_order_is_linear_in_the_update_and_the_second_quadratic() -> None:
 
 
 def test_interruption_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, true, calls = tmp_path / "kept.npz", module._draw, []
+    file, true, calls = tmp_path / "kept.npz", module.draw, []
 
     def draw(*args: Any, **more: Any) -> None:
         if calls:
@@ -87,12 +87,12 @@ def test_interruption_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytes
         calls.append(1)
         true(*args, **more)
 
-    monkeypatch.setattr(module, "_draw", draw)
+    monkeypatch.setattr(module, "draw", draw)
     with pytest.raises(Interrupted) as stop:
         verify("mlp:depth=1", dims=SMALL["dims"], budget=30.0, resume=file)
     assert stop.value.exit_status == 130
     assert all(row.verdict for row in stop.value.table)
-    monkeypatch.setattr(module, "_draw", true)
+    monkeypatch.setattr(module, "draw", true)
     again = verify("mlp:depth=1", dims=SMALL["dims"], seeds=module.PILOT, resume=file)
     drawn = again.options["seeds"]
     assert set(drawn.values()) == {module.PILOT}, "nothing is measured twice"
@@ -146,15 +146,10 @@ def test_disagreement_is_confirmed_on_fresh_seeds(
         ({"dims": {"N_x": [8, 16]}}, InputError, "no growing dim 'N_x'; its dims: N"),
         ({"dims": {"N": [64]}}, InputError, "at least two widths"),
         ({"dims": {"N": [2**19, 2**20]}}, MeasureError, "GiB"),
-        ({"regime": "proportional"}, InputError, "leave out --regime"),
+        ({"regime": "N_u>N_x"}, InputError, "The model's dims: N"),
         ({"device": "cuda:7"}, InputError, "--device cuda:7"),
     ],
 )
 def test_bad_requests_say_what_to_do(more: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         verify("mlp", **{**SMALL, **more})
-
-
-def test_the_grid_stays_below_the_diagonal() -> None:
-    cells = grid({"N": [1, 2, 4], "M": [10, 20, 40]})
-    assert {(c["N"], c["M"]) for c in cells} == {(1, 10), (1, 20), (1, 40), (2, 10), (2, 20), (4, 10)}

@@ -24,8 +24,8 @@ class Samples:
 
     identity: Mapping[str, Any]
     file: Path | None = None
-    found: dict[tuple[str, int, Key], list[Array]] = field(default_factory=dict[tuple[str, int, Key], list[Array]])
-    batches: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
+    found: dict[tuple[str, str, Key], list[Array]] = field(default_factory=dict[tuple[str, str, Key], list[Array]])
+    batches: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
     @staticmethod
     def open(file: str | Path | None, identity: Mapping[str, Any]) -> Samples:
@@ -53,24 +53,27 @@ class Samples:
         samples.batches = {(stage, cell): count for stage, cell, count in head["batches"]}
         return samples
 
-    def get(self, stage: str, cell: int, key: Key) -> Array:
+    def get(self, stage: str, cell: str, key: Key) -> Array:
         parts = self.found.get((stage, cell, key), [])
         if len(parts) > 1:
             parts[:] = [np.concatenate(parts)]
         return parts[0] if parts else np.empty(0)
 
-    def add(self, stage: str, cell: int, batch: int, found: Mapping[Key, Array]) -> None:
+    def add(self, stage: str, cell: str, batch: int, found: Mapping[Key, Array]) -> None:
         for key, logs in found.items():
             self.found.setdefault((stage, cell, key), []).append(logs)
         self.batches[stage, cell] = max(self.batches.get((stage, cell), 0), batch + 1)
 
-    def next_batch(self, stage: str, cell: int) -> int:
+    def next_batch(self, stage: str, cell: str) -> int:
         """The number of the next batch of seeds: no batch is ever drawn twice."""
         return self.batches.get((stage, cell), 0)
 
-    def count(self, stage: str, cell: int) -> int:
+    def count(self, stage: str, cell: str) -> int:
         """The most seeds that any row has in a cell."""
         return max((sum(map(len, v)) for (s, c, _), v in self.found.items() if s == stage and c == cell), default=0)
+
+    def has(self, stage: str, cell: str, key: Key) -> bool:
+        return bool(self.found.get((stage, cell, key)))
 
     def save(self) -> None:
         """Write everything to the file, if there is one; the old file stays until the new one is whole."""

@@ -26,26 +26,26 @@ that a curved truth is projected on would depend on the noise.  Three guards kee
 
 **Free constants.**  A log factor is (r + log N)^b with r the ratio of two constants (0.577 for Σ 1/n); incomparable
 terms and known corrections add as size² = Σ c_i² θ_i².  These ν are nearly collinear with e at affordable widths, may
-sit on a bound, and drop out where a term vanishes: no quadratic approximation holds.  But for given ν the model is
-linear.  So keep, at error α/2, the set of ν that a score test (a t test of the residuals against ∂f/∂ν) does not
-reject; take, at α/2, the interval of e for each; report the hull.  It covers with probability ≥ 1 − α wherever ν lies.
-The other form of a log, (N^e − 1)/e with free e, has no e when the truth is a constant, the very case to be refuted.
+sit on a bound, and drop out where a term vanishes.  But for given ν the model is linear.  So keep, at error α/2, the set
+of ν that a score test does not reject (constants.py); take, at α/2, the interval of e for each; report the hull.  It
+covers with probability ≥ 1 − α wherever ν lies.  The other form of a log, (N^e − 1)/e with free e, has no e when the
+truth is a constant, the very case to be refuted.
 
 Bounds keep a claim refutable: −½ log N_min ≤ r ≤ 10, and at the centre a correction is at most the leading size.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 from scalecalc.errors import InputError, MeasureError
+from scalecalc.measure.constants import Size, admitted
 from scalecalc.scale import Scale
 from scalecalc.table import Slope
 from scalecalc.verdict import Drift, Fit, LogFactor, Unusable
@@ -53,7 +53,6 @@ from scalecalc.verdict import Drift, Fit, LogFactor, Unusable
 __all__ = ["Cell", "Drift", "Fit", "LogFactor", "Unusable", "fit"]
 
 Array = NDArray[np.float64]
-CONSTANT = 10.0  # the largest constant beside a log, in units of the log's coefficient
 _FLOOR = 0.25  # a cell's variance is at least this part of the pooled one
 
 
@@ -108,92 +107,6 @@ class _Samples:
         return middle - error * np.maximum(t, below) - rounding, middle + error * np.maximum(t, -above) + rounding
 
 
-class _Model:
-    """log size at the cells as a function of ν ∈ [0, 1]^free: constants beside logs, shares of terms, corrections."""
-
-    def __init__(self, terms: Sequence[Scale], corrections: Sequence[Scale], dims: Sequence[str], x: Array):
-        here = {tuple((s.power(d), s.log_power(d)) for d in dims): s for s in reversed([*terms, *corrections])}
-        self.terms = [s for s in here.values() if s in terms][::-1]
-        every = self.terms + [s for s in here.values() if s not in terms][::-1]
-        self.powers = np.array([[float(s.power(d)) for d in dims] for s in every]) @ x.T
-        self.log_dims = [j for j, d in enumerate(dims) if any(s.log_power(d) for s in every)]
-        self.log_powers = np.array([[float(s.log_power(dims[j])) for j in self.log_dims] for s in every])
-        self.x = x[:, self.log_dims].T
-        self.free = len(self.log_dims) + len(every) - 1
-
-    def parts(self, nu: Array) -> Array:
-        """(G, free) to log of each term's part of size² (G, terms, K)."""
-        logs, terms = len(self.log_dims), len(self.terms)
-        size = np.broadcast_to(self.powers, (len(nu), *self.powers.shape))
-        if logs:
-            least = self.x.min(1)
-            low = np.maximum(least / 2, 0.25)
-            shift = low * ((least + CONSTANT) / low) ** nu[:, :logs]
-            size = size + np.einsum("tj,gjk->gtk", self.log_powers, np.log(self.x - least[:, None] + shift[..., None]))
-        sticks = nu[:, logs : logs + terms - 1]
-        left = np.cumprod(np.concatenate([np.ones((len(nu), 1)), 1 - sticks], 1), 1)
-        weights = np.concatenate([left[:, :-1] * sticks, left[:, -1:], nu[:, logs + terms - 1 :]], 1)
-        with np.errstate(divide="ignore"):
-            return np.log(weights)[..., None] + 2 * (size - size.mean(-1, keepdims=True))
-
-    def __call__(self, nu: Array) -> Array:
-        """(G, free) to log size (G, K), up to a constant."""
-        return np.logaddexp.reduce(self.parts(nu), axis=1) / 2
-
-    def slopes(self, nu: Array) -> Array:
-        """∂f/∂ν, (G, free) to (G, free, K), by differences that stay inside the bounds."""
-        steps = 1e-5 * np.eye(self.free)
-        up, down = np.minimum(nu[:, None] + steps, 1), np.maximum(nu[:, None] - steps, 0)
-        change = self(up.reshape(-1, self.free)) - self(down.reshape(-1, self.free))
-        return change.reshape(*nu.shape, -1) / (up - down).sum(-1)[..., None]
-
-    def grid(self) -> Array:
-        """Points over the whole cube, its faces included."""
-        if self.free > 3:
-            return np.random.default_rng(0).integers(0, 33, (4000, self.free)) / 32
-        side = np.linspace(0, 1, (0, 65, 21, 9)[self.free])
-        return np.array(list(itertools.product(side, repeat=self.free)))
-
-
-def _kept(model: _Model, samples: _Samples, design: Array, aims: Array, alpha: float) -> tuple[Array, list[bool]]:
-    """The constants that the cells do not reject at error ``alpha``, whatever the coefficients of ``design`` (K, p).
-
-    Returns points (G, free), the best first, that reach the extremes of the contrasts ``aims`` (D, K); and per constant
-    whether the cells would significantly like to cross its bound.  At a bound only the inward score rejects: the best
-    point is always kept.
-    """
-    annihilate = np.eye(len(design)) - design @ np.linalg.pinv(design)
-    if not model.free:
-        return np.empty((1, 0)), []
-    grid = model.grid()
-    start = grid[np.linalg.norm((samples.mean - model(grid)) @ annihilate, axis=1).argmin()]
-    best = optimize.least_squares(
-        lambda nu: annihilate @ (samples.mean - model(nu[None])[0]),
-        np.clip(start, 1e-3, 1 - 1e-3),
-        lambda nu: -annihilate @ model.slopes(nu[None])[0].T,
-        bounds=(0, 1),
-        method="dogbox",
-        **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-14),
-    ).x[None]
-    slopes = model.slopes(best)[0]
-    turn = np.linalg.pinv(annihilate @ slopes.T)
-    value, axes = np.linalg.eigh((turn * samples.variance) @ turn.T)
-    root = axes * np.sqrt(np.maximum(value, 0))
-    ways = np.random.default_rng(0).standard_normal((200 if model.free > 1 else 1, model.free))
-    ways = np.concatenate([ways, aims @ slopes.T @ root])
-    ways = ways / np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-300) @ root.T
-    reach = np.linspace(-2.5, 2.5, 51)[:, None, None] * -special.ndtri(alpha / 2)
-    points = np.concatenate([best, grid, np.clip(best + (reach * ways).reshape(-1, model.free), 0, 1)])
-    contrasts = model.slopes(points) @ annihilate
-    low, high = samples.interval(contrasts.reshape(-1, len(design)), alpha / model.free)
-    score = np.einsum("gdk,gk->gd", contrasts, model(points))
-    small = np.abs(contrasts).max(-1) < 1e-9  # a constant that does nothing here
-    more, less = (score < low.reshape(score.shape)) & ~small, (score > high.reshape(score.shape)) & ~small
-    keep = ~((more & (points < 1)) | (less & (points > 0))).any(1)
-    keep[0] = True
-    return points[keep], [bool(out) for out in (more[0] & (best[0] > 0.999)) | (less[0] & (best[0] < 0.001))]
-
-
 def _pool(cells: Sequence[Cell], zero_level: float) -> tuple[list[Mapping[str, int]], list[Array], list[Unusable]]:
     """Cells of equal widths together; their finite samples, and a count of the others."""
     together: dict[tuple[tuple[str, int], ...], list[Array]] = {}
@@ -215,7 +128,7 @@ def _pool(cells: Sequence[Cell], zero_level: float) -> tuple[list[Mapping[str, i
 
 def fit(
     cells: Sequence[Cell], terms: Sequence[Scale], alpha: float, *,
-    corrections: Sequence[Scale] = (), zero_level: float = -math.inf,
+    corrections: Sequence[Scale] = (), generic: bool = False, zero_level: float = -math.inf,
 ) -> Fit:  # fmt: skip
     """Fit one row: total slopes, excess over the derived size, drift, and which parts of the derivation show.
 
@@ -224,6 +137,8 @@ def fit(
         terms: the derived scales, none for an exact zero.
         alpha: two-sided error of one interval, in (0, 1).
         corrections: smaller scales that the derivation knows of, added to size² with nonnegative coefficients.
+        generic: allow a relative correction N^(-1/2) of either sign in every dim, too: what stands beside a sum that
+            obeys the law of large numbers, and shows as a slope up to 1/4 off where there are two small widths.
         zero_level: natural log of the size up to which a sample counts as zero (rounding).
 
     Raises:
@@ -244,19 +159,20 @@ def fit(
         apart = f"{len(widths)} width settings do not tell the slopes in {', '.join(dims) or 'any dim'} apart"
         raise MeasureError(f"{apart}; measure at two widths of each dim or more, not all in one proportion.")
     samples = _Samples.of(x[use], [logs[k] for k in use])
-    return replace(_fit(samples, dims, terms, corrections, alpha), unusable=tuple(unusable), zero=zero)
+    return replace(_fit(samples, dims, terms, corrections, alpha, generic), unusable=tuple(unusable), zero=zero)
 
 
 def _fit(
-    samples: _Samples, dims: Sequence[str], terms: Sequence[Scale], corrections: Sequence[Scale], alpha: float
-) -> Fit:
+    samples: _Samples, dims: Sequence[str], terms: Sequence[Scale], corrections: Sequence[Scale], alpha: float,
+    generic: bool,
+) -> Fit:  # fmt: skip
     one, none = np.ones((len(samples.x), 1)), np.zeros((1, len(samples.x)))
     rows = np.linalg.pinv(np.hstack([one, samples.x]))[1:]
     bends = {d: bend for j, d in enumerate(dims) if (bend := _bend(samples.x, j)) is not None}
     aims = np.concatenate([rows, *bends.values()])
-    model = _Model(terms or [Scale.one()], corrections if terms else (), dims, samples.x)
+    model = Size(terms or [Scale.one()], corrections if terms else (), dims, samples.x, range(len(dims)) if generic else ())
     level = alpha / 2 if model.free else alpha
-    kept, crossed = _kept(model, samples, np.hstack([one, samples.x]), aims, alpha / 2)
+    kept, crossed = admitted(model, samples, np.hstack([one, samples.x]), aims, alpha / 2)
     size = model(kept)
 
     def around(row: Array, sizes: Array, level: float) -> Slope:
@@ -273,8 +189,8 @@ def _fit(
             change = None if bend is None else around(sign * bend[2], model.powers[:1], alpha)
             logs[dims[j]] = LogFactor(power, around(sign * rows[j], model(flattest), level), change, crossed[i])
     shares: dict[Scale, Slope] = {}
-    if len(model.terms) > 1:
-        parts = model.parts(_kept(model, samples, one, rows, alpha)[0])
+    if len(model.terms) > 1 and not generic:
+        parts = model.parts(admitted(model, samples, one, rows, alpha)[0])
         share = np.exp(parts - np.logaddexp.reduce(parts, axis=1)[:, None]).max(-1)
         shares = {s: Slope(*map(float, (v[0], v.min(), v.max()))) for s, v in zip(model.terms, share.T, strict=False)}
     return Fit(

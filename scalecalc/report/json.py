@@ -79,6 +79,7 @@ def row_object(row: Row) -> dict[str, Any]:
         "why": row.why,
         "assumptions": list(row.assumptions),
         "settle": row.settle,
+        "commutes": row.commutes,
     }
 
 

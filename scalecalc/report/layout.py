@@ -126,9 +126,13 @@ def tag(row: Row) -> str:
 
 
 def theta(row: Row, write: Writer = PLAIN) -> str:
-    """The derived size, with what an entry at small index is where that differs."""
-    size = write.formula(row.terms)
-    return size if not row.entry or row.entry == row.terms else f"{size}\n{write.text('entry ')}{write.formula(row.entry)}"
+    """The derived size, with what an entry at small index is where that differs, and whether the limits commute."""
+    lines = [write.formula(row.terms)]
+    if row.entry and row.entry != row.terms:
+        lines.append(f"{write.text('entry ')}{write.formula(row.entry)}")
+    if row.commutes is False:
+        lines.append(write.text("limits do not commute"))
+    return "\n".join(lines)
 
 
 def _parameterization(table: Table, write: Writer) -> Section:

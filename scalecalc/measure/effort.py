@@ -1,0 +1,335 @@
+"""Effort goes where it is needed: rounds of measuring and judging, until all rows are decided or the budget is spent.
+
+In each round the rows that have no verdict yet are measured again, at the settings that decide their slopes.  Every look
+at the data has its share of the family-wise error, so looking often is paid for.  Rows that the common settings cannot
+decide (several terms, a correction that hides the leading one) go on along paths of their own, where the other rows are
+not measured.  A row that disagrees is measured once more on fresh seeds before it is said.
+
+Runs are independent per (setting, seed) and go to a pool of threads, one torch thread each.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from math import log
+
+import numpy as np
+import torch
+
+from scalecalc.measure.assess import Claim, assess
+from scalecalc.measure.contributions import Key, Plan, measure
+from scalecalc.measure.interpret import Setting, elements
+from scalecalc.measure.paths import Frame, Path, along
+from scalecalc.measure.progress import Progress
+from scalecalc.measure.samples import Samples
+from scalecalc.measure.slopes import Cell
+from scalecalc.table import Row
+from scalecalc.verdict import Doubt, Judgement, combine, confirm
+
+ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
+LOOKS = len(ROUNDS) + 2  # at the data of one row, the last one and the one on fresh seeds included
+PILOT = 64
+WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after some rounds
+CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
+TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
+LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may take
+ON_PATHS = 0.6  # share of a round's time that goes to paths while other rows are open, too
+PATH_SEEDS = 150  # a path goes no further than where a third of its time pays for so many seeds
+LONGEST = 16  # doublings of a path
+
+
+@dataclass
+class Run:
+    """One verification under way: what is measured, how, and what has been found.
+
+    Args:
+        frame: the regime's settings and slopes.
+        claims: what is held against a row's settings; ``routes`` the paths of a row, None where a term leads nowhere.
+        cells: every setting measured; the first ``common`` ones are those of all rows, the others belong to paths.
+        need: about how many times the seeds a verdict would take.
+        walked: the places of a path's settings among the cells; ``reach`` how many doublings long it is.
+        closed, stuck: paths of rows that agree there, and those that more seeds would not make agree.
+    """
+
+    plan: Plan
+    frame: Frame
+    claims: Mapping[Key, Claim]
+    routes: Mapping[Key, tuple[Path, ...] | None]
+    seed: int
+    budget: float
+    tolerance: float | None
+    device: str
+    dtype: torch.dtype
+    progress: Progress
+    samples: Samples
+    alpha: float
+    workers: int = 1
+    cells: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
+    common: int = 0
+    walked: dict[tuple[str, ...], tuple[int, ...]] = field(default_factory=dict[tuple[str, ...], tuple[int, ...]])
+    reach: dict[tuple[str, ...], int] = field(default_factory=dict[tuple[str, ...], int])
+    stuck: set[tuple[Key, tuple[str, ...]]] = field(default_factory=set[tuple[Key, tuple[str, ...]]])
+    judged: dict[Key, Judgement] = field(default_factory=dict[Key, Judgement])
+    need: dict[Key, float] = field(default_factory=dict[Key, float])
+    closed: set[tuple[Key, tuple[str, ...]]] = field(default_factory=set[tuple[Key, tuple[str, ...]]])
+    cost: dict[tuple[int, frozenset[Key]], float] = field(default_factory=dict[tuple[int, frozenset[Key]], float])
+
+    def limit(self, row: Row) -> float:
+        return TOLERANCE[row.kind] if self.tolerance is None else self.tolerance
+
+    def name(self, k: int) -> str:
+        return cell_text(self.cells[k])
+
+    def get(self, stage: str, k: int, key: Key) -> np.ndarray:
+        return self.samples.get(stage, self.name(k), key)
+
+
+def cell_text(cell: Mapping[str, int]) -> str:
+    return " ".join(f"{dim}={width}" for dim, width in cell.items())
+
+
+def free_memory() -> float:
+    """Bytes; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return math.inf
+
+
+def memory(run: Run, cell: Mapping[str, int]) -> float:
+    """Bytes that measuring at a setting takes, on all workers at once."""
+    return 8 * 2 * elements(run.plan.model.program, cell) * run.workers
+
+
+# ------------------------------------------------------------------ rounds
+
+
+def rounds(run: Run, seeds: int | None) -> None:
+    """Measure and judge all rows, with as many seeds per setting as are given or as the budget allows."""
+    rows = list(run.plan.rows)
+    common = dict.fromkeys(range(run.common), PILOT if seeds is None else seeds)
+    draw(run, rows, common, "first")
+    if seeds is not None:
+        look(run, rows, final=True)
+        return
+    for number, share in enumerate(ROUNDS):
+        rows = look(run, rows, final=False)
+        left = run.budget - run.progress.elapsed
+        on_paths = [r for r in rows if number and _walks(run, r)]
+        on_grid = [r for r in rows if r not in on_paths and (number < _patience(r) or run.need[r.key] <= WITHIN_REACH)]
+        if left <= 0 or not (on_paths or on_grid):
+            break
+        run.progress.say(f"{len(rows)} of {len(run.plan.rows)} rows undecided")
+        part = left * share / sum(ROUNDS[number:])
+        walking = part * (ON_PATHS if on_grid else 1) if on_paths else 0.0
+        for group in _groups(on_grid):
+            time_of = (part - walking) * len(group) / len(on_grid) if group else 0.0
+            if group:
+                draw(run, group, _allocate(run, group, range(run.common), time_of), "first", time_of)
+        _walk(run, on_paths, walking, left * (ON_PATHS if on_grid else 1))
+    look(run, rows, final=True)
+
+
+def _patience(row: Row) -> int:
+    """Rounds for which a row is measured whatever it seems to take: several terms or orders seldom get nearer."""
+    return 1 if len(row.terms) > 1 or len(row.tag) > 1 else 2
+
+
+def _groups(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of the forward pass alone, which is cheap, and the others."""
+    forward = [r for r in rows if r.kind in ("weight", "init") or (r.kind == "alignment" and r.step == 0)]
+    return forward, [r for r in rows if r not in forward]
+
+
+def _walks(run: Run, row: Row) -> bool:
+    """Does a row go on along its paths?  If it has several terms, or if seeds do not help it where it is."""
+    return bool(run.routes[row.key]) and (len(row.terms) > 1 or run.need[row.key] > WITHIN_REACH or len(row.tag) > 1)
+
+
+def _walk(run: Run, rows: Sequence[Row], seconds: float, ahead: float) -> None:
+    """Measure rows along those of their paths that do not agree yet."""
+    by_path: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        for path in run.routes[row.key] or ():
+            if (row.key, path.grows) not in run.closed:
+                by_path.setdefault(path.grows, []).append(row)
+    for grows, group in by_path.items():
+        time_of = seconds / len(by_path)
+        if grows not in run.walked or any((row.key, grows) in run.stuck for row in group):
+            run.walked[grows] = _lay(run, group, grows, ahead / len(by_path))
+        draw(run, group, _allocate(run, group, run.walked[grows], time_of), "first", time_of)
+
+
+def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) -> tuple[int, ...]:
+    """Choose how far a path goes, by memory and by what a seed takes; returns its settings' places among the cells.
+
+    A path on which seeds no longer help goes on to twice the widths, whatever a seed takes there.
+    """
+    program, free = run.plan.model.program, free_memory()
+    largest = max(range(run.common), key=lambda k: elements(program, run.cells[k]))
+    rate = _cost(run, rows, largest) / elements(program, run.cells[largest])
+
+    def affordable(cell: Mapping[str, int]) -> bool:
+        return rate * elements(program, cell) * PATH_SEEDS / run.workers <= seconds / 3
+
+    def fits(cell: Mapping[str, int]) -> bool:
+        return run.device != "cpu" or memory(run, cell) <= LARGEST_RUN * free
+
+    before, last = run.reach.get(grows, 1), 2
+    while last < LONGEST:
+        cells = along(grows, run.frame.widths, last + 1)
+        if not all(map(fits, cells)) or (last > before and not all(map(affordable, cells))):
+            break
+        last += 1
+    run.reach[grows] = last
+    out: list[int] = []
+    for cell in along(grows, run.frame.widths, last):
+        if cell not in run.cells:
+            run.cells.append(cell)
+        out.append(run.cells.index(cell))
+    return tuple(out)
+
+
+# ------------------------------------------------------------------ judging
+
+
+def look(run: Run, rows: Iterable[Row], final: bool) -> list[Row]:
+    """Judge; returns the rows that are still open (only disagreement and agreement close a row before the end)."""
+    still: list[Row] = []
+    for row in rows:
+        found = _judge(run, row, "first")
+        if found is not None and (final or found.verdict != "inconclusive"):
+            run.judged[row.key] = found
+        if found is None or found.verdict == "inconclusive":
+            still.append(row)
+    return still
+
+
+def _cells(run: Run, row: Row, stage: str, places: Iterable[int]) -> list[Cell]:
+    found = ((k, run.get(stage, k, row.key)) for k in places)
+    return [Cell(run.frame.place(run.cells[k]), logs) for k, logs in found if len(logs) > 1]
+
+
+def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
+    """The verdict by the samples so far, None while a common setting has none; notes the seeds it would take."""
+    if len(_cells(run, row, stage, range(run.common))) < run.common:
+        return None
+    claim, routes, limit = run.claims[row.key], run.routes[row.key], run.limit(row)
+    joint, need = assess(_cells(run, row, stage, range(len(run.cells))), claim, run.alpha, limit)
+    run.need[row.key] = need
+    found, missing = dict[str, Judgement](), list[str]()
+    for path in routes or ():
+        walked, term = run.walked.get(path.grows, ()), str(path.claim.terms[0])
+        cells = _cells(run, row, stage, walked)
+        if not walked or len(cells) < len(walked):
+            missing.append(term)
+            continue
+        judged, _ = assess(cells, path.claim, run.alpha, limit)
+        found[term] = replace(judged, slopes={d: s for d, s in judged.slopes.items() if d in path.grows})
+        if stage == "first":
+            here, helps = (row.key, path.grows), judged.doubt is not None and judged.doubt.times <= WITHIN_REACH
+            (run.closed.add if judged.verdict == "agrees" else run.closed.discard)(here)
+            (run.stuck.discard if judged.verdict == "agrees" or helps else run.stuck.add)(here)
+    several = len(claim.terms) > 1
+    if routes is None and joint.verdict != "disagrees":
+        doubt = Doubt("some term never leads while some dims grow and the others stay small; another --regime")
+        return Judgement("inconclusive", doubt.reason, joint.slopes, (), doubt)
+    return combine(joint, found, several, missing) if several or found else joint
+
+
+def confirm_all(run: Run) -> None:
+    """Fresh seeds for every row that disagrees, as many as it was refuted with."""
+    rows = [r for r in run.plan.rows if r.key in run.judged and run.judged[r.key].verdict == "disagrees"]
+    if not rows:
+        return
+    run.progress.say(f"{len(rows)} rows disagree; again, on fresh seeds")
+    counts = {k: max(len(run.get("first", k, r.key)) for r in rows) for k in range(len(run.cells))}
+    draw(run, rows, counts, "again")
+    for row in rows:
+        again = _judge(run, row, "again")
+        if again is not None:
+            run.judged[row.key] = confirm(run.judged[row.key], again)
+
+
+# ------------------------------------------------------------------ seeds
+
+
+def _allocate(run: Run, rows: Sequence[Row], places: Iterable[int], seconds: float) -> dict[int, int]:
+    """Seeds per cell: proportional to leverage over the root of the cost (Neyman), filling the time."""
+    places = list(places)
+    x = np.array([[log(n) for n in run.frame.place(run.cells[k]).values()] for k in places])
+    contrasts = np.linalg.pinv(np.hstack([np.ones((len(x), 1)), x]))[1:]
+    leverage = np.sqrt((contrasts**2).sum(0))
+    leverage = np.maximum(leverage, 0.2 * leverage.max())
+    cost = np.array([_cost(run, rows, k) for k in places])
+    share = leverage / np.sqrt(cost)
+    counts = seconds * run.workers * share / (share @ cost)
+    return {k: max(2, int(n)) for k, n in zip(places, counts, strict=True)}
+
+
+def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
+    """Seconds per seed of measuring these rows in a cell, by one small batch if it has not been timed yet."""
+    key = (k, frozenset(r.key for r in rows))
+    if key not in run.cost:
+        size = _batch_size(run, k)
+        began = time.perf_counter()
+        measure(run.plan.only(rows), Setting(run.cells[k], size, 0, run.device, run.dtype))
+        run.cost[key] = (time.perf_counter() - began) / size
+    return run.cost[key]
+
+
+def _batch_size(run: Run, k: int) -> int:
+    return max(1, min(256, CHUNK // max(1, elements(run.plan.model.program, run.cells[k]))))
+
+
+def draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, seconds: float | None = None) -> None:
+    """Measure the rows with so many more seeds per cell, in batches; stops early when the time is up.
+
+    Batches come in an order in which every cell advances alike, so that stopping early costs no cell all its seeds.
+    """
+    plan = run.plan.only(rows)
+    jobs: list[tuple[float, int, int, int]] = []
+    for k, count in counts.items():
+        have = min((len(run.get(stage, k, r.key)) for r in rows), default=0) if stage == "first" else 0
+        wanted = count if seconds is not None else count - have
+        size = _batch_size(run, k)
+        first = run.samples.next_batch(stage, run.name(k))
+        batches = -(-wanted // size) if wanted > 0 else 0
+        if wanted > 0 and batches:
+            size = -(-wanted // batches)
+        jobs += [((b + 1) / batches, k, first + b, size) for b in range(batches)]
+    jobs.sort()
+    began, late = time.perf_counter(), False
+    pool = ThreadPoolExecutor(run.workers)
+    try:
+        futures = {pool.submit(_batch, run, plan, k, batch, size, stage): k for _, k, batch, size in jobs}
+        for future in as_completed(futures):
+            if future.cancelled():
+                continue
+            k, batch, found = future.result()
+            run.samples.add(stage, run.name(k), batch, found)
+            run.progress.advance()
+            if not late and seconds is not None and time.perf_counter() - began > 1.3 * seconds:
+                late = True
+                for other in futures:
+                    other.cancel()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    run.samples.save()
+
+
+def _batch(
+    run: Run, plan: Plan, k: int, batch: int, size: int, stage: str
+) -> tuple[int, int, dict[Key, np.ndarray]]:
+    # a setting's numbers depend on its widths, not on what else is measured
+    entropy = np.random.SeedSequence([run.seed, ("first", "again").index(stage), *run.cells[k].values(), batch])
+    setting = Setting(run.cells[k], size, int(entropy.generate_state(1, np.uint64)[0] >> 1), run.device, run.dtype)
+    found = measure(plan, setting)
+    return k, batch, {key: v.numpy() for key, v in found.items()}
+
+
