@@ -38,7 +38,7 @@ WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds ar
 CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
 TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
 LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may take
-ON_PATHS = 0.6  # share of a round's time that goes to paths while other rows are open, too
+ON_PATHS = 0.25  # share of a round's time that goes to paths while seeds still settle other rows
 PATH_SEEDS = 150  # a path goes no further than where a third of its time pays for so many seeds
 LONGEST = 16  # doublings of a path
 
