@@ -38,7 +38,7 @@ WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds ar
 CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
 TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
 LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may take
-ON_PATHS = 0.6  # share of a round's time that goes to paths while other rows are open, too
+ON_PATHS = 0.25  # share of a round's time that goes to paths while seeds still settle other rows
 PATH_SEEDS = 150  # a path goes no further than where a third of its time pays for so many seeds
 LONGEST = 16  # doublings of a path
 
@@ -168,25 +168,26 @@ def _walk(run: Run, rows: Sequence[Row], seconds: float, ahead: float) -> None:
 def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) -> tuple[int, ...]:
     """Choose how far a path goes, by memory and by what a seed takes; returns its settings' places among the cells.
 
-    A path on which seeds no longer help goes on to twice the widths, whatever a seed takes there.
+    A path on which seeds no longer help goes on to twice the widths if they can be had for a third as many seeds: a
+    setting with a handful of them would only make the interval wide.
     """
     program, free = run.plan.model.program, free_memory()
     largest = max(range(run.common), key=lambda k: elements(program, run.cells[k]))
     rate = _cost(run, rows, largest) / elements(program, run.cells[largest])
 
-    def affordable(cell: Mapping[str, int]) -> bool:
-        return rate * elements(program, cell) * PATH_SEEDS / run.workers <= seconds / 3
+    def affordable(cell: Mapping[str, int], seeds: float = PATH_SEEDS) -> bool:
+        return rate * elements(program, cell) * seeds / run.workers <= seconds / 3
 
     def fits(cell: Mapping[str, int]) -> bool:
         return run.device != "cpu" or memory(run, cell) <= LARGEST_RUN * free
 
-    before, last = run.reach.get(grows, 1), 2
+    before, last = run.reach.get(grows, 0), 2
     while last < LONGEST:
         cells = along(grows, run.frame.widths, last + 1)
-        if not all(map(fits, cells)) or (last > before and not all(map(affordable, cells))):
+        if not all(map(fits, cells)) or not all(affordable(c, PATH_SEEDS / (3 if last <= before else 1)) for c in cells):
             break
         last += 1
-    run.reach[grows] = last
+    run.reach[grows] = last = max(before, last)
     out: list[int] = []
     for cell in along(grows, run.frame.widths, last):
         if cell not in run.cells:
