@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -27,6 +27,7 @@ from scalecalc import steps as training
 from scalecalc.errors import InputError
 from scalecalc.interpreter import exact_leaf, initial_weights, run
 from scalecalc.model import Model, resolve
+from scalecalc.published import contradicted
 from scalecalc.rows import sums
 from scalecalc.scale import Regime, Scale
 from scalecalc.steps import Later
@@ -119,7 +120,7 @@ def derive(
 def table_of(found: Derivation, seconds: float = 0.0) -> Table:
     """Read the table off a derivation."""
     model = found.model
-    return Table(
+    table = Table(
         model=model.name,
         rows=rows.all_rows(found),
         dims=model.program.dims,
@@ -135,6 +136,7 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
         seconds=seconds,
         notes=(*notes(model), *rows.notes(found)),
     )
+    return replace(table, notes=(*table.notes, *contradicted(table)))
 
 
 def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tuple[str, ...]:

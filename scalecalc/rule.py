@@ -123,9 +123,12 @@ def architecture(name: str, source: str = "", **defaults: Any) -> Callable[[T], 
     return _entry("architecture", name, source, defaults)
 
 
-def parameterization(name: str, source: str) -> Callable[[T], T]:
-    """Register a parameterization: ``f(weight: Weight, optimizer: str) -> WeightScaling``."""
-    return _entry("parameterization", name, source, {})
+def parameterization(name: str, source: str, keeps: Sequence[str] = ()) -> Callable[[T], T]:
+    """Register a parameterization: ``f(weight: Weight, optimizer: str) -> WeightScaling``.
+
+    ``keeps``: the features that its source says it keeps of order one in training; a table that contradicts it says so.
+    """
+    return _entry("parameterization", name, source, {"keeps": tuple(keeps)})
 
 
 def optimizer(name: str, source: str, **defaults: Any) -> Callable[[T], T]:

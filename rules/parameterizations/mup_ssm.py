@@ -13,7 +13,9 @@ ONE, HALF = Scale.one(), Fraction(1, 2)
 
 
 @parameterization(
-    "mup_ssm", "On feature learning in structured state space models, NeurIPS 2024: one zero-order-hold S6 layer"
+    "mup_ssm",
+    "On feature learning in structured state space models, NeurIPS 2024: one zero-order-hold S6 layer",
+    keeps=("h", "y"),
 )
 def mup_ssm(weight: Weight, optimizer: str) -> WeightScaling:
     """Selection weights scaled for the structured transition (rates for the first steps); mup for all others."""

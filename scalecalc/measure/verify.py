@@ -34,6 +34,7 @@ from scalecalc.measure.effort import (
 from scalecalc.measure.paths import Frame, defaults
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
+from scalecalc.published import contradicted
 from scalecalc.scale import FREE, Regime
 from scalecalc.table import Row, Table
 from scalecalc.verdict import Judgement
@@ -156,9 +157,9 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float) -> Table:
     }
     wanted = [budget for budget in hints.values() if budget is not None]
     more = [f"{len(wanted)} rows may be settled by --budget {max(wanted)}."] if wanted else []
-    later = table.notes[len(notes(run.plan.model)) :]  # what was said of later steps
-    words = (*notes(run.plan.model, widths), *later, *more)
-    return replace(table, rows=tuple(rows), options=options, seconds=seconds, notes=words)
+    later = table.notes[len(notes(run.plan.model)) : len(table.notes) - len(contradicted(table))]  # of later steps
+    done = replace(table, rows=tuple(rows), options=options, seconds=seconds)
+    return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *more))
 
 
 def _settle(run: Run, row: Row, found: Judgement, seeds: int | None) -> tuple[str, int | None]:
