@@ -55,7 +55,8 @@ class Pattern(_Interned):
     index (the first of a class, alphabetically, carries profile and atoms); ``masks``: where it is exactly zero.
     """
 
-    __slots__ = ("_free", "masks", "odd", "profiles", "same")
+    __slots__ = ("_free", "masks", "odd", "profiles", "same", "shape")
+    shape: Shape
     profiles: Profiles
     masks: frozenset[Mask]
     odd: frozenset[Atom | Knot]
@@ -130,6 +131,17 @@ class Knot(_Interned):
         return "(" + " ".join(f"{tensor}[{','.join(map(_word, slots))}]" for tensor, slots in self.atoms) + ")"
 
 
+class Shape(_Interned):
+    """Profiles and diagonals alone: many patterns share one, and whether one bounds another depends on nothing else."""
+
+    __slots__ = ("profiles", "same")
+    profiles: dict[str, Profile]
+    same: frozenset[frozenset[str]]
+
+    def profile(self, label: str) -> Profile:
+        return self.profiles.get(label, FLAT)
+
+
 class Mask(_Interned):
     """A part of the entries, outside which a term is exactly zero: where relu′(x) or a saturated tanh′(x) is not.
 
@@ -173,7 +185,17 @@ def pattern(
     if found is None:
         found = Pattern()
         found.profiles, found.odd, found.same, found.masks, found._free = clean, atoms, classes, where, {}
+        found.shape = _shape(clean, classes)
         _TABLE[key] = found
+    return found
+
+
+def _shape(profiles: Profiles, same: frozenset[frozenset[str]]) -> Shape:
+    key = ("shape", profiles, same)
+    found = _TABLE.get(key)
+    if found is None:
+        found = _TABLE[key] = Shape()
+        found.profiles, found.same = dict(profiles), same
     return found
 
 
@@ -307,7 +329,7 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
 
 
 __all__ = [
-    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Source", "Weighted", "atom", "fluctuation", "knot", "mask",
+    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "fluctuation", "knot", "mask",
     "pattern", "relabel",
     "source", "without_repeats",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from scalecalc.pattern import (
     Knot,
     Mask,
     Pattern,
+    Shape,
     Source,
     Weighted,
     atom,
@@ -169,20 +170,28 @@ def _gain(a: Pattern, b: Pattern) -> Scale:
         label = min(together)
         gain = gain * Scale.of(dim_of(label), 1 - len(together) * HALF)
     differ = frozenset[str]().union(*(x.labels for x in a.odd ^ b.odd)) - frozenset[str]().union(*a.same)
-    for label in differ:
-        gain = gain * Scale.of(dim_of(label), HALF)
-    return gain
+    return gain * _root(differ) if differ else gain
 
 
 @cache
+def _root(labels: frozenset[str]) -> Scale:
+    """∏ N^(1/2) over the dims of some labels."""
+    out = ONE
+    for label in labels:
+        out = out * Scale.of(dim_of(label), HALF)
+    return out
+
+
 def _faster(a: Pattern, b: Pattern) -> bool:
     """Do a's profiles fall at least as fast as b's, along every axis, and is a's diagonal no wider?"""
+    return a.shape is b.shape or _within(a.shape, b.shape)
+
+
+@cache
+def _within(a: Shape, b: Shape) -> bool:
     if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
         return False
-    if a.profiles == b.profiles:
-        return True
-    labels = {label for label, _ in a.profiles + b.profiles}
-    return all(a.profile(label).bounded_by(b.profile(label)) for label in labels)
+    return all(a.profile(label).bounded_by(b.profile(label)) for label in {*a.profiles, *b.profiles})
 
 
 def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) -> tuple[Term, ...]:
