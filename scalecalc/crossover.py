@@ -45,11 +45,10 @@ class Crossover:
     limit: float
 
     def note(self, widths: Sequence[int]) -> str:
-        """A sentence for a table, empty if the widths are all beyond the crossover."""
-        low = min(widths)
-        if low >= self.index[1]:
+        """A sentence for a table, empty if the widths are beyond the crossover, or the local power there is the limit's."""
+        below = [w for w in widths if w < self.index[1] and self._off(w) > NEAR]
+        if not below:
             return ""
-        below = [w for w in widths if w < self.index[1]]
         where = " to ".join(dict.fromkeys(map(str, self.index)))
         local = ", ".join(f"{self.slopes[w]:.2f} at {w}" for w in below)
         return (
@@ -57,6 +56,14 @@ class Crossover:
             f"Δ ≈ {self.step:.3g}, 1/Δ ≈ {1 / self.step:.3g}): its exponent in {self.dim} does not describe this range. "
             f"Local power of its sum of squares' root: {local}; in the limit {self.limit:.2f}."
         )
+
+
+    def excused(self, widths: Sequence[int]) -> float:
+        """By how much a slope may be off at these widths: the quantity's own power is, and a row may hold its square."""
+        return 2 * max(map(self._off, widths)) if self.note(widths) else 0.0
+
+    def _off(self, width: int) -> float:
+        return abs(self.slopes[width] - self.limit)
 
 
 def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Crossover]:
@@ -81,12 +88,16 @@ def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Cr
     return out
 
 
-def unless_too_narrow(row: Row, note: str) -> Row:
-    """A row that depends on asymptotics which begin beyond the widths measured is not refuted there.
+def unless_too_narrow(row: Row, note: str, excused: float) -> Row:
+    """A row that depends on asymptotics which begin beyond the widths measured is not refuted there by what they explain.
 
-    In no dim: that a sum over the states converges, say, also decides how a size depends on the channels.
+    In no dim: that a sum over the states converges, say, also decides how a size depends on the channels.  But a slope that
+    is off by more than ``excused`` is.
     """
-    if row.verdict != "disagrees" or not note:
+    if row.verdict != "disagrees" or not note or not row.terms:
+        return row
+    off = (min(abs(s.slope - float(t.power(dim))) for t in row.terms) for dim, s in (row.measured or {}).items())
+    if max(off, default=0.0) > excused:
         return row
     return replace(row, verdict="inconclusive", settle=f"{row.settle} But {note}")
 

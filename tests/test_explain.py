@@ -146,10 +146,10 @@ def test_a_row_that_is_not_there(s6: Table) -> None:
         s6.explain("W_Bx")
     with pytest.raises(UnknownName, match=r"no row 'y, update by W_b'; rows of that name: y, update by W_B, step 1; "):
         s6.explain("y", tag="W_b")
-    with pytest.raises(UnknownName, match=r"no row 'qqq'; names: W_in, W_B") as caught:
+    with pytest.raises(UnknownName, match=r"no row 'qqq'; names: W_in, W_Delta") as caught:
         s6.explain("qqq")
     assert len(str(caught.value)) < 120
-    with pytest.raises(InputError, match=r"say which tag \(W_in, W_in\+W_in, W_B, W_C, W_Delta\)"):
+    with pytest.raises(InputError, match=r"say which tag \(W_in, W_in\+W_in, W_Delta, W_B, W_C\)"):
         s6.explain("y", "update")
     with pytest.raises(UnknownName, match="step 7"):
         s6.explain("y", tag="W_B", step=7)

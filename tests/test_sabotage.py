@@ -143,15 +143,15 @@ def test_a_false_profile_is_found(
     model: str, scheme: str, false: Profile, kept: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Zero-order hold taken for Euler, and the other way round."""
-    from scalecalc import asymptotics
+    from scalecalc import indexed
 
-    file, true = kept(model, "sgd"), asymptotics.profile_of
+    file, true = kept(model, "sgd"), indexed.profile_of
 
     def profile_of(expression: Any) -> Profile:
         found = true(expression)
         return found if found.decaying or found.power < 0 else false
 
-    monkeypatch.setattr(asymptotics, "profile_of", profile_of)
+    monkeypatch.setattr(indexed, "profile_of", profile_of)
     assert any(label.startswith(("h", "y")) for label in blame(verify(model, "sgd", file)))
 
 

@@ -60,9 +60,10 @@ def s6(
     p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 8, "time": 2, "in": 32, "out": 4, "rank": RANK})
     x = p.input("x", "batch time in")
     u = p.feature("u", function(activation)(matmul(p.weight("W_in", "N_u in"), x)))
+    delta = _step(p, step, u)
     B = select(p.weight("W_B", "N_x N_u", role="selection_B"), u, "B")
     C = select(p.weight("W_C", "N_x N_u", role="selection_C"), u, "C")
-    decay, factor = discretize(discretization, _step(p, step, u), eigenvalues(p, transition, "N_x"))
+    decay, factor = discretize(discretization, delta, eigenvalues(p, transition, "N_x"))
     h = p.feature("h", recurrence(decay, (factor * B) * u))
     y = dot(C, real(h), "N_x")
     if skip:

@@ -137,15 +137,17 @@ def verify(
 
 def _filled(table: Table, run: Run, seeds: int | None, seconds: float) -> Table:
     program, widths = run.plan.model.program, run.frame.widths
-    late = [(program.after(c.position), note) for c in crossovers(program, widths) if (note := c.note(widths[c.dim]))]
+    late = [c for c in crossovers(program, widths) if c.note(widths[c.dim])]
     hints = dict[Key, int | None]()
     rows: list[Row] = []
     for row in table.rows:
         found = run.judged.get(row.key)
         if found is not None:
             settle, hints[row.key] = _settle(run, row, found, seeds)
-            narrow = next((note for after, note in reversed(late) if run.plan.rests_on(row) & after), "")
-            row = unless_too_narrow(row.with_measurement(found.slopes, found.verdict, settle), narrow)
+            row = row.with_measurement(found.slopes, found.verdict, settle)
+            for c in reversed(late):
+                if run.plan.rests_on(row) & program.after(c.position):
+                    row = unless_too_narrow(row, c.note(widths[c.dim]), c.excused(widths[c.dim]))
         rows.append(row)
     options = {
         **table.options,
