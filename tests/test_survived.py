@@ -33,7 +33,7 @@ eigenvalues = import_module("scalecalc.rules.transition").eigenvalues
 recurrence = import_module("scalecalc.rules.recurrence").recurrence
 exp, negative, silu = (getattr(import_module("scalecalc.rules.elementwise"), f) for f in ("exp", "negative", "silu"))
 
-ONE, ERROR, NUMBERS = Scale.one(), 0.03, 2**22  # numbers held at once: fewer seeds of a batch at large widths
+ONE, ERROR, NUMBERS = Scale.one(), 0.03, 2**21  # numbers held at once: fewer seeds of a batch at large widths
 Path = Sequence[Mapping[str, int]]
 
 
