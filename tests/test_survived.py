@@ -110,11 +110,11 @@ def slopes(
     return list(zip(measured.tolist(), found.tolist(), derived, strict=True))
 
 
-def misses(model: Model, rows: Sequence[Row], widths: Path) -> list[str]:
+def misses(model: Model, rows: Sequence[Row], widths: Path, most: float = ERROR) -> list[str]:
     """The rows whose measured slope on a path is not that of their derived size."""
     wrong: list[str] = []
-    for row, (slope, error, expected) in zip(rows, slopes(model, rows, widths), strict=True):
-        assert error < ERROR, f"{row.label}: ± {error:.3f}, too few seeds to tell exponents apart"
+    for row, (slope, error, expected) in zip(rows, slopes(model, rows, widths, most), strict=True):
+        assert error < most, f"{row.label}: ± {error:.3f}, too few seeds to tell exponents apart"
         if abs(slope - expected) > 0.12 + 4 * error:
             wrong.append(f"{row.label}: {row.formula()}, here {expected:.2f}, measured {slope:.2f} ± {error:.3f}")
     return wrong
@@ -147,7 +147,7 @@ def test_a_wrong_exponent_fails():
     model = s6("step=fixed", "adam", ADAM)
     row = tabulated(model)["y", "update", "W_B"]
     wrong = [replace(row, terms=(Scale.of("N_x", power),)) for power in ("0", "1/2")]
-    assert len(misses(model, [row, *wrong], path("N_x", 16, 128, N_u=32))) == 2
+    assert len(misses(model, [row, *wrong], path("N_x", 16, 128, N_u=32), 0.014)) == 2
 
 
 # ---------------------------------------------------------------------- attention scores
