@@ -427,8 +427,8 @@ def _measured(
     tolerance: float,
 ) -> list[tuple[Judgement, bool]]:
     """Per row a verdict, and whether it is surely not larger than derived; rows without a verdict get more seeds."""
-    from scalecalc.measure.slopes import Cell, fit
     from scalecalc.measure.paths import grid
+    from scalecalc.measure.slopes import Cell, fit
     from scalecalc.verdict import judge
 
     cells = grid(widths)
