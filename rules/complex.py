@@ -67,8 +67,9 @@ class Conjugate(Rule):
     """The conjugate turns the other way."""
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        step = algebra.step("the conjugate", *values[0].terms)
-        terms = [replace(t, pattern=conjugated(t.pattern), why=step) for t in values[0].terms]
+        terms = [
+            replace(t, pattern=conjugated(t.pattern), why=algebra.step("the conjugate", t)) for t in values[0].terms
+        ]
         return algebra.value(labels, terms)
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:

@@ -13,7 +13,7 @@ from scalecalc.errors import ProgramError
 from scalecalc.expand import expand
 from scalecalc.pattern import Pattern
 from scalecalc.program import Op, Program, Tensor
-from scalecalc.rule import Rule, rule
+from scalecalc.rule import Rule, rule, spread
 from scalecalc.scale import Scale
 from scalecalc.term import FLAT, dim_of
 from scalecalc.value import ONES, Algebra, Value
@@ -129,8 +129,6 @@ class RMSNormBackward(Rule):
         raise ProgramError("the second derivative of a norm is not recorded; no optimizer here needs it.")
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
-        from scalecalc.rule import spread
-
         x, g = spread(axes, op.axes, *tensors)
         dim = 1 + op.axes.index(op.params["over"])
         r = x.square().mean(dim=dim, keepdim=True).rsqrt()

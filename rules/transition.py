@@ -18,6 +18,8 @@ from scalecalc.program import Program, Tensor
 from scalecalc.rule import register, registry
 
 pi = sp.pi
+STATES = 512  # that a transition as typed is tried at
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def transition_of(text: str) -> sp.Expr:
     Raises:
         UnknownName: a name that is not registered.
         InputError: an expression that cannot be read, or whose states grow or stand still (the real part must not be
-            positive and no entry zero).
+            positive and no entry zero or infinite, at the first :data:`STATES` of them).
     """
     known = registry("transition")
     if text in known:
@@ -52,9 +54,13 @@ def transition_of(text: str) -> sp.Expr:
     if text.isidentifier() and text not in ("n", "N", "U", "V", "I", "pi"):
         raise UnknownName("transition", text, known)
     expression = parse_expression(text)
-    for state in (0, 1, 2, 7, 63):
-        value = complex(expression.subs({n: state, N: 64, U: sp.Rational(1, 3), V: sp.Rational(2, 7)}))
-        if value.real > 0 or value == 0:
+    at = sp.lambdify((n, N, U, V), expression, "cmath")
+    for state in range(STATES):
+        try:
+            value = complex(at(state, STATES, 1 / 3, 2 / 7))
+        except (ValueError, ArithmeticError) as error:
+            raise InputError(f"the transition {text} is not finite at n = {state}; write -(n+1), say.") from error
+        if value.real > ROUNDING * abs(value) or value == 0:
             what = "is zero" if value == 0 else f"has the positive real part {value.real:.3g}"
             raise InputError(f"the transition {text} {what} at n = {state}: that state does not decay; write -(n+1), say.")
     return expression

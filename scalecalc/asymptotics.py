@@ -118,9 +118,9 @@ class Function:
     @cached_property
     def parity(self) -> str:
         """``odd``, ``even`` or ``none``."""
-        if is_zero(self.plus - self.minus) and self.singular % 2 in (0, 1) and self.singular != 2:
+        if is_zero(self.plus - self.minus) and (not self.singular or self.singular % 2 == 1):
             return "even"
-        if is_zero(self.plus + self.minus) and self.singular in (0, 2):
+        if is_zero(self.plus + self.minus) and self.singular % 2 == 0:
             return "odd"
         return "none"
 
@@ -149,7 +149,7 @@ class Function:
 
     @cached_property
     def taylor(self) -> tuple[int, ...]:
-        """Orders k ≤ 4 of the non-zero Taylor coefficients at 0 (f smooth there), lowest even and lowest odd only."""
+        """Orders k ≤ 4 of the non-zero Taylor coefficients at 0 (f smooth there): 0, the next even and the lowest odd one."""
         found: list[int] = []
         plus, minus = self.plus, self.minus
         for k in range(5):

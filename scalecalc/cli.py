@@ -236,9 +236,9 @@ def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
     Regime.parse(given["regime"])
     request.parse_fix(given["fix"])
     if model.file is not None:
-        request.check_file(model.file, "of the model")
+        request.check_file(model.file, "the model")
     for scheme in filter(request.is_file, schemes):
-        request.check_file(scheme, "of the parameterization")
+        request.check_file(scheme, "the parameterization")
     check_output(given["output"])
     for folder in given["rules"]:
         rulebook.load(folder)

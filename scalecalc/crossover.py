@@ -6,7 +6,8 @@ discretization at the step's typical value: where its local power comes, and sta
 one.  An exponential decay has set in where it falls faster than 1/n.
 
 The typical step is the median at initialisation: products with random matrices have the median 0, functions of one
-variable carry a median along, and a random exact vector (a bias with the uniform U) is taken at its quartiles' ends.
+variable carry a median along, and a random exact vector (a bias with the uniform U) is taken at the ends and in the middle
+of its range.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalecalc.errors import InputError
 from scalecalc.profile import dim_of
+from scalecalc.program import LEAVES
 from scalecalc.report.layout import heading
 from scalecalc.scale import Scale
 from scalecalc.table import Grounds, Row, Table
@@ -27,7 +28,6 @@ from scalecalc.words import back_reaction, pattern_words, profile_words
 if TYPE_CHECKING:
     from scalecalc.term import Term
 
-LEAVES = ("weight", "input", "index")
 _PRIMES = re.compile(r"(?<=\w)'+")
 
 

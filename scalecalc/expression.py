@@ -25,6 +25,7 @@ FORMS = (
 )
 LONGEST = 200
 LARGEST_POWER = 20
+LARGEST_NUMBER = 10**9
 
 
 def parse_expression(text: str) -> sp.Expr:
@@ -65,7 +66,7 @@ class _Builder:
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self.build(operand)
             case ast.BinOp(left=left, op=op, right=right):
-                return self.operate(node, self.build(left), op, self.build(right))
+                return self.checked(node, self.operate(node, self.build(left), op, self.build(right)))
             case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in self.calls:
                 return self.checked(node, self.calls[name](self.build(argument)))
             case _:
@@ -75,7 +76,7 @@ class _Builder:
         import sympy as sp
 
         written = ast.get_source_segment(self.text.replace("^", "**").strip(), node) or str(node.value)
-        if not abs(complex(node.value)) <= 1e9 or len(written) > 20:
+        if not abs(complex(node.value)) <= LARGEST_NUMBER or len(written) > 20:
             raise InputError(f"in the expression {self.text!r}, the number {written[:30]} is too large or too long.")
         return sp.Rational(written.replace("_", "")) if isinstance(node.value, float) else sp.Integer(node.value)
 
@@ -88,20 +89,30 @@ class _Builder:
             case ast.Mult():
                 return left * right
             case ast.Div():
-                return self.checked(node, left / right)
+                return left / right
             case ast.Pow() if right.is_number and not (right.is_real and abs(right) <= LARGEST_POWER):
-                raise InputError(f"in the expression {self.text!r}, the power {right} is not real or above {LARGEST_POWER}.")
+                raise self.too_large(right)
             case ast.Pow():
-                return self.checked(node, left**right)
+                return left**right
             case _:
                 raise self.refuse(node)
 
     def checked(self, node: ast.expr, value: Any) -> Any:
+        """The value, unless it is infinite or so large that sympy would not come back from it (powers multiply)."""
         import sympy as sp
 
         if value.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
             raise InputError(f"in the expression {self.text!r}, {self.segment(node)!r} is not finite.")
+        if value.is_number and not abs(value) <= LARGEST_NUMBER:
+            raise InputError(f"in the expression {self.text!r}, the number {self.segment(node)} is too large.")
+        for power in value.atoms(sp.Pow):
+            if power.exp.is_number and not abs(power.exp) <= LARGEST_POWER:
+                raise self.too_large(power.exp)
         return value
+
+    def too_large(self, power: Any) -> InputError:
+        words = f"the power {power} is not a real number of at most {LARGEST_POWER}"
+        return InputError(f"in the expression {self.text!r}, {words}.")
 
     def refuse(self, node: ast.expr) -> InputError:
         return InputError(f'in the expression "{self.text}", "{self.segment(node)}" is not understood; {FORMS}.')

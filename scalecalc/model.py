@@ -16,7 +16,9 @@ import tomllib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from scalecalc.backward import record_backward
@@ -24,7 +26,7 @@ from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.parameterization import Optimizer, assign
 from scalecalc.program import Program, Weight
 from scalecalc.request import is_file, parse_model
-from scalecalc.rule import find
+from scalecalc.rule import find, registry
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 
@@ -65,6 +67,7 @@ def resolve(
         model: a registered name or ``path/to/file.py:name``, with options after a colon
             (``s6:discretization=mamba,step=fixed``).
         parameterization: a registered name or a TOML or JSON file.
+        options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
 
     Raises:
@@ -89,7 +92,7 @@ def resolve(
     scalings = {w: replace(s, role=program.weights[w].role) for w, s in scalings.items()}
     record_backward(program, start(program.tensor(program.loss), loss))
     return Model(
-        name=model,
+        name=_title(model, options or {}),
         program=program,
         parameterization=scheme,
         scalings=scalings,
@@ -99,6 +102,14 @@ def resolve(
         widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
         fix=dict(fix or {}),
     )
+
+
+def _title(model: str, options: Mapping[str, Any]) -> str:
+    """The model with all its options, as one would type it: what tables and resume files tell it by."""
+    request = parse_model(model)
+    every = {**request.options, **{k: ("no", "yes")[v] if isinstance(v, bool) else v for k, v in options.items()}}
+    name = request.name if request.file is None else f"{request.file}:{request.name}"
+    return f"{name}:{','.join(f'{k}={v}' for k, v in every.items())}" if options else model
 
 
 def _hold(program: Program, model: str, fix: Mapping[str, int]) -> None:
@@ -117,15 +128,26 @@ def _architecture(name: str, file: Path | None) -> tuple[Callable[..., Any], Map
         entry = find("architecture", name)
         return entry.make, entry.defaults
     find("parameterization", DEFAULTS["parameterization"])  # loads the rules, which the file may import
-    spec = importlib.util.spec_from_file_location(f"scalecalc_user_{file.stem}", file)
-    if spec is None or spec.loader is None or not file.is_file():
+    if not file.is_file():
         raise InputError(f"there is no file {str(file)!r} with Python in it.")
-    module = importlib.util.module_from_spec(spec)
-    make = _guarded(spec.loader.exec_module, file)(module) or getattr(module, name, None)
+    module = _module(file, (file.resolve(), file.stat().st_mtime_ns))
+    make = getattr(module, name, None)
     if not callable(make):
         functions = [k for k, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise UnknownName(f"function in {file.name}", name, functions)
-    return _guarded(make, file), DEFAULTS
+    own = next((entry.defaults for entry in registry("architecture").values() if entry.make is make), {})
+    return _guarded(make, file), {**DEFAULTS, **own}
+
+
+@cache
+def _module(file: Path, version: tuple[Path, int]) -> ModuleType:
+    """A user's file, run once per ``version`` (where it lies, when it was written), since it may register what it defines."""
+    spec = importlib.util.spec_from_file_location(f"scalecalc_user_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"there is no file {str(file)!r} with Python in it.")
+    module = importlib.util.module_from_spec(spec)
+    _guarded(spec.loader.exec_module, file)(module)
+    return module
 
 
 def _guarded(call: Callable[..., Any], file: Path) -> Callable[..., Any]:
@@ -139,7 +161,7 @@ def _guarded(call: Callable[..., Any], file: Path) -> Callable[..., Any]:
         except ScalecalcError:
             raise
         except Exception as error:
-            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == file]
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == file.resolve()]
             line = lines[-1] if lines else getattr(error, "lineno", None)
             where = f"{file}, line {line}" if line else str(file)
             raise InputError(f"{where}: {type(error).__name__}: {error}") from error
@@ -161,7 +183,7 @@ def _options(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> d
         default = known[key].default
         if isinstance(default, bool):
             if str(value).lower() not in YES_NO:
-                raise InputError(f"{name}:{key}={value} is no yes or no.")
+                raise InputError(f"{name}:{key}={value} is neither yes nor no.")
             out[key] = YES_NO[str(value).lower()]
         elif isinstance(default, int):
             if not str(value).isdecimal() or not 1 <= int(value) <= 10_000:

@@ -28,7 +28,7 @@ class Number(click.ParamType):
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and number > 0):
-            self.fail(f"{value!r} is no finite number above zero", param, ctx)
+            self.fail(f"{value!r} is no finite number above zero.", param, ctx)
         return number
 
 

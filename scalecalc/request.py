@@ -174,6 +174,6 @@ def check_file(path: str | Path, what: str) -> None:
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{what} {str(path)!r} is a folder; a file is wanted.")
+        raise InputError(f"{what} {str(path)!r} is a folder; name a file.")
     if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r} ({what}).")
+        raise InputError(f"there is no file {str(path)!r} (of {what}).")

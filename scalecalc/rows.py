@@ -149,7 +149,7 @@ def updates(found: Derivation) -> list[Row]:
             klass = _update_class(regime, sizes, init.sizes())
             out.append(_row(found, name, "update", 1, first, klass, tag=(weight,)))
             second = value.only(lambda t, w=weight: t.tag == (w, w))
-            if any(all(regime.order(t, s) not in (-1, 0) for s in sizes) for t in regime.leading(second.sizes())):
+            if outgrows(regime, second.sizes(), sizes):
                 klass = _update_class(regime, regime.leading(second.sizes()), init.sizes())
                 out.append(_row(found, name, "update", 1, second, klass, tag=(weight, weight)))
     return out

@@ -26,15 +26,16 @@ def odd_in(one: Pattern) -> list[str]:
 def profile_words(one: Pattern) -> str:
     """How the entries vary along the index, and which indices are one; empty where all entries are alike."""
     words: list[str] = []
-    for part in repr(one).strip("<>").split("; ")[1:]:
+    for part in sorted(repr(one).strip("<>").split("; ")[1:]):  # the repr has sets in it, in no order of their own
         label, colon, profile = part.partition(": ")
         if not colon:
-            words.append(f"live where {part}")
+            share = part.removeprefix("on ").removesuffix(" of the entries")
+            words.append(f"live where {part}" if share == part else f"vanish outside a share Θ({share}) of them")
         elif profile.startswith("falls"):
             words.append(f"fall{profile.removeprefix('falls')} along {dim_of(label)}")
         else:
             words.append(f"go like {profile} along {dim_of(label)}")
-    return "entries " + " and ".join(words) if words else ""
+    return "entries " + " and ".join(dict.fromkeys(words)) if words else ""
 
 
 def pattern_words(one: Pattern) -> str:

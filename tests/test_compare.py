@@ -155,6 +155,13 @@ def test_refusals() -> None:
         render(Comparison("hand", {"one": table()}), "xml")
 
 
+def test_what_must_be_known_of_the_tables_is_said() -> None:
+    """Once if it is true of all; a class that changes after the first step with the parameterization that it is true of."""
+    text = to_terminal(compare("s6:step=fixed", "mup", "mup_ssm", optimizer="sgd", fix={"N_x": 64}, steps=2), width=200)
+    assert text.count("N_x is held at 64") == 1
+    assert "mup_ssm: From step 2 on exploding: " in text
+
+
 def test_a_weight_that_only_one_model_has(s6: Comparison) -> None:
     fewer = replace(s6.tables["mup"], parameterization={})
     found = Comparison("s6", {"sp": s6.tables["sp"], "none": fewer})

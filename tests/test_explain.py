@@ -98,6 +98,12 @@ def test_a_matrix_that_meets_itself_is_remarked(s6: Table) -> None:
     assert "W_C[N_x,·] twice: even in it" in own
 
 
+def test_where_a_mask_is_is_said_in_words() -> None:
+    text = str(derive("mlp:activation=relu").explain("h2"))
+    assert "vanish outside a share Θ(1) of them" in " ".join(text.split())
+    assert "live where" not in text
+
+
 def test_size_of_an_entry_becomes_the_root_mean_square(s6: Table) -> None:
     (line,) = s6.explain("h").result
     assert line.endswith("entries go like n^(-1) along N_x, rms N_x^(1/2) × N_x^(-1/2) = 1")

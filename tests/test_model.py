@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from scalecalc import rule
+from scalecalc.compare import compare
 from scalecalc.derive import derive
 from scalecalc.errors import InputError, UnknownName
 from scalecalc.model import read_parameterization, resolve
@@ -56,6 +59,59 @@ def test_an_architecture_from_a_file(net: str) -> None:
     table = derive(f"{net}net:layers=2", optimizer="adam")
     assert table["h", "update", "W_in"].terms == (Scale.one(),)
     assert set(table.parameterization) == {"W_in", "W_0", "W_1", "w"}
+
+
+REGISTERED = NET + '''
+from scalecalc.rule import architecture
+
+
+@architecture("own net", parameterization="sp", optimizer="sgd", widths={"N": [8, 16]})
+def own():
+    """A small one."""
+    return net()
+'''
+
+
+def test_a_file_that_registers_its_architecture_may_be_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing derives once per parameterization; the decorator's defaults hold, whichever way the function is named."""
+    monkeypatch.setattr(rule, "_REGISTRY", {kind: dict(rule.registry(kind)) for kind in rule.KINDS})
+    file = tmp_path / "own.py"
+    file.write_text(REGISTERED)
+    assert set(compare(f"{file}:own", "sp", "mup").tables) == {"sp", "mup"}
+    found = resolve(f"{file}:own")
+    assert (found.parameterization, found.optimizer, found.widths) == ("sp", "sgd", {"N": [8, 16]})
+    assert (resolve(f"{file}:net").parameterization, resolve(f"{file}:net").optimizer) == ("mup", "adam")
+
+
+def test_a_file_that_has_changed_is_read_again(net: str) -> None:
+    file = Path(net.removesuffix(":"))
+    assert "own" not in {entry.row for entry in derive(f"{net}net")}
+    file.write_text(NET.replace('"W_in"', '"own"'))
+    os.utime(file, ns=(1, 1))
+    assert "own" in {entry.row for entry in derive(f"{net}net")}
+
+
+def test_the_line_of_a_file_named_from_its_folder(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(net.removesuffix(":")).parent)
+    with pytest.raises(InputError, match=r"net\.py, line 19: ZeroDivisionError"):
+        derive("net.py:broken")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "title"),
+    [
+        ("mlp", {}, "mlp"),
+        ("mlp:depth=3", {}, "mlp:depth=3"),
+        ("mlp", {"depth": 3}, "mlp:depth=3"),
+        ("mlp:depth=2,activation=relu", {"depth": 3}, "mlp:depth=3,activation=relu"),
+        ("s6", {"gate": True}, "s6:gate=yes"),
+    ],
+)
+def test_options_are_part_of_the_name(model: str, options: dict[str, object], title: str) -> None:
+    """Else a table would not say what it is of, and samples of two models would meet in one resume file."""
+    assert resolve(model, options=options).name == title
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,17 @@ from scalecalc.asymptotics import N, U, V, n, profile_of
 from scalecalc.errors import InputError, UnknownName, UnsupportedScale
 from scalecalc.indexed import Indexed, Part, angle, localized
 from scalecalc.profile import Profile
-from scalecalc.rule import registry
+from scalecalc.program import Program
+from scalecalc.rule import find, registry
 from scalecalc.scale import FREE, Scale
+from scalecalc.term import Term, pattern
 from scalecalc.testing import assert_agrees
+from scalecalc.value import Algebra, Value
 
 rulebook.load()
 discretization = import_module("scalecalc.rules.discretization")
 transition = import_module("scalecalc.rules.transition")
+conjugate = import_module("scalecalc.rules.complex").conjugate
 DELTA, A = discretization.Delta, discretization.A
 STEP = 0.7310585  # of no special value
 NAMES = sorted(registry("transition"))
@@ -151,6 +155,16 @@ def test_conjugate_pairs_add_up() -> None:
     assert (str((one * one.conjugate).sum("N")), str((one * one).sum("N"))) == ("N", "1")
 
 
+def test_a_conjugate_is_made_from_its_own_term() -> None:
+    """Not from all terms of the tensor, whose steps and assumptions would then be this one's, too."""
+    p = Program("pair", dims=("N",))
+    z = p.input("x", "N") * p.index("A", "N", 1 + sp.I / (n + 1))
+    algebra = Algebra(rule="conjugate")
+    terms = tuple(Term(Scale.one(), pattern([("N", Profile(Fraction(k), phase=Fraction(k)))])) for k in (1, 2))
+    out = find("rule", "conjugate").law(algebra, conjugate(z).op, ("N",), Value(("N",), terms))
+    assert [t.why.parents for t in out.terms] == [(t,) for t in terms]
+
+
 def test_random_phases() -> None:
     """The ring: zero mean where λ itself is summed (Δ = 1), √N; a mean for a step of no special value, N."""
     exact, generic = ([profile(p) for p in parts("zoh", "A", "lru", step)] for step in (sp.Integer(1), None))
@@ -190,6 +204,9 @@ def test_a_transition_by_name_or_expression(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [("mambo", UnknownName, "did you mean 'mamba'"), ("n+1", InputError, "positive real part"), ("-n", InputError, "is zero"),
+     ("-(n-3)^2", InputError, "is zero at n = 3"), ("-(200-n)", InputError, "is zero at n = 200"),
+     ("-(200.5-n)", InputError, "positive real part 0.5 at n = 201"),
+     ("-1/n", InputError, "not finite at n = 0"),
      ("-(n+", InputError, "cannot be read"), ("sin(n)", InputError, "not understood")],
 )  # fmt: skip
 def test_a_transition_that_is_none(text: str, error: type[Exception], message: str) -> None:

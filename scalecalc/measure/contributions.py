@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 
 from scalecalc.derive import Model, sums
-from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
+from scalecalc.measure.interpret import Setting, draw_leaves, norm, rms, run
 from scalecalc.measure.training import Training, later
 from scalecalc.table import Row
 
@@ -123,14 +123,8 @@ def _cosine(
     The product of norms is averaged over whatever else the two share or do not share, as the derivation does it.
     """
     program = plan.model.program
-    op = program.ops[i]
-    norms = torch.ones((), dtype=result.real.dtype, device=result.device)
-    for j, x in zip(op.inputs, inputs, strict=True):
-        count = 1
-        for position, label in enumerate(program.ops[j].axes):
-            count *= x.shape[1 + position] if label in over else 1
-        norms = norms * rms(x) * count**0.5
-    return rms(result) / norms
+    a, b = (norm(program, j, over, x) for j, x in zip(program.ops[i].inputs, inputs, strict=True))
+    return rms(result) / (a * b)
 
 
 def _update(

@@ -332,5 +332,3 @@ def _batch(
     setting = Setting(run.cells[k], size, int(entropy.generate_state(1, np.uint64)[0] >> 1), run.device, run.dtype)
     found = measure(plan, setting)
     return k, batch, {key: v.numpy() for key, v in found.items()}
-
-

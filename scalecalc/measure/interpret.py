@@ -6,6 +6,7 @@ alike, from the rules' torch code, so whatever the table claims of an operation 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -146,6 +147,12 @@ def rms(x: torch.Tensor) -> torch.Tensor:
     """Root-mean-square over everything but the seeds, of complex numbers that of their moduli: shape (seeds,)."""
     x = torch.view_as_real(x.resolve_conj()) * 2**0.5 if x.is_complex() else x
     return x.reshape(x.shape[0], -1).square().mean(dim=1).sqrt()
+
+
+def norm(program: Program, position: int, over: Sequence[str], x: torch.Tensor) -> torch.Tensor:
+    """Euclidean norm of the tensor at a position over some of its axes, root-mean-square over the others: shape (seeds,)."""
+    summed = [size for label, size in zip(program.ops[position].axes, x.shape[1:], strict=True) if label in over]
+    return rms(x) * math.prod(summed) ** 0.5
 
 
 def elements(program: Program, widths: Mapping[str, int]) -> int:

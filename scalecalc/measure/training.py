@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from scalecalc.backward import rule_of
-from scalecalc.measure.interpret import Setting, rms, run
+from scalecalc.measure.interpret import Setting, norm, rms, run
 from scalecalc.program import Program
 from scalecalc.table import Row
 
@@ -191,14 +191,9 @@ def _cosine(
     result, a, b = ((x - y) / 2 for x, y in zip(up, down, strict=True))
     a0, b0 = ((x + y) / 2 for x, y in zip(up[1:], down[1:], strict=True))
 
-    def norm(x: torch.Tensor, j: int) -> torch.Tensor:
-        count = 1
-        for position, label in enumerate(program.ops[j].axes):
-            count *= x.shape[1 + position] if label in over else 1
-        return rms(x) * count**0.5
-
     j, k = program.ops[i].inputs
-    return rms(result) / ((norm(a, j) * norm(b0, k)).square() + (norm(a0, j) * norm(b, k)).square()).sqrt()
+    whole, gained = ((norm(program, j, over, x), norm(program, k, over, y)) for x, y in ((a0, b0), (a, b)))
+    return rms(result) / ((gained[0] * whole[1]).square() + (whole[0] * gained[1]).square()).sqrt()
 
 
 def _pair(

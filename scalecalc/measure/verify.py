@@ -191,6 +191,8 @@ def _settle(run: Run, row: Row, found: Judgement, seeds: int | None) -> tuple[st
 def _widths(model: Model, regime: Regime, dims: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]]:
     known = model.program.dims
     for dim, widths in (dims or {}).items():
+        if dim in model.fix:
+            raise InputError(f"{dim} is held at {model.fix[dim]} by --fix; give it widths with --dims, or hold it, not both.")
         if dim not in known:
             raise InputError(f"{model.name} has no growing dim {dim!r}; its dims: {', '.join(known)}.")
         if len(set(widths)) < 2:

@@ -109,7 +109,15 @@ def _scaling(scaling: WeightScaling | None, write: Writer) -> str:
 def closing(found: Comparison) -> list[str]:
     """What stands below the sections."""
     absent = any(ABSENT in row for section in sections(found) for row in section.rows)
-    return [*verdicts(found), *(["", NOTE] if absent else [])]
+    return [*verdicts(found), *notes(found), *(["", NOTE] if absent else [])]
+
+
+def notes(found: Comparison) -> list[str]:
+    """What must be known of the tables: once where it is true of all of them, else with the parameterization."""
+    tables = found.tables.values()
+    common = [note for note in next(iter(tables)).notes if all(note in table.notes for table in tables)]
+    own = [f"{name}: {note}" for name, table in found.tables.items() for note in table.notes if note not in common]
+    return [*common, *own]
 
 
 def to_terminal(found: Comparison, *, width: int = 80, color: bool = False) -> str:
