@@ -58,13 +58,13 @@ class Crossover:
             f"Local power of its sum of squares' root: {local}; in the limit {self.limit:.2f}."
         )
 
-
     def excused(self, widths: Sequence[int]) -> float:
         """By how much a slope may be off at these widths: the quantity's own power is, and a row may hold its square."""
         return 2 * max(map(self._off, widths)) if self.note(widths) else 0.0
 
     def _off(self, width: int) -> float:
-        return abs(self.slopes[width] - self.limit)
+        off = abs(self.slopes[width] - self.limit)
+        return off if off == off else 0.0  # an input factor that is exactly zero has no power
 
 
 def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Crossover]:

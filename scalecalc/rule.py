@@ -118,7 +118,7 @@ def architecture(name: str, source: str = "", **defaults: Any) -> Callable[[T], 
     """Register an architecture: ``f(options…) -> Program``.
 
     ``defaults``: ``parameterization`` and ``optimizer`` that the model uses unless told otherwise, ``widths`` (dim → list)
-    and ``base`` for the verifier.
+    for the verifier.
     """
     return _entry("architecture", name, source, defaults)
 

@@ -231,7 +231,7 @@ def test_skip_adds_its_own_term_and_hides_nothing(selection: str) -> None:
         ("mlp:depth=0", {}, InputError, "between 1 and 10000"),
         ("mlp:activation=rleu", {}, UnknownName, "did you mean 'relu'"),
         ("s6:discretization=zho", {}, UnknownName, "did you mean 'zoh'"),
-        ("s6:skip=perhaps", {}, InputError, "no yes or no"),
+        ("s6:skip=perhaps", {}, InputError, "neither yes nor no"),
         ("s6:step=lowrank", {}, InputError, "is none of selective, low_rank, fixed, mamba"),
         ("mlp", {"optimizer": "adamm"}, UnknownName, "did you mean 'adam'"),
         ("mlp", {"parameterization": "mupp"}, UnknownName, "did you mean 'mup'"),

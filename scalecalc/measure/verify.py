@@ -158,7 +158,8 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float) -> Table:
         "seeds": {cell_text(c): n for c in run.cells if (n := run.samples.count("first", cell_text(c)))},
     }
     wanted = [budget for budget in hints.values() if budget is not None]
-    more = [f"{len(wanted)} rows may be settled by --budget {max(wanted)}."] if wanted else []
+    settled = "1 row" if len(wanted) == 1 else f"{len(wanted)} rows"
+    more = [f"{settled} may be settled by --budget {max(wanted)}, or less."] if wanted else []
     later = table.notes[len(notes(run.plan.model)) : len(table.notes) - len(contradicted(table))]  # of later steps
     done = replace(table, rows=tuple(rows), options=options, seconds=seconds)
     return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *more))

@@ -14,8 +14,8 @@ from scalecalc.table import Row, WeightScaling
 
 ABSENT = "–"
 NOTE = (
-    f"{ABSENT}: of second order in the update, which does not outgrow the first there. Second orders are listed where the "
-    "first does not explode already; the formats csv and json have all rows."
+    f"{ABSENT}: of higher order in the updates, which does not outgrow the lower ones there. Higher orders are listed where "
+    "none of these explodes already; the formats csv and json have all rows."
 )
 
 
