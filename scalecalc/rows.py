@@ -166,15 +166,18 @@ def alignments(found: Derivation) -> list[Row]:
         bounds = [x * y for x in algebra.norm(a, over) for y in algebra.norm(b, over)]
         if len(bounds) != 1:
             continue
-        ratio = [s / bounds[0] for s in sizes]
-        row = _row(found, name, "alignment", 1 if op.backward else 0, value, "aligned" if ONE in ratio else "incoherent")
-        below = tuple(s / bounds[0] for s in row.subleading)
-        terms = algebra.regime.leading(ratio)
+        terms = algebra.regime.leading(s / bounds[0] for s in sizes)
+        row = _row(found, name, "alignment", 1 if op.backward else 0, value, "aligned" if ONE in terms else "incoherent")
         sides = tuple((program.ops[j].name, _grounds(algebra.regime, v)) for j, v in zip(op.inputs, (a, b), strict=True))
         grounds = replace(_grounds(algebra.regime, value), over=over, sides=sides)
-        more: dict[str, Any] = {"statistic": "cosine", "entry": (), "profile": "", "subleading": below}
-        out.append(replace(row, terms=terms, derivation=grounds, **more))
+        out.append(replace(_cosine(row, terms, bounds[0]), derivation=grounds))
     return out
+
+
+def _cosine(row: Row, terms: tuple[Scale, ...], bound: Scale) -> Row:
+    """The row of a sum as one of its cosine: sizes over the product of norms."""
+    below = tuple(s / bound for s in row.subleading)
+    return replace(row, terms=terms, statistic="cosine", entry=(), profile="", subleading=below)
 
 
 def sums(program: Program, live: Sequence[object]) -> list[tuple[int, str, tuple[str, ...]]]:
@@ -295,8 +298,7 @@ def later_alignments(found: Derivation) -> list[Row]:
             if ONE not in terms or ONE in initial[name].terms:
                 continue
             row = _row(found, name, "alignment", 2, whole[tag], "aligned", tag=tag)
-            below = tuple(s / bounds[0] for s in row.subleading)
-            out.append(replace(row, terms=terms, statistic="cosine", entry=(), profile="", subleading=below))
+            out.append(_cosine(row, terms, bounds[0]))
     return out
 
 

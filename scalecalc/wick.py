@@ -117,12 +117,12 @@ class _Graph:
             left, right = self.at(s), self.at(t)
         if gone != now:
             self.become(gone, now)
-        return now, [(i, j) for i in left for j in right if i != j and self.agree(i, j, now)]
+        return now, [(i, j) for i in left for j in right if i != j and now in self.shared(i, j)]
 
-    def agree(self, i: int, j: int, index: Index) -> bool:
-        """Are these two of one tensor, with this index in one slot?"""
+    def shared(self, i: int, j: int) -> set[Slot]:
+        """What two atoms of one tensor have alike in one slot each; nothing if they are of different tensors."""
         (a, s), (b, t) = self.atoms[i], self.atoms[j]
-        return a == b and any(x == index and y == index for x, y in zip(s, t, strict=True))
+        return {x for x, y in zip(s, t, strict=True) if x == y} if a == b else set()
 
 
 def _open(g: _Graph, s: Slot) -> Iterator[tuple[_Graph, Index]]:
@@ -319,7 +319,7 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
     g = _Graph()
     g.profiles.update(profiles)
     left, right = g.put(only_a), g.put(only_b)
-    pairs = [(i, j) for i in left for j in right if _agree(g, i, j)]
+    pairs = [(i, j) for i in left for j in right if any(isinstance(x, str) for x in g.shared(i, j))]
     for together in (*a.same, *b.same):
         first, *others = sorted(together)
         for label in others:
@@ -327,11 +327,6 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
     masks = a.masks | b.masks
     found = _resolve(g, pairs)
     return _strongest((size, pattern(p.profiles, p.odd, p.same, masks) if masks else p) for size, p in found)
-
-
-def _agree(g: _Graph, i: int, j: int) -> bool:
-    (a, s), (b, t) = g.atoms[i], g.atoms[j]
-    return a == b and any(isinstance(x, str) and x == y for x, y in zip(s, t, strict=True))
 
 
 def _may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:

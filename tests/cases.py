@@ -41,6 +41,16 @@ Experiment = Callable[..., np.ndarray]
 # ---------------------------------------------------------------------- deriving
 
 
+def S(text: str) -> Scale:
+    """``"N_u^-1/2 N_x"`` or ``"log N_x"`` as a Scale."""
+    out = ONE
+    for word in text.replace("log ", "log:").split():
+        base, _, power = word.partition("^")
+        if word != "1":
+            out = out * (Scale.log(base[4:], power or 1) if base.startswith("log:") else Scale.of(base, power or 1))
+    return out
+
+
 def derived(tensor: Tensor, weights: Mapping[str, Scale] | None = None, tag: tuple[str, ...] = ()) -> set[Scale]:
     """Leading sizes (root-mean-square) of a tensor, its weights random with entries of the given sizes.
 

@@ -25,7 +25,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from test_survived import ONE, S, agrees, expect, misses, path, s6, slopes, tabulated
+from cases import S
+from test_survived import ONE, agrees, expect, misses, path, s6, slopes, tabulated
 
 from scalecalc.derive import Model, interpret, resolve, table_of
 from scalecalc.parameterization import scaling

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cases import S
 
 from scalecalc.derive import Derivation, derive, interpret, resolve
 from scalecalc.interpreter import run
@@ -20,16 +21,6 @@ from scalecalc.table import Row, Table, WeightScaling
 from scalecalc.term import Limits
 
 ONE = Scale.one()
-
-
-def S(text: str) -> Scale:
-    """``"N_u^-1/2 N_x"`` or ``"log N_x"`` as a Scale."""
-    out = ONE
-    for word in text.replace("log ", "log:").split():
-        base, _, power = word.partition("^")
-        if word != "1":
-            out = out * (Scale.log(base[4:], power or 1) if base.startswith("log:") else Scale.of(base, power or 1))
-    return out
 
 
 def rows(table: Table, name: str, kind: str, tag: str, step: int) -> list[Row]:

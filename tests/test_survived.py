@@ -17,7 +17,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import sympy as sp
-from cases import dot, matmul, start, tanh, total
+from cases import S, dot, matmul, start, tanh, total
 
 from scalecalc.asymptotics import n
 from scalecalc.backward import record_backward
@@ -35,16 +35,6 @@ exp, negative, silu = (getattr(import_module("scalecalc.rules.elementwise"), f) 
 
 ONE, ERROR, NUMBERS = Scale.one(), 0.03, 2**21  # numbers held at once: fewer seeds of a batch at large widths
 Path = Sequence[Mapping[str, int]]
-
-
-def S(text: str) -> Scale:
-    """``"N_u^-1/2 N_x"`` or ``"log N_x"`` as a Scale."""
-    out = ONE
-    for word in text.replace("log ", "log:").split():
-        base, _, power = word.partition("^")
-        if word != "1":
-            out = out * (Scale.log(base[4:], power or 1) if base.startswith("log:") else Scale.of(base, power or 1))
-    return out
 
 
 # ---------------------------------------------------------------------- models
