@@ -27,6 +27,7 @@ from scalecalc import steps as training
 from scalecalc.errors import InputError
 from scalecalc.interpreter import exact_leaf, initial_weights, run
 from scalecalc.model import Model, resolve
+from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.rows import sums
 from scalecalc.scale import Regime, Scale
@@ -86,7 +87,7 @@ def interpret(
 def derive(
     model: str,
     *,
-    parameterization: str | None = None,
+    parameterization: str | Parameterization | None = None,
     optimizer: str | None = None,
     steps: int = 1,
     regime: str = "free",

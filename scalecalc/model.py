@@ -23,7 +23,7 @@ from typing import Any
 
 from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
-from scalecalc.parameterization import Optimizer, assign
+from scalecalc.parameterization import Optimizer, Parameterization, assign
 from scalecalc.program import Program, Weight
 from scalecalc.request import is_file, parse_model
 from scalecalc.rule import find, registry
@@ -55,7 +55,7 @@ class Model:
 def resolve(
     model: str,
     *,
-    parameterization: str | None = None,
+    parameterization: str | Parameterization | None = None,
     optimizer: str | None = None,
     loss: str = "linear",
     options: Mapping[str, Any] | None = None,
@@ -66,7 +66,7 @@ def resolve(
     Args:
         model: a registered name or ``path/to/file.py:name``, with options after a colon
             (``s6:discretization=mamba,step=fixed``).
-        parameterization: a registered name or a TOML or JSON file.
+        parameterization: a registered name, a TOML or JSON file, or the exponents themselves.
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
 
@@ -82,10 +82,17 @@ def resolve(
     if not isinstance(program, Program) or program.loss is None:
         raise InputError(f"{model} returns no program with an output; build a Program, call its end(output), return it.")
     _hold(program, model, fix or {})
-    method = optimizer or defaults["optimizer"]
+    given = parameterization if isinstance(parameterization, Parameterization) else None
+    method = optimizer or (given.optimizer if given else defaults["optimizer"])
     chosen = find("optimizer", method)
-    scheme = parameterization or defaults["parameterization"]
-    if is_file(scheme):
+    scheme = given.name if given else parameterization or defaults["parameterization"]
+    assert isinstance(scheme, str)
+    if given:
+        missing = [w for w in program.weights if w not in given]
+        if missing:
+            raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
+        scalings = {w: given[w] for w in program.weights}
+    elif is_file(scheme):
         scalings = read_parameterization(scheme, program)
     else:
         scalings = assign(find("parameterization", scheme).make, program.weights, method)

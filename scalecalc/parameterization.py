@@ -8,7 +8,8 @@ m·w can be seen from outside; the rest is gauge.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scalecalc.program import Weight
@@ -20,6 +21,39 @@ if TYPE_CHECKING:
     import torch
 
 ScalingRule = Callable[[Weight, str], WeightScaling]
+
+
+@dataclass(frozen=True, eq=False)
+class Parameterization(Mapping[str, WeightScaling]):
+    """How every weight of a model scales with its widths: what a solve returns, and what a model can be set up by.
+
+    >>> from scalecalc.scale import Scale
+    >>> p = Parameterization("mine", "adam", ("N",), {"W": WeightScaling(Scale.one(), Scale.one(), Scale.of("N", -1))})
+    >>> p["W"].lr
+    Θ(N^(-1))
+
+    Args:
+        name: what it is called in tables.
+        optimizer: the registered optimizer whose rates these are.
+        dims: the growing dims.
+        scalings: per weight, in the order of the program.
+        axes: per weight, the dim of each of its axes, outputs first; ``""`` for an axis that does not grow.
+    """
+
+    name: str
+    optimizer: str
+    dims: tuple[str, ...]
+    scalings: Mapping[str, WeightScaling]
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def __getitem__(self, weight: str) -> WeightScaling:
+        return self.scalings[weight]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scalings)
+
+    def __len__(self) -> int:
+        return len(self.scalings)
 
 
 class Optimizer(ABC):

@@ -123,12 +123,18 @@ class Row:
 
 @dataclass(frozen=True)
 class WeightScaling:
-    """One weight's line in a parameterization table: exponents of its initial entries, multiplier and rate."""
+    """One weight's line in a parameterization table: exponents of its initial entries, multiplier and rate.
+
+    ``weight_decay`` and ``epsilon``: those of the optimizer's weight decay and ε for this weight, as the optimizer takes
+    them; None where it has none, or none was given.
+    """
 
     init: Scale
     multiplier: Scale
     lr: Scale
     role: str = ""
+    weight_decay: Scale | None = None
+    epsilon: Scale | None = None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from scalecalc.measure.effort import (
 from scalecalc.measure.paths import Frame, defaults
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
+from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.scale import FREE, Regime
 from scalecalc.table import Row, Table
@@ -57,7 +58,7 @@ class Interrupted(ScalecalcError):
 def verify(
     model: str,
     *,
-    parameterization: str | None = None,
+    parameterization: str | Parameterization | None = None,
     optimizer: str | None = None,
     steps: int = 1,
     regime: str = "free",
