@@ -42,6 +42,9 @@ class Elementwise(Rule):
             f = f.derivative
         return f
 
+    def saturates(self, op: Op) -> bool:
+        return OneVariable(self.derivative(op.params["order"])).homogeneous is None
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         (value,) = values
         f = self.derivative(op.params["order"])

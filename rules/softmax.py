@@ -44,6 +44,9 @@ class Softmax(Rule):
 
     centres = True
 
+    def saturates(self, op: Op) -> bool:
+        return True
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         over = op.params["over"]
         x = centred(algebra, values[0], over)

@@ -8,7 +8,7 @@ that escapes is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class ScalecalcError(Exception):
@@ -35,6 +35,25 @@ class UnknownName(InputError):
         close = difflib.get_close_matches(name, self.known, n=1, cutoff=0.4)
         hint = f"; did you mean {close[0]!r}?" if close else "."
         super().__init__(f"there is no {what} {name!r}{hint} Known: {', '.join(self.known) or 'none'}.")
+
+
+class Contradiction(ScalecalcError):
+    """What a parameterization is required to do cannot be done.
+
+    ``rows``: the rows that contradict each other, none of which can be left out, and to which power each is taken;
+    ``product``: what their sizes then come to, a known scale above one.
+    """
+
+    exit_status = 1
+
+    def __init__(self, model: str, rows: Sequence[tuple[str, object]], product: object):
+        self.model, self.rows, self.product = model, tuple(rows), product
+        lines = "".join(f"\n  {label}" + (f"  (to the power {power})" if power != 1 else "") for label, power in rows)
+        super().__init__(
+            f"no parameterization of {model} can do all that is required. These contradict each other:{lines}\n"
+            f"Whatever the inits and rates are, these sizes multiply to {product}, and so cannot all be of order one. Leave "
+            "one of the requirements out, or ask for another size."
+        )
 
 
 class UnknownRow(UnknownName):

@@ -23,7 +23,7 @@ from typing import Any
 
 from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
-from scalecalc.parameterization import Optimizer, Parameterization, assign
+from scalecalc.parameterization import Optimizer, Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
 from scalecalc.request import is_file, parse_model
 from scalecalc.rule import find, registry
@@ -55,7 +55,7 @@ class Model:
 def resolve(
     model: str,
     *,
-    parameterization: str | Parameterization | None = None,
+    parameterization: str | Parameterization | ScalingRule | None = None,
     optimizer: str | None = None,
     loss: str = "linear",
     options: Mapping[str, Any] | None = None,
@@ -66,7 +66,7 @@ def resolve(
     Args:
         model: a registered name or ``path/to/file.py:name``, with options after a colon
             (``s6:discretization=mamba,step=fixed``).
-        parameterization: a registered name, a TOML or JSON file, or the exponents themselves.
+        parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
 
@@ -85,13 +85,16 @@ def resolve(
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
     chosen = find("optimizer", method)
-    scheme = given.name if given else parameterization or defaults["parameterization"]
-    assert isinstance(scheme, str)
+    rule = parameterization if callable(parameterization) else None
+    named = parameterization if isinstance(parameterization, str) else None
+    scheme = given.name if given else rule.__name__ if rule else named or defaults["parameterization"]
     if given:
         missing = [w for w in program.weights if w not in given]
         if missing:
             raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
         scalings = {w: given[w] for w in program.weights}
+    elif rule:
+        scalings = assign(rule, program.weights, method)
     elif is_file(scheme):
         scalings = read_parameterization(scheme, program)
     else:

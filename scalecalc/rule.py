@@ -49,6 +49,10 @@ class Rule(ABC):
     def words(self) -> str:
         return words(self)
 
+    def saturates(self, op: Op) -> bool:
+        """Does it lose its gradient, or overflow, where an argument is large?  A solver then keeps the arguments bounded."""
+        return False
+
     @abstractmethod
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         """The value of the result.  ``labels`` are the growing axes of the result, in order."""

@@ -213,18 +213,47 @@ def _bounded(ratio: Scale) -> bool:
     return all(e < 0 for _, e in ratio.powers) and all(e < 0 or growing.get(d, ZERO) < 0 for d, e in ratio.logs)
 
 
+class Point:
+    """Where the unknowns of a formal scale stand: a scale in the dims for each.
+
+    A formal scale has unknowns beside the dims, such as ``N_u^(1/2) "init W_B"``.  It is affine in their exponents, and is
+    compared with others by what it comes to at the point.
+
+    >>> Point({"init W": Scale.of("N", -1)})(Scale.of("N", 2) * Scale.of("init W"))
+    Θ(N)
+    """
+
+    __slots__ = ("_known", "unknowns")
+
+    def __init__(self, unknowns: Mapping[str, Scale]):
+        self.unknowns = dict(unknowns)
+        self._known: dict[Scale, Scale] = {}
+
+    def __call__(self, scale: Scale) -> Scale:
+        found = self._known.get(scale)
+        if found is None:
+            found = Scale(tuple((d, e) for d, e in scale.powers if d not in self.unknowns), scale.logs)
+            for dim, e in scale.powers:
+                if dim in self.unknowns:
+                    found = found * self.unknowns[dim] ** e
+            self._known[scale] = found
+        return found
+
+
 @dataclass(frozen=True)
 class Regime:
     """How the dims grow against each other: ``free``, ``ordered`` (lexicographic) or ``path`` (one-parameter).
 
     ``order_of`` lists the dims of an ordered regime, first to infinity first.  ``rates`` maps a dim of a path to its
-    power of the path's parameter; dims that are not mentioned have rate 1.
+    power of the path's parameter; dims that are not mentioned have rate 1.  At a ``point`` formal scales are compared by
+    what they come to there; those that tie are still told apart.
     """
 
     kind: str = "free"
     order_of: tuple[str, ...] = ()
     rates: Exponents = ()
     text: str = "free"
+    point: Point | None = None
 
     @staticmethod
     def parse(text: str, dims: Iterable[str] = ()) -> Regime:
@@ -281,11 +310,19 @@ class Regime:
         """−1, 0, 1 as a is smaller than, of the order of, or larger than b; None if neither bounds the other."""
         if a is b:
             return 0
+        if self.point is not None:
+            a, b = self.point(a), self.point(b)
+            if a is b:
+                return 0
         if self.kind == "free":
             if a <= b:
                 return -1
             return 1 if b <= a else None
         return _order(self, a / b)
+
+    def same(self, a: Scale, b: Scale) -> bool:
+        """Are they of one order, and so for every value of the unknowns?"""
+        return a is b or (self.point is None and self.order(a, b) == 0)
 
     def bounded(self, scale: Scale) -> bool:
         """Does the scale stay O(1)?"""
@@ -295,7 +332,7 @@ class Regime:
         """The scales that no other exceeds, without repetition; one, unless the regime leaves several incomparable."""
         unique = list(dict.fromkeys(scales))
         kept = [s for s in unique if not any(self.order(s, t) == -1 for t in unique)]
-        if self.kind != "free":  # ties along a path are one size
+        if self.kind != "free" and self.point is None:  # ties along a path are one size
             kept = kept[:1]
         return tuple(sorted(kept, key=lambda s: (s.powers, s.logs)))
 

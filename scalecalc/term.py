@@ -153,8 +153,8 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
         return False  # the other is smaller somewhere, or exactly zero where t is not
     size = t.size * _gain(t.pattern, other.pattern) * margin
     order = regime.order(size, other.size)
-    if order == 0 and (margin is not ONE or size is t.size):
-        return False  # at the margin, or alike
+    if order == 0 and (margin is not ONE or size is t.size or regime.point is not None):
+        return False  # at the margin, or alike, or alike at this point
     return order in (-1, 0)
 
 
@@ -202,7 +202,7 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
     alike: dict[tuple[tuple[str, ...], Pattern], list[Term]] = {}
     for t in terms:
         same = alike.setdefault((t.tag, t.pattern), [])
-        if any(regime.order(t.size, s.size) == 0 or regime.order(t.size * margin, s.size) == -1 for s in same):
+        if any(regime.same(t.size, s.size) or regime.order(t.size * margin, s.size) == -1 for s in same):
             continue
         same[:] = [s for s in same if regime.order(s.size * margin, t.size) != -1] + [t]
     merged = _unite_sources([t for same in alike.values() for t in same])

@@ -80,7 +80,8 @@ def _takes_over(own: Sequence[Term], heads: Sequence[Term], labels: Sequence[str
 
 
 def _exceeds(t: Term, head: Term, labels: Sequence[str], regime: Regime) -> bool:
-    return any(regime.order(ratio, Scale.one()) not in (-1, 0) for ratio in _ratios(t, head, labels))
+    below = (-1, 0) if regime.point is None else (-1,)  # where unknowns make it tie, it stays of size one as they go on
+    return any(regime.order(ratio, Scale.one()) not in below for ratio in _ratios(t, head, labels))
 
 
 def _ratios(t: Term, head: Term, labels: Sequence[str]) -> tuple[Scale, Scale]:

@@ -1,0 +1,162 @@
+"""What a solver asks of a network, as formal sizes: every size that has to stay bounded, with the row it stands for.
+
+A network is derived with formal inits and rates (``"init W_B"``, ``"lr W_B"``, …: :func:`formal`), at a point that says
+where they stand.  The terms that lead there are monomials in the dims and the unknowns, and each is a :class:`Claim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from scalecalc import backward
+from scalecalc.derive import Derivation, interpret
+from scalecalc.model import Model
+from scalecalc.program import Program
+from scalecalc.scale import Point, Regime, Scale
+from scalecalc.table import WeightScaling
+from scalecalc.term import Limits
+from scalecalc.value import Value
+
+ONE = Scale.one()
+HALF = Fraction(1, 2)
+MOST_IN_PAIRS = 12  # weights; with more of them the pairs are bounded by what each does alone
+QUANTITIES = ("init", "lr", "weight_decay", "epsilon")
+
+
+def unknown(quantity: str, weight: str) -> str:
+    """The name of an unknown: ``init W_B``, ``lr W_B``, ``weight_decay W_B``, ``epsilon W_B``."""
+    return f"{quantity} {weight}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One leading term of one row.
+
+    Args:
+        kind: ``init`` (of a feature), ``argument`` (of a function that saturates or overflows) or ``update``.
+        row: the feature's name, or the argument's in words.
+        tag: the weights whose updates make it.
+        size: its formal size, root-mean-square or ``entry`` (at small index).
+        step: the first step at which it is complete.
+        required: the requirement in words, if it has to be of a given size exactly.
+    """
+
+    kind: str
+    row: str
+    tag: tuple[str, ...]
+    size: Scale
+    step: int = 0
+    statistic: str = "rms"
+    required: str = ""
+
+    @property
+    def label(self) -> str:
+        """In words: ``y, update by W_B``."""
+        if self.required:
+            return f"{self.row}, {self.kind}{f' by {self.tag[0]}' if self.tag else ''} (required: {self.required})"
+        if self.kind == "update":
+            return f"{self.row}, update by {'+'.join(self.tag)}" + (f", step {self.step}" if self.step > 1 else "")
+        return f"{self.row}, {self.kind}" if self.kind == "init" else self.row
+
+
+def formal(model: Model, held: Mapping[str, WeightScaling] | None = None) -> Model:
+    """The same model with unknown inits and rates; ``held``: inits and multipliers that are given."""
+    scalings: dict[str, WeightScaling] = {}
+    for name, weight in model.program.weights.items():
+        own = (held or {}).get(name)
+        scalings[name] = WeightScaling(
+            own.init if own else Scale.of(unknown("init", name)),
+            own.multiplier if own else ONE,
+            Scale.of(unknown("lr", name)),
+            weight.role,
+            Scale.of(unknown("weight_decay", name)),
+            Scale.of(unknown("epsilon", name)),
+        )
+    return replace(model, scalings=scalings)
+
+
+def guess(model: Model) -> dict[str, Scale]:
+    """Where the search starts: inits fan-in^(−1/2), rates that disturb nothing."""
+    out: dict[str, Scale] = {}
+    for name, weight in model.program.weights.items():
+        out[unknown("init", name)] = weight.fan_in**-HALF
+        out[unknown("lr", name)] = (weight.fan_in * weight.fan_out) ** -2
+        out[unknown("weight_decay", name)] = ONE
+        out[unknown("epsilon", name)] = (weight.fan_in * weight.fan_out) ** -2
+    return out
+
+
+def derive_at(model: Model, point: Mapping[str, Scale], regime: Regime, steps: int) -> Derivation:
+    """A formal model derived with its unknowns at a point; what pairs of updates do together, too, if they are few."""
+    here = replace(regime, point=Point(point))
+    few = len(model.program.weights) <= MOST_IN_PAIRS
+    limits = Limits(degree=2, distinct=2, total=2) if few else Limits()
+    return interpret(model, here, limits, steps=steps)
+
+
+def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
+    """Every leading formal size.  ``entries``: the features of which the entry at small index is meant, not the rms."""
+    program, regime = found.model.program, found.algebra.regime
+    out: list[Claim] = []
+    for name, i in program.features.items():
+        value, entry = found.values[i], name in entries
+        if value is not None:
+            out += _claims(regime, "init", name, (), value, 0, entry)
+    out += _arguments(found)
+    for name, i in program.features.items():
+        for step, passed in ((1, found.updated), (2, found.later.updated if found.later else ())):
+            value = passed[i] if passed else None
+            for tag in _tags(value):
+                own = value.only(lambda t, tag=tag: t.tag == tag) if value else None
+                if own is not None and (step == 1 or len(tag) > 1):
+                    out += _claims(regime, "update", name, tag, own, step, name in entries)
+    return list(dict.fromkeys(out))
+
+
+def _tags(value: Value | None) -> list[tuple[str, ...]]:
+    return sorted({t.tag for t in value.terms if t.tag}, key=lambda tag: (len(tag), tag)) if value else []
+
+
+def _claims(
+    regime: Regime, kind: str, row: str, tag: tuple[str, ...], value: Value, step: int, entry: bool = False
+) -> list[Claim]:
+    statistic = "entry" if entry else "rms"
+    return [Claim(kind, row, tag, s, step, statistic) for s in regime.leading(value.sizes(statistic=statistic))]
+
+
+def _arguments(found: Derivation) -> list[Claim]:
+    """The arguments of functions that saturate or overflow where their argument is large."""
+    program, out = found.model.program, []
+    for i, op in enumerate(program.ops):
+        if op.backward or found.values[i] is None or not op.inputs or not backward.rule_of(program, i).saturates(op):
+            continue
+        for j in op.inputs:
+            value = found.values[j]
+            if value is not None and value.exact is None and j not in program.features.values():
+                out += _claims(found.algebra.regime, "argument", f"argument of {op.name}", (), value.untagged, 0)
+    return out
+
+
+def nearest(found: Derivation) -> dict[str, str]:
+    """Weight → the first feature that its own update changes, the output only if there is no other."""
+    program = found.model.program
+    output = next((name for name, i in program.features.items() if i == program.loss), "")
+    out: dict[str, str] = {}
+    for name, i in sorted(program.features.items(), key=lambda item: (item[0] == output, item[1])):
+        value = found.updated[i]
+        for tag in _tags(value):
+            if len(tag) == 1:
+                out.setdefault(tag[0], name)
+    return out
+
+
+def output_of(program: Program) -> str:
+    """The name of the feature that is the network's output; empty if the output is no feature."""
+    return next((name for name, i in program.features.items() if i == program.loss), "")
+
+
+def unknowns_in(sizes: Iterable[Scale], dims: Sequence[str]) -> list[str]:
+    """The names in formal sizes that are no dims, in order of appearance."""
+    return list(dict.fromkeys(name for size in sizes for name, _ in size.powers if name not in dims))
