@@ -22,15 +22,24 @@ if TYPE_CHECKING:
     from scalecalc.compare import Comparison, compare
     from scalecalc.derive import derive
     from scalecalc.measure.verify import verify
+    from scalecalc.parameterization import Parameterization
     from scalecalc.scale import Regime, Scale
+    from scalecalc.solution import Solution
+    from scalecalc.solve import solve
     from scalecalc.table import Row, Table
 
-__all__ = ["Comparison", "Regime", "Row", "Scale", "Table", "__version__", "compare", "derive", "verify"]
+__all__ = [
+    "Comparison", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table", "__version__", "compare", "derive",
+    "solve", "verify",
+]  # fmt: skip
 
 _HOME = {
     "Comparison": "scalecalc.compare",
     "compare": "scalecalc.compare",
     "derive": "scalecalc.derive",
+    "Parameterization": "scalecalc.parameterization",
+    "Solution": "scalecalc.solution",
+    "solve": "scalecalc.solve",
     "verify": "scalecalc.measure.verify",
     "Regime": "scalecalc.scale",
     "Row": "scalecalc.table",

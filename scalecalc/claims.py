@@ -128,7 +128,7 @@ def _claims(
 
 def _arguments(found: Derivation) -> list[Claim]:
     """The arguments of functions that saturate or overflow where their argument is large."""
-    program, out = found.model.program, []
+    program, out = found.model.program, list[Claim]()
     for i, op in enumerate(program.ops):
         if op.backward or found.values[i] is None or not op.inputs or not backward.rule_of(program, i).saturates(op):
             continue

@@ -33,6 +33,7 @@ from scalecalc.options import (
     output_options,
     rules_option,
     seed_option,
+    solving_options,
 )
 from scalecalc.report.formats import format_for
 from scalecalc.starter import STARTERS
@@ -118,6 +119,47 @@ def compare(parameterizations: tuple[str, ...], steps: int, **given: Any) -> int
 
     found = compare_tables(model, *parameterizations, steps=steps, **asked(given))
     deliver(render(found, given["format"] or format_for(given["output"]), **paper(given)), given)
+    return 0
+
+
+@cli.command(
+    help=f"""The parameterization that keeps every layer stable and learning: inits and rates, and what binds each.
+
+{MODEL_HELP}
+
+Exit status 1, and the rows that contradict each other, if what is required cannot be had."""
+)
+@model_argument
+@click.option(
+    "--parameterization",
+    type=Registered("parameterization"),
+    metavar="NAME|FILE",
+    help="Keep its inits and multipliers, and solve for rates only.",
+)
+@solving_options
+@click.option("--steps", type=click.IntRange(1), default=2, show_default=True, metavar="K", help="1: the first step alone.")
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="WHAT",
+    help="'rms h = 1', 'update h by W_B = 1', 'y = N_x^(1/2)', or stable: no weight need learn. Repeatable.",
+)
+@click.option("--gauge", default="", metavar="WHICH", help="Of equivalent solutions that in which, say, 'h = 1'.")
+@seed_option
+def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: Any) -> int:
+    model = prepare(given)  # as in derive, nothing is random
+    from scalecalc.errors import Contradiction
+    from scalecalc.report.solution import contradiction_json, render
+    from scalecalc.solve import solve as solve_for
+
+    format = given["format"] or format_for(given["output"])
+    try:
+        found = solve_for(model, steps=steps, require=require, gauge=gauge, **asked(given))
+    except Contradiction as error:
+        if format == "json":
+            deliver(contradiction_json(error), given)
+        raise
+    deliver(render(found, format, **paper(given)), given)
     return 0
 
 

@@ -201,7 +201,7 @@ class System:
     # ------------------------------------------------------------------ by linear programming
 
     def _by_program(self, goal: Scale, left: Scale) -> Certificate:
-        from scipy.optimize import linprog
+        from scipy.optimize import linprog  # pyright: ignore[reportUnknownVariableType]
 
         names, a, b, equal = self._arrays([size for size, _ in self._rows], [c.equal for _, c in self._rows])
         free = self._free(left)
@@ -271,7 +271,7 @@ class System:
     def _ray(self, rows: Sequence[Constraint]) -> list[tuple[Constraint, Fraction]] | None:
         """Multipliers whose combination of these constraints has no unknowns and says that a scale above one is bounded."""
         import numpy as np
-        from scipy.optimize import linprog
+        from scipy.optimize import linprog  # pyright: ignore[reportUnknownVariableType]
 
         if not rows:
             return None
@@ -287,7 +287,7 @@ class System:
         )  # fmt: skip
         if found.status != 0:
             return None
-        y = np.array(found.x[:m])
+        y: Any = np.array(found.x[:m])
         y[equal] -= found.x[m:]
         support = [i for i in range(m) if abs(y[i]) > SMALL]
         first, *others = support

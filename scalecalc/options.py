@@ -98,25 +98,32 @@ parameterization_option = click.option(
     metavar="NAME|FILE",
     help="A registered name, or a TOML or JSON file.  [default: the one the model names]",
 )
-deriving_options = options(
-    click.option(
-        "--optimizer",
-        type=Registered("optimizer"),
-        metavar="NAME",
-        help="[default: the one the model names, else adam]",
-    ),
-    click.option(
-        "--regime",
-        default="free",
-        show_default=True,
-        metavar="REGIME",
-        help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
-    ),
-    click.option("--loss", type=click.Choice(["linear", "mse", "logistic"]), default="linear", show_default=True),
-    click.option("--fix", multiple=True, metavar="DIM=N", help="Hold a dim at one width: N_x=16. Repeatable."),
-    rules_option,
-    output_options,
-    click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
-)
+
+
+def _deriving(regime: str) -> Callable[[Any], Any]:
+    return options(
+        click.option(
+            "--optimizer",
+            type=Registered("optimizer"),
+            metavar="NAME",
+            help="[default: the one the model names, else adam]",
+        ),
+        click.option(
+            "--regime",
+            default=regime,
+            show_default=True,
+            metavar="REGIME",
+            help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
+        ),
+        click.option("--loss", type=click.Choice(["linear", "mse", "logistic"]), default="linear", show_default=True),
+        click.option("--fix", multiple=True, metavar="DIM=N", help="Hold a dim at one width: N_x=16. Repeatable."),
+        rules_option,
+        output_options,
+        click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
+    )
+
+
+deriving_options = _deriving("free")
+solving_options = _deriving("proportional")
 model_options = options(model_argument, parameterization_option, deriving_options)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")

@@ -29,76 +29,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import product
 from typing import Any
 
-from scalecalc.claims import (
-    QUANTITIES,
-    Claim,
-    claims,
-    derive_at,
-    formal,
-    guess,
-    nearest,
-    output_of,
-    unknown,
-    unknowns_in,
-)
-from scalecalc.derive import Derivation, interpret, table_of
-from scalecalc.desiderata import Requirement, is_stable_only, parse_requirements
-from scalecalc.errors import Contradiction, InputError
-from scalecalc.linear import Certificate, Constraint, InexactError, Infeasible, System
+from scalecalc.claims import formal, nearest, output_of, unknown, unknowns_in
+from scalecalc.derive import interpret, table_of
+from scalecalc.desiderata import is_stable_only, parse_requirements
 from scalecalc.model import Model, resolve
 from scalecalc.parameterization import Parameterization
+from scalecalc.pieces import Piece, path, pieces
+from scalecalc.problem import Answer, Problem
+from scalecalc.program import Weight
 from scalecalc.scale import Point, Regime, Scale
-from scalecalc.table import Table, WeightScaling
+from scalecalc.solution import Bound, Solution
+from scalecalc.symmetry import fixed_by, shifts
+from scalecalc.table import WeightScaling
+from scalecalc.term import dim_of
 
 ONE = Scale.one()
-MOST_ROUNDS = 12
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What a weight's init or rate cannot pass.
-
-    Args:
-        quantity: ``init``, ``lr``, ``weight_decay`` or ``epsilon``.
-        value: what it is.
-        rows: the rows that bind it, in words; none where nothing does.
-    """
-
-    weight: str
-    quantity: str
-    value: Scale
-    rows: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Solution(Parameterization):
-    """A solved parameterization: the exponents (those of the steady state), what binds each, and what each weight does.
-
-    Args:
-        bounds: per weight and quantity, what binds it.
-        first: the same, if only the first step had to be stable; equal to this one where that makes no difference.
-        fates: per weight ``learning``, ``lazy`` or ``idle``.
-        regime: how the dims were taken to grow against each other.
-        model: the model as it was asked for.
-        excess: features that the requirements keep above order one, and by how much.
-        table: the Θ table under this parameterization.
-    """
-
-    bounds: Mapping[tuple[str, str], Bound] = field(default_factory=dict[tuple[str, str], Bound])
-    first: Parameterization | None = None
-    fates: Mapping[str, str] = field(default_factory=dict[str, str])
-    regime: Regime = Regime()
-    model: str = ""
-    excess: Mapping[str, Scale] = field(default_factory=dict[str, Scale])
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    derived: Table | None = None
+NEAR = Fraction(1, 97)  # how far from a path its neighbours are
 
 
 def solve(
@@ -108,6 +58,7 @@ def solve(
     regime: str = "proportional",
     steps: int = 2,
     require: Sequence[str] = (),
+    gauge: str = "",
     parameterization: str | Parameterization | None = None,
     loss: str = "linear",
     fix: Mapping[str, int] | None = None,
@@ -120,8 +71,12 @@ def solve(
     (Θ(N^(-1)), Θ(N^(-1)), 'learning')
 
     Args:
+        regime: the path along which sizes are compared.  ``free``: rates that hold however the dims grow, and beside them
+            the whole answer by pieces, for a model of two dims.
         steps: 1 for the first step only, 2 for all steps.
-        require: what must hold beside, or instead of, the default: see :func:`scalecalc.desiderata.parse_requirements`.
+        require: what must hold beside the default: see :func:`scalecalc.desiderata.parse_requirements`; ``stable`` asks
+            for no weight to learn, only for the largest inits and then the largest rates that are stable.
+        gauge: which of the equivalent solutions: ``h = 1`` for the one in which a feature has that size initially.
         parameterization: its inits and multipliers are kept, only rates are solved for.
 
     Raises:
@@ -132,218 +87,126 @@ def solve(
     resolved = resolve(
         model, parameterization=parameterization or unscaled, optimizer=optimizer, loss=loss, options=options, fix=fix
     )
-    wanted = parse_requirements(require, resolved.program)
+    program = resolved.program
+    parse_requirements(require, program)
     held = resolved.scalings if parameterization is not None else None
-    how = Regime.parse(regime, resolved.program.dims)
-    learns = not is_stable_only(require)
-    early = Problem(formal(resolved, held), how, 1, wanted, learns)
-    first = answer = early.solve()
-    if steps > 1:  # the same inits; rates may have to be smaller once other weights have moved
-        after = Problem(formal(resolved, _scalings(early.model, first.values)), how, steps, wanted, learns)
-        answer = after.solve(start=first.values)
-    name = f"solved from {resolved.parameterization}" if held else "solved"
-    scalings = _scalings(early.model, {**first.values, **answer.values})
-    axes = {w: tuple(label.rstrip("'") if resolved.program.grows(label) else "" for label in weight.axes)
-            for w, weight in resolved.program.weights.items()}  # fmt: skip
-    common: Any = {"optimizer": resolved.optimizer, "dims": resolved.program.dims, "axes": axes}
-    derived = table_of(interpret(replace(resolved, scalings=scalings, parameterization=name), how, steps=steps))
+    asked = _Asked(resolved, held, steps, tuple(require))
+    how = Regime.parse(regime, program.dims)
+    found = asked.along(how)
+    by_pieces: dict[tuple[str, str], tuple[Piece, ...]] = {}
+    if len(program.dims) == 2 and how.kind == "free":
+        every = pieces(program.dims, lambda rho: asked.along(path(program.dims, rho), found.values).values)
+        by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
+    elif len(program.dims) == 2 and how.kind == "path":
+        by_pieces = asked.beside(found, how)
+    group = shifts(found.first.claims, output_of(program), program.dims)
+    values, early = found.values, found.first.values
+    if gauge:
+        wanted = [
+            (next(c for c in found.first.claims if c.kind == "init" and c.row == r.feature), r.scale)
+            for r in parse_requirements([gauge], program)
+        ]
+        values, early = (fixed_by(group, found.first.claims, v, wanted) for v in (values, early))
+    name = f"solved, inits of {resolved.parameterization}" if held else "solved"
+    scalings, before = (_scalings(asked.problem(how, 1).model, v) for v in (values, early))
+    axes = {
+        w: tuple(dim_of(label) if program.grows(label) else "" for label in weight.axes)
+        for w, weight in program.weights.items()
+    }
+    after = replace(resolved, scalings=scalings, parameterization=name)
     return Solution(
-        name,
-        scalings=scalings,
-        **common,
-        bounds={**_bounds(first), **_bounds(answer)},
-        first=Parameterization(f"{name}, first step", scalings=_scalings(early.model, first.values), **common),
-        fates=_fates(answer),
-        regime=how,
+        name, resolved.optimizer, program.dims, scalings, axes,
         model=resolved.name,
-        excess=answer.excess,
+        regime=how,
+        first=Parameterization(f"{name}, first step", resolved.optimizer, program.dims, before, axes),
+        bounds={**_bounds(found.first, early), **_bounds(found.last, values)},
+        fates=_fates(found.last),
+        excess=found.last.excess,
+        group=group,
+        pieces=by_pieces,
+        derived=table_of(interpret(after, how, steps=steps)),
+        notes=tuple(_notes(found, how)),
+        options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge},
         seconds=time.perf_counter() - start,
-        options={"loss": loss, "steps": steps, "require": list(require)},
-        derived=derived,
-    )
+    )  # fmt: skip
 
 
-def unscaled(weight: Any, optimizer: str) -> WeightScaling:
+def unscaled(weight: Weight, optimizer: str) -> WeightScaling:
     """Nothing scales: what a solve starts from."""
     return WeightScaling(ONE, ONE, ONE)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Where a solve ended: the unknowns' values, a certificate per goal, and the derivation at that point."""
+class _Found:
+    """The answers for the first step and for all steps; ``values`` has the inits of the first, the rates of the last."""
 
-    values: Mapping[str, Scale]
-    certificates: Mapping[str, Certificate]
-    excess: Mapping[str, Scale]
-    found: Derivation
-    claims: Sequence[Claim] = ()
-    settled: bool = True
+    first: Answer
+    last: Answer
+
+    @property
+    def values(self) -> dict[str, Scale]:
+        return {**self.first.values, **self.last.values}
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One network with unknown scalings, and what is wanted of it.
-
-    ``learns``: weights are to move their features (goals 4 and 5), else only as much as stability allows.
-    """
+class _Asked:
+    """What was asked for; it can be solved along any path."""
 
     model: Model
-    regime: Regime
+    held: Mapping[str, WeightScaling] | None
     steps: int
-    wanted: Sequence[Requirement] = ()
-    learns: bool = True
+    require: tuple[str, ...]
 
-    def solve(self, steps: int | None = None, start: Mapping[str, Scale] | None = None) -> Answer:
-        """Derive, solve, and again at the answer, until it repeats.
+    def problem(self, regime: Regime, steps: int, held: Mapping[str, WeightScaling] | None = None) -> Problem:
+        wanted = parse_requirements(self.require, self.model.program)
+        return Problem(formal(self.model, held or self.held), regime, steps, wanted, not is_stable_only(self.require))
 
-        Raises:
-            Contradiction: what is wanted cannot be had.
-        """
-        steps = steps or self.steps
-        point = {**guess(self.model), **(start or {})}
-        seen: list[Mapping[str, Scale]] = []
-        while True:
-            answer = self._answer(derive_at(self.model, point, self.regime, steps))
-            if all(point[u] is v for u, v in answer.values.items()):
-                return answer
-            if answer.values in seen or len(seen) == MOST_ROUNDS:
-                return replace(answer, settled=False)
-            seen.append(answer.values)
-            point = {**point, **answer.values}
+    def along(self, regime: Regime, start: Mapping[str, Scale] | None = None) -> _Found:
+        early = self.problem(regime, 1)
+        first = last = early.solve(start)
+        if self.steps > 1:  # the same inits; rates may have to be smaller once other weights have moved
+            last = self.problem(regime, self.steps, _scalings(early.model, first.values)).solve(first.values)
+        return _Found(first, last)
 
-    def _answer(self, found: Derivation) -> Answer:
-        if self.regime.kind != "free":
-            return self._along(found, self.regime)
-        # Bounded however the dims grow is bounded in each dim by itself.
-        out: list[Answer] = []
-        for dim in self.model.program.dims:
-            rates = tuple((d, Fraction(int(d == dim))) for d in self.model.program.dims)
-            out.append(self._along(found, Regime("path", rates=rates, text=f"{dim} alone"), only=dim))
-        values: dict[str, Scale] = {}
-        excess: dict[str, Scale] = {}
-        for one in out:
-            values = {u: values.get(u, ONE) * v for u, v in one.values.items()}
-            excess = {u: excess.get(u, ONE) * one.excess.get(u, ONE) for u in {*excess, *one.excess}}
-        return replace(out[0], values=values, excess=excess)
-
-    def _along(self, found: Derivation, regime: Regime, only: str = "") -> Answer:
-        every = claims(found, {r.feature for r in self.wanted if r.statistic == "entry"})
-        if only:
-            every = [replace(c, size=_in_dim(c.size, only, self.model.program.dims)) for c in every]
-        error: Infeasible | None = None
-        for equalities in self._choices(found, every, only):
-            try:
-                return self._with(equalities, found, every, regime)
-            except Infeasible as contradicted:
-                error = error or contradicted
-        assert error is not None
-        raise Contradiction(self.model.name, [(c.origin.label, y) for c, y in error.multipliers], _product(error))
-
-    def _with(
-        self, equalities: Sequence[Constraint], found: Derivation, every: Sequence[Claim], regime: Regime
-    ) -> Answer:
-        program, dims = self.model.program, self.model.program.dims
-        names = unknowns_in((c.size for c in every), dims)
-        free = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
-        excess = {f: f"excess {f}" for f in free}
-        rows = [Constraint(c.size / self._bound(c) / (Scale.of(excess[c.row]) if c.row in excess else ONE), c) for c in every]
-        rows += [Constraint(Scale.of(u, -1), Claim("excess", f, (), ONE)) for f, u in excess.items()]
-        system = System([*names, *excess.values()], [*rows, *equalities], regime)
-        certificates: dict[str, Certificate] = {}
-        for u in excess.values():  # a feature is no larger than what is required makes it
-            system.maximize(Scale.of(u, -1))
-        for label, goal in self._goals(found, every):
-            certificates[label] = system.maximize(goal)
-        solved = system.solution()
-        broken = system.violated()
-        if broken:
-            raise InexactError(f"the solution breaks {broken[0].origin.label}.")
-        over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
-        return Answer({u: solved[u] for u in names if u in solved}, certificates, over, found, every)
-
-    # ------------------------------------------------------------------ goals
-
-    def _goals(self, found: Derivation, every: Sequence[Claim]) -> list[tuple[str, Scale]]:
-        """Formal scales to be made large, in order, with the unknown or the weight that each is for."""
-        program, near, output = self.model.program, nearest(found), output_of(self.model.program)
-        names = unknowns_in((c.size for c in every), program.dims)
-        order = [op.name for op in program.ops if op.rule == "weight"]
-        last = [w for w in order if near.get(w, output) == output] if self.learns else []
-        inits = {w: unknown("init", w) for w in order if unknown("init", w) in names}
-        goals = [(inits[w], Scale.of(inits[w])) for w in inits if w not in last]
-        depth = {w: program.features[near[w]] for w in order if w in near}
-        for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
-            own = [c for c in every if c.kind == "update" and c.row == near[w] and c.tag == (w,)]
-            if own:
-                goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
-        goals += [(inits[w], Scale.of(inits[w])) for w in inits if w in last]
-        done = {u for _, g in goals for u, _ in g.powers}
-        rest = sorted((u for u in names if u not in done), key=lambda u: QUANTITIES.index(u.split()[0]))
-        return goals + [(u, Scale.of(u)) for u in rest]
-
-    # ------------------------------------------------------------------ requirements
-
-    def _bound(self, c: Claim) -> Scale:
-        """What a row may come to: what is required of it, else order one, or the feature's own required size."""
-        own = [r for r in self.wanted if r.feature == c.row and r.kind == c.kind and r.by in ("", *c.tag[:1])]
-        if own:
-            return own[0].scale
-        if c.kind == "update":
-            initial = [r.scale for r in self.wanted if r.feature == c.row and r.kind == "init"]
-            if initial and self._order(initial[0]) == 1:
-                return initial[0]
-        return ONE
-
-    def _order(self, s: Scale) -> int | None:
-        return self.regime.order(s, ONE)
-
-    def _choices(self, found: Derivation, every: Sequence[Claim], only: str) -> list[list[Constraint]]:
-        """The equalities that are required; for an update that any weight may make one choice per weight, nearest first."""
-        lists: list[list[list[Constraint]]] = []
-        for r in self.wanted:
-            own = [c for c in every if c.kind == r.kind and c.row == r.feature]
-            tags = [(r.by,)] if r.by else _tags_of(found, own) if r.kind == "update" else [()]
-            options: list[list[Constraint]] = []
-            scale = _in_dim(r.scale, only, self.model.program.dims) if only else r.scale
-            for tag in tags:
-                mine = [c for c in own if c.tag == tag]
-                if mine:
-                    lead = _largest(mine, found.algebra.regime)
-                    options.append([Constraint(lead.size / scale, replace(lead, required=r.text), equal=True)])
-            if not options:
-                raise InputError(f"--require {r.text!r}: {r.feature} has no such update; nothing changes it.")
-            lists.append(options)
-        return [[c for option in chosen for c in option] for chosen in product(*lists)] or [[]]
+    def beside(self, found: _Found, how: Regime) -> dict[tuple[str, str], tuple[Piece, ...]]:
+        """Where a path lies on a breakpoint: the two pieces that meet there, from the sizes derived on it."""
+        dims = self.model.program.dims
+        rates = {**dict.fromkeys(dims, Fraction(1)), **dict(how.rates)}
+        rho = rates[dims[1]] / rates[dims[0]]
+        sides: list[dict[str, Scale]] = []
+        for other in (rho * (1 - NEAR), rho * (1 + NEAR)):
+            regime = path(dims, other)
+            first = self.problem(regime, 1).at(found.first)
+            values = first.values
+            if found.last is not found.first:
+                model = self.problem(regime, 1).model
+                values = {**values, **self.problem(regime, self.steps, _scalings(model, values)).at(found.last).values}
+            sides.append(dict(values))
+        low, high = sides
+        return {
+            _place(u): (Piece(Fraction(0), rho, low[u]), Piece(rho, None, high[u]))
+            for u in low
+            if u in high and low[u] is not high[u]
+        }
 
 
-def _in_dim(size: Scale, dim: str, dims: Sequence[str]) -> Scale:
-    """The part of a formal size that grows with one dim."""
-    return Scale(
-        tuple((d, e) for d, e in size.powers if d == dim or d not in dims), tuple((d, e) for d, e in size.logs if d == dim)
-    )
+def _place(unknown_name: str) -> tuple[str, str]:
+    quantity, weight = unknown_name.split(maxsplit=1)
+    return weight, quantity
 
 
-def _largest(found: Sequence[Claim], regime: Regime) -> Claim:
-    best = found[0]
-    for c in found[1:]:
-        if regime.order(c.size, best.size) == 1:
-            best = c
-    return best
-
-
-def _tags_of(found: Derivation, own: Sequence[Claim]) -> list[tuple[str, ...]]:
-    """The single weights that move a feature, the nearest to it first."""
-    position = found.model.program.leaves("weight")
-    near = nearest(found)
-    features = found.model.program.features
-    tags = {c.tag for c in own if len(c.tag) == 1}
-    return sorted(tags, key=lambda tag: (-features[near[tag[0]]], position[tag[0]]))
-
-
-def _product(error: Infeasible) -> Scale:
-    out = ONE
-    for c, y in error.multipliers:
-        out = out * c.size**y
+def _notes(found: _Found, how: Regime) -> list[str]:
+    out: list[str] = []
+    if not (found.first.settled and found.last.settled):
+        out.append(
+            "the terms that lead at the solution are not those that it was solved for, and they did not settle; check the "
+            "table under this parameterization (scalecalc verify) before relying on it."
+        )
+    for feature, size in found.last.excess.items():
+        out.append(f"{feature} is of size {size} initially, as what is required of other features makes it.")
+    out += [note for answer in (found.first,) for note in answer.notes]
+    if how.kind == "free":
+        out.append("regime free: every rate holds however the dims grow; for a given path a larger one may (see the pieces).")
     return out
 
 
@@ -361,12 +224,12 @@ def _names(s: WeightScaling, model: Model) -> list[str]:
     return unknowns_in((s.init, s.lr), model.program.dims)
 
 
-def _bounds(answer: Answer) -> dict[tuple[str, str], Bound]:
+def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str], Bound]:
     out: dict[tuple[str, str], Bound] = {}
     for u, certificate in answer.certificates.items():
-        quantity, weight = u.split(maxsplit=1)
+        weight, quantity = _place(u)
         rows = tuple(dict.fromkeys(c.origin.label for c, y in certificate.multipliers if y))
-        out[weight, quantity] = Bound(weight, quantity, answer.values.get(u, ONE), rows)
+        out[weight, quantity] = Bound(weight, quantity, values.get(u, ONE), rows)
     return out
 
 

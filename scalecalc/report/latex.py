@@ -23,6 +23,7 @@ from scalecalc.report import layout
 from scalecalc.report.layout import Section, Writer, heading, sections
 from scalecalc.report.summary import details, summary
 from scalecalc.scale import Scale
+from scalecalc.solution import Solution
 from scalecalc.table import Slope, Table
 
 MOST_LINES = 44  # of one table on a page
@@ -149,6 +150,14 @@ def to_latex(table: Table, *, standalone: bool = False) -> str:
 def comparison(found: Comparison, *, standalone: bool = False) -> str:
     """The sections of a comparison and its sentences."""
     from scalecalc.report import comparison as report
+
+    pairs = zip(report.sections(found, write=WRITER), report.sections(found), strict=True)
+    return _document(found.model, report.heading(found), pairs, report.closing(found), standalone)
+
+
+def solution(found: Solution, *, standalone: bool = False) -> str:
+    """A solved parameterization and what binds it."""
+    from scalecalc.report import solution as report
 
     pairs = zip(report.sections(found, write=WRITER), report.sections(found), strict=True)
     return _document(found.model, report.heading(found), pairs, report.closing(found), standalone)

@@ -1,0 +1,213 @@
+"""One network with unknown scalings, and what is wanted of it: goals and bounds as a linear program, solved to a fixed point.
+
+What is wanted and in which order is said in :mod:`scalecalc.solve`; here it is put into formal sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import product
+
+from scalecalc.claims import QUANTITIES, Claim, claims, derive_at, guess, nearest, output_of, unknown, unknowns_in
+from scalecalc.derive import Derivation
+from scalecalc.desiderata import Requirement
+from scalecalc.errors import Contradiction, InputError
+from scalecalc.linear import Certificate, Constraint, InexactError, Infeasible, System
+from scalecalc.model import Model
+from scalecalc.scale import Regime, Scale
+
+ONE = Scale.one()
+MOST_ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where a solve ended: the unknowns' values, a certificate per goal, and the derivation at that point."""
+
+    values: Mapping[str, Scale]
+    certificates: Mapping[str, Certificate]
+    excess: Mapping[str, Scale]
+    found: Derivation
+    claims: Sequence[Claim] = ()
+    notes: tuple[str, ...] = ()
+    settled: bool = True
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One network with unknown scalings, and what is wanted of it.
+
+    ``learns``: weights are to move their features (goals 4 and 5), else only as much as stability allows.
+    """
+
+    model: Model
+    regime: Regime
+    steps: int
+    wanted: Sequence[Requirement] = ()
+    learns: bool = True
+
+    def solve(self, start: Mapping[str, Scale] | None = None) -> Answer:
+        """Derive, solve, and again at the answer, until it repeats.
+
+        Raises:
+            Contradiction: what is wanted cannot be had.
+        """
+        point = {**guess(self.model), **(start or {})}
+        seen: list[Mapping[str, Scale]] = []
+        while True:
+            answer = self._answer(derive_at(self.model, point, self.regime, self.steps))
+            if all(point[u] is v for u, v in answer.values.items()):
+                return answer
+            if answer.values in seen or len(seen) == MOST_ROUNDS:
+                return replace(answer, settled=False)
+            seen.append(answer.values)
+            point = {**point, **answer.values}
+
+    def at(self, answer: Answer) -> Answer:
+        """The same sizes that were derived for an answer, solved again (in another regime)."""
+        return self._answer(answer.found)
+
+    def _answer(self, found: Derivation) -> Answer:
+        if self.regime.kind != "free":
+            return self._along(found, self.regime)
+        # Bounded however the dims grow is bounded in each dim by itself.
+        out: list[Answer] = []
+        for dim in self.model.program.dims:
+            rates = tuple((d, Fraction(int(d == dim))) for d in self.model.program.dims)
+            out.append(self._along(found, Regime("path", rates=rates, text=f"{dim} alone"), only=dim))
+        values: dict[str, Scale] = {}
+        excess: dict[str, Scale] = {}
+        for one in out:
+            values = {u: values.get(u, ONE) * v for u, v in one.values.items()}
+            excess = {u: excess.get(u, ONE) * one.excess.get(u, ONE) for u in {*excess, *one.excess}}
+        return replace(out[0], values=values, excess=excess)
+
+    def _along(self, found: Derivation, regime: Regime, only: str = "") -> Answer:
+        every = claims(found, {r.feature for r in self.wanted if r.statistic == "entry"})
+        if only:
+            every = [replace(c, size=_in_dim(c.size, only, self.model.program.dims)) for c in every]
+        error: Contradiction | None = None
+        for equalities in self._choices(found, every, only):
+            try:
+                answer = self._with(equalities, found, every, regime)
+            except Infeasible as contradicted:
+                rows = [(c.origin.label, y) for c, y in contradicted.multipliers]
+                error = error or Contradiction(self.model.name, rows, _product(contradicted))
+                continue
+            if error is not None:  # the nearest weight cannot, another one can
+                made = "; ".join(c.origin.label for c in equalities if c.origin.tag)
+                names = ", ".join(label for label, _ in error.rows)
+                note = f"met by {made}. By a weight nearer to the feature it cannot be: these contradict each other: {names}."
+                answer = replace(answer, notes=(note,))
+            return answer
+        assert error is not None
+        raise error
+
+    def _with(
+        self, equalities: Sequence[Constraint], found: Derivation, every: Sequence[Claim], regime: Regime
+    ) -> Answer:
+        program, dims = self.model.program, self.model.program.dims
+        names = unknowns_in((c.size for c in every), dims)
+        free = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
+        excess = {f: f"excess {f}" for f in free}
+        rows = [Constraint(c.size / self._bound(c) / (Scale.of(excess[c.row]) if c.row in excess else ONE), c) for c in every]
+        rows += [Constraint(Scale.of(u, -1), Claim("excess", f, (), ONE)) for f, u in excess.items()]
+        system = System([*names, *excess.values()], [*rows, *equalities], regime)
+        certificates: dict[str, Certificate] = {}
+        for u in excess.values():  # a feature is no larger than what is required makes it
+            system.maximize(Scale.of(u, -1))
+        for label, goal in self._goals(found, every):
+            certificates[label] = system.maximize(goal)
+        solved = system.solution()
+        broken = system.violated()
+        if broken:
+            raise InexactError(f"the solution breaks {broken[0].origin.label}.")
+        over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
+        return Answer({u: solved[u] for u in names if u in solved}, certificates, over, found, every)
+
+    # ------------------------------------------------------------------ goals
+
+    def _goals(self, found: Derivation, every: Sequence[Claim]) -> list[tuple[str, Scale]]:
+        """Formal scales to be made large, in order, with the unknown or the weight that each is for."""
+        program, near, output = self.model.program, nearest(found), output_of(self.model.program)
+        names = unknowns_in((c.size for c in every), program.dims)
+        order = [op.name for op in program.ops if op.rule == "weight"]
+        last = [w for w in order if near.get(w, output) == output] if self.learns else []
+        inits = {w: unknown("init", w) for w in order if unknown("init", w) in names}
+        goals = [(inits[w], Scale.of(inits[w])) for w in inits if w not in last]
+        depth = {w: program.features[near[w]] for w in order if w in near}
+        for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
+            own = [c for c in every if c.kind == "update" and c.row == near[w] and c.tag == (w,)]
+            if own:
+                goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
+        goals += [(inits[w], Scale.of(inits[w])) for w in inits if w in last]
+        done = {u for _, g in goals for u, _ in g.powers}
+        rest = sorted((u for u in names if u not in done), key=lambda u: QUANTITIES.index(u.split()[0]))
+        return goals + [(u, Scale.of(u)) for u in rest]
+
+    # ------------------------------------------------------------------ requirements
+
+    def _bound(self, c: Claim) -> Scale:
+        """What a row may come to: what is required of it, else order one, or the feature's own required size."""
+        own = [r for r in self.wanted if r.feature == c.row and r.kind == c.kind and r.by in ("", *c.tag[:1])]
+        if own:
+            return own[0].scale
+        if c.kind == "update":
+            initial = [r.scale for r in self.wanted if r.feature == c.row and r.kind == "init"]
+            if initial and self._order(initial[0]) == 1:
+                return initial[0]
+        return ONE
+
+    def _order(self, s: Scale) -> int | None:
+        return self.regime.order(s, ONE)
+
+    def _choices(self, found: Derivation, every: Sequence[Claim], only: str) -> list[list[Constraint]]:
+        """The equalities that are required; for an update that any weight may make one choice per weight, nearest first."""
+        lists: list[list[list[Constraint]]] = []
+        for r in self.wanted:
+            own = [c for c in every if c.kind == r.kind and c.row == r.feature]
+            tags = [(r.by,)] if r.by else _tags_of(found, own) if r.kind == "update" else [()]
+            options: list[list[Constraint]] = []
+            scale = _in_dim(r.scale, only, self.model.program.dims) if only else r.scale
+            for tag in tags:
+                mine = [c for c in own if c.tag == tag]
+                if mine:
+                    lead = _largest(mine, found.algebra.regime)
+                    options.append([Constraint(lead.size / scale, replace(lead, required=r.text), equal=True)])
+            if not options:
+                raise InputError(f"--require {r.text!r}: {r.feature} has no such update; nothing changes it.")
+            lists.append(options)
+        return [[c for option in chosen for c in option] for chosen in product(*lists)] or [[]]
+
+
+def _in_dim(size: Scale, dim: str, dims: Sequence[str]) -> Scale:
+    """The part of a formal size that grows with one dim."""
+    return Scale(
+        tuple((d, e) for d, e in size.powers if d == dim or d not in dims), tuple((d, e) for d, e in size.logs if d == dim)
+    )
+
+
+def _largest(found: Sequence[Claim], regime: Regime) -> Claim:
+    best = found[0]
+    for c in found[1:]:
+        if regime.order(c.size, best.size) == 1:
+            best = c
+    return best
+
+
+def _tags_of(found: Derivation, own: Sequence[Claim]) -> list[tuple[str, ...]]:
+    """The single weights that move a feature, the nearest to it first."""
+    position = found.model.program.leaves("weight")
+    near = nearest(found)
+    features = found.model.program.features
+    tags = {c.tag for c in own if len(c.tag) == 1}
+    return sorted(tags, key=lambda tag: (-features[near[tag[0]]], position[tag[0]]))
+
+
+def _product(error: Infeasible) -> Scale:
+    out = ONE
+    for c, y in error.multipliers:
+        out = out * c.size**y
+    return out

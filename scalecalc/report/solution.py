@@ -1,0 +1,270 @@
+"""A solved parameterization in every format: the exponents, what each weight does, and what binds it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from scalecalc._version import __version__
+from scalecalc.errors import Contradiction, UnknownName
+from scalecalc.pieces import Piece, formula
+from scalecalc.report.layout import PLAIN, Section, Writer
+from scalecalc.scale import Scale
+from scalecalc.solution import Solution
+
+ONE = Scale.one()
+QUANTITIES = {"init": "init", "multiplier": "multiplier", "lr": "rate", "weight_decay": "decay", "epsilon": "ε"}
+COLUMNS = (
+    "weight", "role", "quantity", "step", "rho_low", "rho_high", "dim", "power", "log_power", "does", "bound_by", "optimizer",
+    "regime", "model",
+)  # fmt: skip
+
+
+def render(found: Solution, format: str, *, width: int = 80, color: bool = False) -> str:
+    """The solution in one of :data:`scalecalc.report.formats.FORMATS`.
+
+    Raises:
+        UnknownName: no such format.
+    """
+    match format:
+        case "table":
+            return to_terminal(found, width=width, color=color)
+        case "csv":
+            return to_csv(found)
+        case "markdown":
+            return to_markdown(found)
+        case "json":
+            return to_json(found)
+        case "latex":
+            return to_latex(found)
+        case _:
+            from scalecalc.report.formats import FORMATS
+
+            raise UnknownName("format", format, FORMATS)
+
+
+def heading(found: Solution) -> str:
+    """What was solved, for which optimizer and along which path."""
+    return (
+        f"{found.model}: parameterization {found.name}, optimizer {found.optimizer}, regime {found.regime.text}, "
+        f"growing {', '.join(found.dims) or 'nothing'}"
+    )
+
+
+def shown(found: Solution) -> list[str]:
+    """The quantities that the solution has something to say of."""
+    out = ["init"]
+    if any(s.multiplier != ONE for s in found.scalings.values()):
+        out.append("multiplier")
+    out.append("lr")
+    return out + [q for q in ("weight_decay", "epsilon") if any(getattr(s, q) is not None for s in found.scalings.values())]
+
+
+def sections(found: Solution, *, write: Writer = PLAIN) -> list[Section]:
+    """The exponents with what each weight does; and what binds them."""
+    quantities = shown(found)
+    first = found.first.scalings if found.first is not None else {}
+    differs = any(first[w].lr is not s.lr for w, s in found.scalings.items() if w in first)
+    columns = ["weight", "role", *(QUANTITIES[q] for q in quantities)]
+    if differs:
+        columns.append("first-step rate")
+    rows: list[tuple[str, ...]] = []
+    for name, s in found.scalings.items():
+        cells = [write.name(name), write.text(s.role), *(_cell(found, name, q, write) for q in quantities)]
+        if differs:
+            cells.append(write.size(first[name].lr) if first[name].lr is not s.lr else write.text("same"))
+        rows.append((*cells, write.text(found.fates.get(name, ""))))
+    out = [Section("Parameterization", (*columns, "does"), tuple(rows), tight=frozenset({"weight"}))]
+    bound: list[tuple[str, ...]] = []
+    for (weight, quantity), b in sorted(found.bounds.items(), key=lambda item: list(found.scalings).index(item[0][0])):
+        because = "\n".join(write.text(row) for row in b.rows) or write.text("nothing")
+        bound.append((write.name(weight), write.text(QUANTITIES[quantity]), because))
+    breaks = frozenset(i for i in range(1, len(bound)) if bound[i][0] != bound[i - 1][0])
+    out.append(Section("What binds it", ("weight", "", "cannot grow because of"), tuple(bound), breaks))
+    return out
+
+
+def _cell(found: Solution, weight: str, quantity: str, write: Writer) -> str:
+    one = found.pieces.get((weight, quantity))
+    if one:
+        return write.text(formula(one, found.dims))
+    scale = getattr(found.scalings[weight], quantity)
+    return write.size(scale) if scale is not None else ""
+
+
+def closing(found: Solution) -> list[str]:
+    """A sentence on what learns, then what a reader must know."""
+    words = {
+        "learning": "learn", "learning further on": "learn further on only", "lazy": "are lazy", "idle": "change nothing"
+    }  # fmt: skip
+    singular = {
+        "learning": "learns", "learning further on": "learns further on only", "lazy": "is lazy", "idle": "changes nothing"
+    }  # fmt: skip
+    parts: list[str] = []
+    for fate in words:
+        who = [w for w, f in found.fates.items() if f == fate]
+        if who:
+            names = who[0] if len(who) == 1 else f"{', '.join(who[:-1])} and {who[-1]}"
+            parts.append(f"{names} {(singular if len(who) == 1 else words)[fate]}")
+    out = [f"{'; '.join(parts)}." if parts else "no weight."]
+    if "learning further on" in found.fates.values():
+        out.append(
+            "Further on: a bound holds the update below order one in the first feature that it reaches, not in a later one."
+        )
+    for (weight, quantity), one in found.pieces.items():
+        out.append(f"{weight}, {QUANTITIES[quantity]}: {_by_ratio(found, one)}.")
+    if found.group:
+        out.append("The same network and training (θ any power of the widths): " + "; or ".join(map(str, found.group)) + ".")
+    return [*out, *found.notes]
+
+
+def _by_ratio(found: Solution, one: Any) -> str:
+    a, b = found.dims[:2]
+
+    def bound(rho: Fraction) -> str:
+        return a if rho == 1 else f"{a}^({rho})"
+
+    out: list[str] = []
+    for piece in one:
+        low, high = piece.low > 0, piece.high is not None
+        where = (
+            f"between {bound(piece.low)} and {bound(piece.high)}" if low and high
+            else f"below {bound(piece.high)}" if high else f"above {bound(piece.low)}"
+        )  # fmt: skip
+        out.append(f"{piece.scale} for {b} {where}")
+    return ", ".join(out)
+
+
+def to_terminal(found: Solution, *, width: int = 80, color: bool = False) -> str:
+    """For a person, at most ``width`` columns wide."""
+    from scalecalc.report.terminal import draw
+
+    pairs = [(section, section) for section in sections(found)]
+    return draw(heading(found), pairs, closing(found), width=width, color=color)
+
+
+def to_markdown(found: Solution) -> str:
+    """As GitHub-flavoured Markdown."""
+    from scalecalc.report.markdown import draw, escape
+
+    parts = [escape(heading(found))]
+    for section in sections(found):
+        parts += [f"### {escape(section.title)}", draw(section)]
+    parts.append("\n".join(f"- {escape(line)}" for line in closing(found)))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(found: Solution, *, standalone: bool = False) -> str:
+    """As booktabs tables; see :mod:`scalecalc.report.latex`."""
+    from scalecalc.report.latex import solution
+
+    return solution(found, standalone=standalone)
+
+
+def to_csv(found: Solution) -> str:
+    """One line per weight, quantity, piece and dim."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_lines(found))
+    return buffer.getvalue()
+
+
+def _lines(found: Solution) -> Iterator[dict[str, Any]]:
+    common = {"optimizer": found.optimizer, "regime": found.regime.text, "model": found.model}
+    for weight, s in found.scalings.items():
+        for quantity in QUANTITIES:
+            scale = getattr(s, quantity)
+            if scale is None:
+                continue
+            bound = found.bounds.get((weight, quantity))
+            about = {
+                "weight": weight, "role": s.role, "quantity": quantity, "does": found.fates.get(weight, ""),
+                "bound_by": "; ".join(bound.rows) if bound else "", **common,
+            }  # fmt: skip
+            steps = [("", scale)]
+            if quantity == "lr" and found.first is not None and found.first[weight].lr is not scale:
+                steps.append(("1", found.first[weight].lr))
+            for piece in found.pieces.get((weight, quantity), ()):
+                yield from _powers(found, piece.scale, {**about, "rho_low": piece.low, "rho_high": piece.high})
+            for step, one in steps:
+                yield from _powers(found, one, {**about, "step": step})
+
+
+def _powers(found: Solution, scale: Scale, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for dim in found.dims:
+        yield {**about, "dim": dim, "power": scale.power(dim), "log_power": scale.log_power(dim)}
+
+
+def to_json(found: Solution) -> str:
+    """One object: the parameterization in the shape that ``--parameterization FILE`` reads, and the reasons beside it."""
+    from scalecalc.report.json import SCHEMA, plain, row_object
+
+    data = {
+        "schema": SCHEMA,
+        "command": "solve",
+        "version": __version__,
+        "model": found.model,
+        "optimizer": found.optimizer,
+        "regime": found.regime.text,
+        "dims": list(found.dims),
+        "options": dict(found.options),
+        "parameterization": {w: _weight(found, w) for w in found.scalings},
+        "first_step": {w: _scales(s) for w, s in found.first.scalings.items()} if found.first is not None else None,
+        "weights": {
+            w: {
+                "does": found.fates.get(w, ""),
+                "bound_by": {q: list(b.rows) for (name, q), b in found.bounds.items() if name == w},
+            }
+            for w in found.scalings
+        },
+        "gauge": [dict(shift.powers) for shift in found.group],
+        "rows": [row_object(row) for row in found.derived] if found.derived is not None else [],
+        "notes": list(found.notes),
+        "seconds": found.seconds,
+    }
+    return json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _scales(s: Any) -> dict[str, dict[str, str]]:
+    out: dict[str, dict[str, str]] = {}
+    for quantity in QUANTITIES:
+        scale = getattr(s, quantity)
+        if scale is None:
+            continue
+        out[quantity], logs = scale.strings()
+        if logs or quantity == "lr":
+            out[f"{quantity}_log"] = logs
+    return out
+
+
+def _weight(found: Solution, weight: str) -> dict[str, Any]:
+    out: dict[str, Any] = dict(_scales(found.scalings[weight]))
+    own = {q: p for (w, q), p in found.pieces.items() if w == weight}
+    if own:
+        out["pieces"] = {q: [_piece(one) for one in p] for q, p in own.items()}
+    return out
+
+
+def _piece(one: Piece) -> dict[str, Any]:
+    theta, log = one.scale.strings()
+    return {"rho": [str(one.low), str(one.high) if one.high is not None else "inf"], "theta": theta, "log": log}
+
+
+def contradiction_json(error: Contradiction) -> str:
+    """What ``--format json`` prints where there is no solution."""
+    from scalecalc.report.json import SCHEMA
+
+    data = {
+        "schema": SCHEMA,
+        "command": "solve",
+        "version": __version__,
+        "model": error.model,
+        "contradiction": [{"row": label, "power": str(power)} for label, power in error.rows],
+        "product": str(error.product),
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,133 @@
+"""The gauge group of a network: shifts of inits and rates, over several weights, that leave its function and training alone.
+
+B and C of an S6 layer, or q and k of attention, enter the output only through their product: (W_B, W_C) → (κ W_B, W_C/κ),
+with rates to match, changes what B and C are and nothing that comes out.  With formal sizes such a shift is a direction in
+the exponents of the unknowns along which no size of the output changes, at initialisation or by any update: a null vector
+of the output's exponents, found exactly.  (The gauge of one weight, init against multiplier and rate, is in
+:mod:`scalecalc.gauge`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
+from typing import Any
+
+from scalecalc.claims import Claim, unknowns_in
+from scalecalc.errors import InputError
+from scalecalc.scale import Scale
+
+ONE = Scale.one()
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One generator: every unknown is multiplied by θ to its power.
+
+    >>> print(Shift((("init W_B", Fraction(1)), ("init W_C", Fraction(-1)))))
+    init W_B · θ, init W_C · θ^(-1)
+    """
+
+    powers: tuple[tuple[str, Fraction], ...]
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(u.split(maxsplit=1)[1] for u, _ in self.powers))
+
+    def of(self, size: Scale) -> Fraction:
+        """The power of θ that a formal size gains."""
+        mine = dict(self.powers)
+        return sum((e * mine.get(name, Fraction(0)) for name, e in size.powers), Fraction(0))
+
+    def moved(self, values: Mapping[str, Scale], theta: Scale) -> dict[str, Scale]:
+        """The unknowns' values, shifted."""
+        mine = dict(self.powers)
+        return {u: v * theta ** mine[u] if u in mine else v for u, v in values.items()}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{u} · θ" + ("" if e == 1 else f"^({e})") for u, e in self.powers)
+
+
+def shifts(claims: Sequence[Claim], output: str, dims: Sequence[str]) -> tuple[Shift, ...]:
+    """Generators of the group that leaves every size of the output as it is, with as few unknowns each as there can be.
+
+    Unknowns that the output does not depend on (a weight that is idle) are left out.
+    """
+    seen = [c.size for c in claims if c.row == output and c.kind in ("init", "update")]
+    names = unknowns_in(seen, dims)
+    rows = [{u: e for u, e in size.powers if u in names} for size in seen]
+    return tuple(Shift(tuple((u, v[u]) for u in names if v.get(u))) for v in _null_space(rows, names))
+
+
+def _null_space(rows: Sequence[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
+    """A basis in whole numbers, the first entry of each positive."""
+    from sympy import QQ
+    from sympy.polys.matrices import DomainMatrix
+
+    unique = [list(row) for row in dict.fromkeys(tuple(row.get(u, Fraction(0)) for u in names) for row in rows)]
+    if not unique or not names:
+        return []
+    entries = [[QQ(e.numerator, e.denominator) for e in row] for row in unique]
+    basis: list[list[Any]] = DomainMatrix(entries, (len(entries), len(names)), QQ).nullspace().to_Matrix().tolist()
+    out: list[dict[str, Fraction]] = []
+    for vector in basis:
+        exact = [Fraction(int(e.p), int(e.q)) for e in vector]
+        whole = lcm(*(e.denominator for e in exact))
+        common = gcd(*(int(e * whole) for e in exact)) or 1
+        first = next(e for e in exact if e)
+        sign = 1 if first > 0 else -1
+        out.append({u: sign * e * whole / common for u, e in zip(names, exact, strict=True)})
+    return out
+
+
+def fixed_by(
+    group: Sequence[Shift], claims: Sequence[Claim], values: Mapping[str, Scale], wanted: Sequence[tuple[Claim, Scale]]
+) -> dict[str, Scale]:
+    """The member of a gauge class in which given rows have given sizes.
+
+    Args:
+        wanted: claims, as formal sizes, and what each is to come to.
+
+    Raises:
+        InputError: no shift of the group changes such a row, or they cannot all be had.
+    """
+    found = dict(values)
+    left = list(group)
+    for claim, scale in wanted:
+        now = _value(claim.size, found)
+        movers = [s for s in left if s.of(claim.size)]
+        if now is scale:
+            left = _without(left, claim.size)
+            continue
+        if not movers:
+            raise InputError(
+                f"--gauge: no shift of inits and rates that leaves the output alone gives {claim.row} the size {scale}."
+            )
+        theta = (scale / now) ** (1 / movers[0].of(claim.size))
+        found = movers[0].moved(found, theta)
+        left = _without(left, claim.size)
+    return found
+
+
+def _without(group: Sequence[Shift], size: Scale) -> list[Shift]:
+    """The subgroup that leaves one more size alone."""
+    movers = [s for s in group if s.of(size)]
+    if not movers:
+        return list(group)
+    first, out = movers[0], [s for s in group if not s.of(size)]
+    for other in movers[1:]:
+        ratio = other.of(size) / first.of(size)
+        mine, its = dict(other.powers), dict(first.powers)
+        mixed = {u: mine.get(u, Fraction(0)) - ratio * its.get(u, Fraction(0)) for u in {**mine, **its}}
+        out.append(Shift(tuple((u, e) for u, e in mixed.items() if e)))
+    return out
+
+
+def _value(size: Scale, values: Mapping[str, Scale]) -> Scale:
+    out = Scale(tuple((d, e) for d, e in size.powers if d not in values), size.logs)
+    for name, e in size.powers:
+        if name in values:
+            out = out * values[name] ** e
+    return out
