@@ -144,7 +144,13 @@ Exit status 1, and the rows that contradict each other, if what is required cann
     metavar="WHAT",
     help="'rms h = 1', 'update h by W_B = 1', 'y = N_x^(1/2)', or stable: no weight need learn. Repeatable.",
 )
-@click.option("--gauge", default="", metavar="WHICH", help="Of equivalent solutions that in which, say, 'h = 1'.")
+@click.option(
+    "--gauge",
+    default="",
+    metavar="WHICH",
+    help="Of equivalent solutions that with 'init = 1', 'rate = 1', 'multiplier of W_out = N^(-1)', 'like mup_table8' or, "
+    "for a feature, 'h = 1'; several divided by commas.  [default: multiplier = 1]",
+)
 @seed_option
 def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: Any) -> int:
     model = prepare(given)  # as in derive, nothing is random

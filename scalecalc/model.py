@@ -114,6 +114,12 @@ def resolve(
     )
 
 
+def default_parameterization(model: str) -> str:
+    """The parameterization that a model is used with unless told otherwise."""
+    request = parse_model(model)
+    return _architecture(request.name, request.file)[1]["parameterization"]
+
+
 def _title(model: str, options: Mapping[str, Any]) -> str:
     """The model with all its options, as one would type it: what tables and resume files tell it by."""
     request = parse_model(model)
