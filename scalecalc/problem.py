@@ -10,7 +10,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
-from scalecalc.claims import QUANTITIES, Claim, claims, derive_at, guess, made_by, nearest, output_of, unknown, unknowns_in
+from scalecalc.claims import (
+    QUANTITIES,
+    Claim,
+    claims,
+    derive_at,
+    guess,
+    made_by,
+    nearest,
+    output_of,
+    unknown,
+    unknowns_in,
+)
 from scalecalc.derive import Derivation
 from scalecalc.desiderata import Requirement
 from scalecalc.errors import Contradiction, InputError
