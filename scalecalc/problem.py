@@ -10,7 +10,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
-from scalecalc.claims import QUANTITIES, Claim, claims, derive_at, guess, nearest, output_of, unknown, unknowns_in
+from scalecalc.claims import (
+    QUANTITIES,
+    Claim,
+    claims,
+    derive_at,
+    guess,
+    made_by,
+    nearest,
+    output_of,
+    unknown,
+    unknowns_in,
+)
 from scalecalc.derive import Derivation
 from scalecalc.desiderata import Requirement
 from scalecalc.errors import Contradiction, InputError
@@ -139,7 +150,7 @@ class Problem:
         goals = [(inits[w], Scale.of(inits[w])) for w in inits if w not in last]
         depth = {w: program.features[near[w]] for w in order if w in near}
         for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
-            own = [c for c in every if c.kind == "update" and c.row == near[w] and c.tag == (w,)]
+            own = made_by(w, near[w], every)
             if own:
                 goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
         goals += [(inits[w], Scale.of(inits[w])) for w in inits if w in last]
@@ -172,7 +183,7 @@ class Problem:
             options: list[list[Constraint]] = []
             scale = _in_dim(r.scale, only, self.model.program.dims) if only else r.scale
             for tag in tags:
-                mine = [c for c in own if c.tag == tag]
+                mine = made_by(tag[0], r.feature, every) if tag else own
                 if mine:
                     lead = _largest(mine, found.algebra.regime)
                     options.append([Constraint(lead.size / scale, replace(lead, required=r.text), equal=True)])

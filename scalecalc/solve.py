@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from scalecalc.claims import Claim, formal, nearest, output_of, unknown
+from scalecalc.claims import Claim, formal, made_by, nearest, output_of, unknown
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
 from scalecalc.equivalence import Match, recognised
@@ -268,7 +268,9 @@ def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str]
     out: dict[tuple[str, str], Bound] = {}
     for u, certificate in answer.certificates.items():
         weight, quantity = _place(u)
-        rows = tuple(dict.fromkeys(c.origin.label for c, y in certificate.multipliers if y))
+        every = [c for c, y in certificate.multipliers if y]
+        own = [c for c in every if any(name == u for name, _ in c.size.powers)]  # the others say where its partners stand
+        rows = tuple(dict.fromkeys(c.origin.label for c in own or every))
         out[weight, quantity] = Bound(weight, quantity, values.get(u, ONE), rows)
     return out
 
@@ -279,7 +281,7 @@ def _fates(answer: Answer) -> dict[str, str]:
     out: dict[str, str] = {}
     for weight in answer.found.model.program.weights:
         own = [c for c in answer.claims if c.kind == "update" and weight in c.tag]
-        mine = [c for c in own if c.row == near.get(weight) and c.tag == (weight,)]
+        mine = made_by(weight, near.get(weight, ""), answer.claims)
         if any(regime.order(at(c.size), ONE) in (0, 1) for c in mine):
             out[weight] = "learning"
         elif any(regime.order(at(c.size), ONE) in (0, 1) for c in own):
