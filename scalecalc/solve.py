@@ -64,6 +64,7 @@ def solve(
     parameterization: str | Parameterization | None = None,
     loss: str = "linear",
     fix: Mapping[str, int] | None = None,
+    alignment: str = "derived",
     **options: Any,
 ) -> Solution:
     """Solve for the parameterization that keeps every layer stable and learning.
@@ -82,6 +83,7 @@ def solve(
             ``like mup_table8``, ``h = 1`` for the one in which a feature has that size initially.  By default multipliers are
             one, or those that the parameterization has.
         parameterization: its inits and multipliers are kept, only rates are solved for.
+        alignment: see :func:`scalecalc.derive`.
 
     Raises:
         Contradiction: the requirements cannot be met; its message names the smallest set of rows that contradict.
@@ -89,8 +91,9 @@ def solve(
     """
     start = time.perf_counter()
     resolved = resolve(
-        model, parameterization=parameterization or unscaled, optimizer=optimizer, loss=loss, options=options, fix=fix
-    )
+        model, parameterization=parameterization or unscaled, optimizer=optimizer, loss=loss, options=options, fix=fix,
+        alignment=alignment,
+    )  # fmt: skip
     program = resolved.program
     parse_requirements(require, program)
     held = resolved.scalings if parameterization is not None else None
@@ -128,8 +131,8 @@ def solve(
         first_matches=written.matches(before, how, 1) if differs else (),
         pieces=by_pieces,
         derived=table_of(interpret(after, how, steps=steps)),
-        notes=tuple(_notes(found, how)),
-        options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge},
+        notes=(*_notes(found, how), *(resolved.alignment.notes() if resolved.alignment is not None else ())),
+        options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge, "alignment": alignment},
         seconds=time.perf_counter() - start,
     )  # fmt: skip
 
