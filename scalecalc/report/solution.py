@@ -317,7 +317,8 @@ def contradiction_json(error: Contradiction) -> str:
         "command": "solve",
         "version": __version__,
         "model": error.model,
-        "contradiction": [{"row": label, "power": str(power)} for label, power in error.rows],
+        "contradiction": [{"row": label, "is": wanted, "power": str(power)} for label, power, wanted in error.rows],
+        "clash": error.clash,
         "product": str(error.product),
     }
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
