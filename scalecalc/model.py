@@ -26,7 +26,7 @@ from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.optimizer import Optimizer
 from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
-from scalecalc.request import is_file, parse_model
+from scalecalc.request import is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registry
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
@@ -118,13 +118,25 @@ def resolve(
     )
 
 
-def optimizer_of(name: str) -> Optimizer:
-    """A registered optimizer.
+def optimizer_of(text: str) -> Optimizer:
+    """A registered optimizer by its name, with ``:clip=yes`` behind it if gradients are clipped by their global norm.
 
     Raises:
-        UnknownName: there is none of that name.
+        UnknownName: there is none of that name, or it has no such option.
+        InputError: an option without a value, or with one that it cannot take.
     """
-    return find("optimizer", name).make()
+    name, options = parse_optimizer(text)
+    make, clip = find("optimizer", name).make, options.pop("clip", "no")
+    if clip.lower() not in YES_NO:
+        raise InputError(f"{name}:clip={clip} is neither yes nor no.")
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, [*known, "clip"])
+    made = make(**_options(name, make, options))
+    if not YES_NO[clip.lower()]:
+        return made
+    return importlib.import_module("scalecalc.rules.optimizers._clip").Clipped(made)
 
 
 def _title(model: str, options: Mapping[str, Any]) -> str:

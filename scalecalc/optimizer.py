@@ -75,6 +75,7 @@ class Optimizer(ABC):
     - ``decay``: ``coupled``, ``decoupled`` or ``independent`` if it has weight decay; ``usual_decay`` is the λ of a model
       whose parameterization gives none (None: no decay).
     - ``damped``: has it an ε that a parameterization may scale?
+    - ``scale_free``: does an update not depend on the size of the gradients, if all are multiplied by one number?
     - ``joint``: are gradients of all weights treated together?
     """
 
@@ -83,6 +84,7 @@ class Optimizer(ABC):
     decay: str = ""
     usual_decay: Scale | None = None
     damped: bool = False
+    scale_free: bool = False
     joint: bool = False
 
     @abstractmethod

@@ -48,7 +48,7 @@ class Adam(Optimizer):
 
     def __init__(self, epsilon: Scale | None = None, decay: str = "", usual_decay: Scale | None = None):
         self.epsilon, self.decay, self.usual_decay = epsilon, decay, usual_decay
-        self.damped = epsilon is None
+        self.damped = self.scale_free = epsilon is None
 
     def law(self, algebra: Algebra, gradient: Value, weight: Trained) -> Value:
         epsilon = self._epsilon(weight, algebra)

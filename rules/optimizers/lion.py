@@ -27,6 +27,7 @@ class Lion(Optimizer):
     """
 
     smooth = False
+    scale_free = True
     decay = "decoupled"
 
     def __init__(self, beta_1: float = BETA_1, beta_2: float = BETA_2):
