@@ -292,7 +292,9 @@ def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
         if not request.is_file(scheme):
             find("parameterization", scheme)
     if given["optimizer"] is not None:
-        find("optimizer", given["optimizer"])
+        from scalecalc.model import optimizer_of
+
+        optimizer_of(given["optimizer"])
     return given["model"]
 
 

@@ -23,9 +23,10 @@ from typing import Any
 
 from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
-from scalecalc.parameterization import Optimizer, Parameterization, ScalingRule, assign
+from scalecalc.optimizer import Optimizer
+from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
-from scalecalc.request import is_file, parse_model
+from scalecalc.request import is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registry
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
@@ -84,7 +85,7 @@ def resolve(
     _hold(program, model, fix or {})
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
-    chosen = find("optimizer", method)
+    update = optimizer_of(method)
     rule = parameterization if callable(parameterization) else None
     named = parameterization if isinstance(parameterization, str) else None
     scheme = given.name if given else rule.__name__ if rule else named or defaults["parameterization"]
@@ -94,12 +95,15 @@ def resolve(
             raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
         scalings = {w: given[w] for w in program.weights}
     elif rule:
-        scalings = assign(rule, program.weights, method)
+        scalings = assign(rule, program.weights, update.family)
     elif is_file(scheme):
         scalings = read_parameterization(scheme, program)
     else:
-        scalings = assign(find("parameterization", scheme).make, program.weights, method)
-    scalings = {w: replace(s, role=program.weights[w].role) for w, s in scalings.items()}
+        scalings = assign(find("parameterization", scheme).make, program.weights, update.family)
+    scalings = {
+        w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or update.usual_decay)
+        for w, s in scalings.items()
+    }
     record_backward(program, start(program.tensor(program.loss), loss))
     return Model(
         name=_title(model, options or {}),
@@ -107,11 +111,32 @@ def resolve(
         parameterization=scheme,
         scalings=scalings,
         optimizer=method,
-        update=chosen.make(),
+        update=update,
         loss=loss,
         widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
         fix=dict(fix or {}),
     )
+
+
+def optimizer_of(text: str) -> Optimizer:
+    """A registered optimizer by its name, with ``:clip=yes`` behind it if gradients are clipped by their global norm.
+
+    Raises:
+        UnknownName: there is none of that name, or it has no such option.
+        InputError: an option without a value, or with one that it cannot take.
+    """
+    name, options = parse_optimizer(text)
+    make, clip = find("optimizer", name).make, options.pop("clip", "no")
+    if clip.lower() not in YES_NO:
+        raise InputError(f"{name}:clip={clip} is neither yes nor no.")
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, [*known, "clip"])
+    made = make(**_options(name, make, options))
+    if not YES_NO[clip.lower()]:
+        return made
+    return importlib.import_module("scalecalc.rules.optimizers._clip").Clipped(made)
 
 
 def _title(model: str, options: Mapping[str, Any]) -> str:
@@ -208,7 +233,8 @@ def read_parameterization(file: str | Path, program: Program) -> dict[str, Weigh
     """Exponents per weight from a TOML or JSON file: ``[W_B] init = {N_u = "-1/2"}, multiplier = {…}, lr = {…}``.
 
     Keys are weight names or shell patterns; an exact name wins, then the pattern with the most literal characters.
-    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.
+    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.  ``weight_decay`` and ``epsilon`` are
+    those of the optimizer; absent, they are the optimizer's own.
 
     Raises:
         InputError: no such file, no TOML or JSON, a key that matches no weight, a weight that no key matches, a dim that
@@ -238,14 +264,20 @@ def _scaling(file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence
     if not keys:
         raise InputError(f"{file} says nothing of the weight {weight.name}; add a table for it, or a pattern.")
     entry = found[keys[-1]]
-    unknown = set(entry) - {"init", "multiplier", "lr", "lr_log", "role"} if isinstance(entry, dict) else {"?"}
+    quantities = ("init", "multiplier", "lr", "weight_decay", "epsilon")
+    takes = {*quantities, *(f"{q}_log" for q in quantities), "role", "pieces"}
+    unknown = set(entry) - takes if isinstance(entry, dict) else {"?"}
     if unknown:
-        raise InputError(f"{file}: {keys[-1]} takes the tables init, multiplier, lr and lr_log; got {', '.join(unknown)}.")
+        raise InputError(
+            f"{file}: {keys[-1]} takes the tables {', '.join(quantities[:-1])} and {quantities[-1]}, and each with _log; "
+            f"got {', '.join(sorted(unknown))}."
+        )
 
-    def scale(table: str, logs: str = "") -> Scale:
-        parts = [entry.get(table, {}), entry.get(logs, {}) if logs else {}]
+    def scale(table: str) -> Scale:
+        parts = [entry.get(table, {}), entry.get(f"{table}_log", {})]
         if not all(isinstance(p, dict) for p in parts) or any(dim not in dims for p in parts for dim in p):
             raise InputError(f"{file}: {keys[-1]}.{table} maps dims ({', '.join(dims)}) to exponents; got {parts[0]}.")
         return Scale.from_strings(*parts)
 
-    return WeightScaling(scale("init"), scale("multiplier"), scale("lr", "lr_log"))
+    more = {q: scale(q) for q in quantities[3:] if q in entry}
+    return WeightScaling(scale("init"), scale("multiplier"), scale("lr"), **more)

@@ -106,7 +106,7 @@ def _deriving(regime: str) -> Callable[[Any], Any]:
             "--optimizer",
             type=Registered("optimizer"),
             metavar="NAME",
-            help="[default: the one the model names, else adam]",
+            help="With :clip=yes behind it, gradients clipped.  [default: the one the model names, else adam]",
         ),
         click.option(
             "--regime",

@@ -5,6 +5,7 @@ from fractions import Fraction
 from scalecalc.parameterization import scaling
 from scalecalc.program import Weight
 from scalecalc.rule import parameterization
+from scalecalc.rules.parameterizations._rates import rate
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 
@@ -16,7 +17,9 @@ def mup(weight: Weight, optimizer: str) -> WeightScaling:
     """Maximal update: every weight moves its output by Θ(1); written for weights between layers that grow alike."""
     fan_in, fan_out = weight.fan_in, weight.fan_out
     if not fan_in.dims:
-        return scaling(ONE, fan_out if optimizer == "sgd" else ONE)
-    if not fan_out.dims:
-        return scaling(fan_in**-1, fan_in**-1)
-    return scaling(fan_in**-HALF, ONE if optimizer == "sgd" else fan_in**-1)
+        init, sgd, adam = ONE, fan_out, ONE
+    elif not fan_out.dims:
+        init, sgd, adam = fan_in**-1, fan_in**-1, fan_in**-1
+    else:
+        init, sgd, adam = fan_in**-HALF, ONE, fan_in**-1
+    return scaling(init, sgd if optimizer == "sgd" else rate(weight, optimizer, adam, init) or adam)
