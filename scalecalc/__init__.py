@@ -21,22 +21,25 @@ from scalecalc._version import __version__
 if TYPE_CHECKING:
     from scalecalc.compare import Comparison, compare
     from scalecalc.derive import derive
+    from scalecalc.equivalence import equivalent
     from scalecalc.measure.verify import verify
     from scalecalc.parameterization import Parameterization
     from scalecalc.scale import Regime, Scale
-    from scalecalc.solution import Solution
+    from scalecalc.solution import Equivalence, Solution
     from scalecalc.solve import solve
     from scalecalc.table import Row, Table
 
 __all__ = [
-    "Comparison", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table", "__version__", "compare", "derive",
-    "solve", "verify",
+    "Comparison", "Equivalence", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table", "__version__", "compare",
+    "derive", "equivalent", "solve", "verify",
 ]  # fmt: skip
 
 _HOME = {
     "Comparison": "scalecalc.compare",
     "compare": "scalecalc.compare",
     "derive": "scalecalc.derive",
+    "Equivalence": "scalecalc.solution",
+    "equivalent": "scalecalc.equivalence",
     "Parameterization": "scalecalc.parameterization",
     "Solution": "scalecalc.solution",
     "solve": "scalecalc.solve",

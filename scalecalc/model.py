@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from scalecalc.alignment import Alignment, parse_alignment
 from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.optimizer import Optimizer
@@ -33,14 +34,17 @@ from scalecalc.table import WeightScaling
 
 YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 # What derive and verify take themselves, for a hint where it is misspelt or given as an option of the model.
-ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss")
+ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss", "alignment")
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A resolved request: the program with its backward pass, and how it is scaled and trained."""
+    """A resolved request: the program with its backward pass, and how it is scaled and trained.
+
+    ``alignment``: what is known of sums from elsewhere; None: their laws are derived.
+    """
 
     name: str
     program: Program
@@ -51,6 +55,7 @@ class Model:
     loss: str
     widths: Mapping[str, Sequence[int]]
     fix: Mapping[str, int] = field(default_factory=dict[str, int])
+    alignment: Alignment | None = None
 
 
 def resolve(
@@ -61,6 +66,7 @@ def resolve(
     loss: str = "linear",
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
+    alignment: str = "derived",
 ) -> Model:
     """Find the architecture and record it, forward and backward.
 
@@ -70,6 +76,7 @@ def resolve(
         parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
+        alignment: see :func:`scalecalc.alignment.parse_alignment`.
 
     Raises:
         UnknownName: no such model, option, parameterization, optimizer or loss.
@@ -115,9 +122,11 @@ def resolve(
         loss=loss,
         widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
         fix=dict(fix or {}),
+        alignment=parse_alignment(alignment, program),
     )
 
 
+<<<<<<< HEAD
 def optimizer_of(text: str) -> Optimizer:
     """A registered optimizer by its name, with ``:clip=yes`` behind it if gradients are clipped by their global norm.
 
@@ -137,6 +146,12 @@ def optimizer_of(text: str) -> Optimizer:
     if not YES_NO[clip.lower()]:
         return made
     return importlib.import_module("scalecalc.rules.optimizers._clip").Clipped(made)
+=======
+def default_parameterization(model: str) -> str:
+    """The parameterization that a model is used with unless told otherwise."""
+    request = parse_model(model)
+    return _architecture(request.name, request.file)[1]["parameterization"]
+>>>>>>> solver
 
 
 def _title(model: str, options: Mapping[str, Any]) -> str:
