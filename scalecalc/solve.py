@@ -36,7 +36,7 @@ from typing import Any
 from scalecalc.claims import formal, nearest, output_of, unknown, unknowns_in
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
-from scalecalc.model import Model, resolve
+from scalecalc.model import Model, exact_in, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.pieces import Piece, path, pieces
 from scalecalc.problem import Answer, Problem
@@ -115,7 +115,7 @@ def solve(
     }
     after = replace(resolved, scalings=scalings, parameterization=name)
     return Solution(
-        name, resolved.optimizer, program.dims, scalings, axes,
+        name, resolved.optimizer, program.dims, scalings, axes, exact_in(program),
         model=resolved.name,
         regime=how,
         first=Parameterization(f"{name}, first step", resolved.optimizer, program.dims, before, axes),
