@@ -23,16 +23,17 @@ from fractions import Fraction
 
 from scalecalc.claims import Claim, unknown
 from scalecalc.desiderata import is_requirement, parse_requirements, parse_scale
-from scalecalc.errors import InputError, UnknownName, UnsupportedScale
+from scalecalc.errors import InputError, UnknownName
 from scalecalc.interpreter import initial_weights, run
 from scalecalc.model import Model
+from scalecalc.optimizer import Trained
 from scalecalc.parameterization import assign
 from scalecalc.program import Program
 from scalecalc.rule import find
 from scalecalc.scale import Point, Regime, Scale
 from scalecalc.symmetry import Shift, fixed_by, null_space
 from scalecalc.table import WeightScaling
-from scalecalc.term import Limits, Term
+from scalecalc.term import Limits, Term, atom, pattern
 from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
@@ -44,7 +45,7 @@ FORMS = (
     "of a feature; several divided by commas, of which the last that names a weight holds"
 )
 _WEIGHT = re.compile(r"(multiplier|init|rate)(?:\s+of\s+(\S+))?\s*=\s*(.+)")
-FAR, NEAR = 4, Fraction(1, 4)  # powers of the widths: clear of a size, and just beside it
+FAR = 4  # a power of the widths that is clear of any size
 
 # ---------------------------------------------------------------------- values
 
@@ -87,16 +88,18 @@ def own_shifts(model: Model, gradients: Mapping[str, Value], regime: Regime) -> 
 
 def _own_shift(model: Model, weight: str, gradient: Value | None, regime: Regime) -> Shift | None:
     names = {q: unknown(q, weight) for q in QUANTITIES}
-    formal_ones = [Scale.of(names[q]) for q in QUANTITIES]
-    multiplier, init, rate, decay, epsilon = formal_ones
+    multiplier, init, rate, decay, epsilon = (Scale.of(names[q]) for q in QUANTITIES)
     asked = WeightScaling(init, multiplier, rate, "", decay, epsilon)
     sizes = [] if weight in exact_weights(model.program) else [init * multiplier]
-    for one, point in _points(gradient, names, model.program.dims):
-        algebra = Algebra(replace(regime, point=Point(point)), Limits(), rule=model.optimizer, at=f"d{weight}")
-        try:
-            sizes += [t.size for t in model.update.update(algebra, one, asked).terms]
-        except UnsupportedScale:  # ε, or decay, is on neither side of the gradient there: another point has them apart
-            continue
+    algebra = Algebra(
+        replace(regime, point=Point(dict.fromkeys(names.values(), ONE))), Limits(), rule=model.optimizer, at=f"d{weight}"
+    )
+    for one in _of_several_sizes(gradient, model.program.dims):
+        value = Value(one.labels, (Term(init, pattern((), [atom(weight, one.labels)] if one.labels else [])),))
+        own = Trained(model.program.weights[weight], value, asked)
+        raw = algebra.scale(one, multiplier, "chain rule through the multiplier")
+        sizes += [t.size for t in model.update.update(algebra, raw, own).terms]
+        sizes += model.update.limits(algebra, raw, own).values()  # decay and ε have to stay where they are, too
     known = [q for q in QUANTITIES if any(name == names[q] for size in sizes for name, _ in size.powers)]
     rows = [{u: e for u, e in size.powers if u in names.values()} for size in sizes]
     basis = [v for v in null_space(rows, [names[q] for q in known]) if v.get(names["multiplier"])]
@@ -106,19 +109,13 @@ def _own_shift(model: Model, weight: str, gradient: Value | None, regime: Regime
     return Shift(tuple((names[q], basis[0][names[q]] / power) for q in known if basis[0].get(names[q])))
 
 
-def _points(
-    gradient: Value | None, names: Mapping[str, str], dims: Sequence[str]
-) -> Iterable[tuple[Value, dict[str, Scale]]]:
-    """Gradients of several sizes, and decay and ε far below and above each of them and close by, so that all of them show."""
+def _of_several_sizes(gradient: Value | None, dims: Sequence[str]) -> Iterable[Value]:
+    """A gradient far below, at and far above its size: a law that answers to it shows, one that does not repeats."""
     if gradient is None or not gradient.terms:
         return
-    width, at = Scale(dict.fromkeys(dims, Fraction(1))), dict.fromkeys(names.values(), ONE)
+    width = Scale(dict.fromkeys(dims, Fraction(1)))
     for grown in (width**-FAR, ONE, width**FAR):
-        one = Value(gradient.labels, tuple(Term(t.size * grown, t.pattern, t.tag, t.why) for t in gradient.terms))
-        size = one.terms[0].size
-        apart = [(decay, -FAR) for decay in (-FAR, -NEAR, NEAR, FAR)] + [(-FAR, epsilon) for epsilon in (FAR, NEAR, -NEAR)]
-        for decay, epsilon in apart:
-            yield one, {**at, names["weight_decay"]: size * width**decay, names["epsilon"]: size * width**epsilon}
+        yield Value(gradient.labels, tuple(Term(t.size * grown, t.pattern, t.tag, t.why) for t in gradient.terms))
 
 
 def known_gradients(model: Model, regime: Regime) -> dict[str, Value]:

@@ -38,7 +38,7 @@ from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
 from scalecalc.equivalence import Match, recognised
 from scalecalc.gauge import Choice, at_point, chosen, own_shifts, parse_gauge, values_of
-from scalecalc.model import Model, resolve
+from scalecalc.model import Model, axes_of, exact_in, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.pieces import Piece, path, pieces
 from scalecalc.problem import Answer, Problem
@@ -47,7 +47,6 @@ from scalecalc.scale import Point, Regime, Scale
 from scalecalc.solution import Bound, Solution
 from scalecalc.symmetry import Shift, shifts
 from scalecalc.table import WeightScaling
-from scalecalc.term import dim_of
 
 ONE = Scale.one()
 NEAR = Fraction(1, 97)  # how far from a path its neighbours are
@@ -112,13 +111,10 @@ def solve(
     name = f"solved, inits of {resolved.parameterization}" if held else "solved"
     scalings, before = (_scalings(asked.problem(how, 1).model, v) for v in (values, early))
     differs = any(scalings[w].lr is not before[w].lr for w in scalings)
-    axes = {
-        w: tuple(dim_of(label) if program.grows(label) else "" for label in weight.axes)
-        for w, weight in program.weights.items()
-    }
+    axes = axes_of(program)
     after = replace(resolved, scalings=scalings, parameterization=name)
     return Solution(
-        name, resolved.optimizer, program.dims, scalings, axes,
+        name, resolved.optimizer, program.dims, scalings, axes, exact_in(program),
         model=resolved.name,
         regime=how,
         first=Parameterization(f"{name}, first step", resolved.optimizer, program.dims, before, axes),

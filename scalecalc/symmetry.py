@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import gcd, lcm
 from typing import Any
 
-from scalecalc.claims import Claim, unknowns_in
+from scalecalc.claims import Claim, unknown, unknowns_in
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
 
@@ -56,6 +56,8 @@ def shifts(claims: Sequence[Claim], output: str, dims: Sequence[str]) -> tuple[S
     Unknowns that the output does not depend on (a weight that is idle) are left out.
     """
     seen = [c.size for c in claims if c.row == output and c.kind in ("init", "update")]
+    known = unknowns_in(seen, dims)  # decays and ε move with the rates and gradients that they are compared with
+    seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in known]
     names = unknowns_in(seen, dims)
     rows = [{u: e for u, e in size.powers if u in names} for size in seen]
     return tuple(Shift(tuple((u, v[u]) for u in names if v.get(u))) for v in null_space(rows, names))

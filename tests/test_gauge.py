@@ -15,13 +15,12 @@ from scalecalc.equivalence import equivalent
 from scalecalc.errors import InputError
 from scalecalc.gauge import at_point, chosen, known_gradients, own_shifts, parse_gauge, plain, scalings_of, values_of
 from scalecalc.model import Model, resolve
-from scalecalc.parameterization import Optimizer, Parameterization
+from scalecalc.parameterization import Parameterization
 from scalecalc.rule import find
 from scalecalc.scale import Regime, Scale
 from scalecalc.solve import solve
 from scalecalc.symmetry import Shift
-from scalecalc.table import WeightScaling
-from scalecalc.value import Algebra, Value
+from scalecalc.value import Algebra
 
 ONE, N = Scale.one(), Scale.of("N")
 FREE = Regime()
@@ -41,11 +40,23 @@ def own(optimizer: str = "adam") -> dict[str, Shift]:
 # ---------------------------------------------------------------------- what goes along, by the law
 
 
-@pytest.mark.parametrize(("optimizer", "power"), [("sgd", -2), ("adam", -1)])
-def test_the_rate_goes_along_by_the_law_of_the_optimizer(optimizer: str, power: int) -> None:
-    """Tensor Programs V, lemma J.1: SGD η/θ², Adam η/θ."""
+# Powers of θ of the rate, the decay and ε, for m → mθ.  Tensor Programs V, lemma J.1: SGD η/θ², Adam η/θ and ε θ.
+ALONG = {
+    "sgd": (-2, None, None), "momentum": (-2, None, None), "adam": (-1, None, 1), "sign": (-1, 1, None),
+    "adamw": (-1, 1, 1),  # decoupled: ηλ stays
+    "adam_l2": (-1, 2, 1),  # coupled: λw stays beside the gradient
+    "adamw_independent": (-1, None, 1),  # λ alone stays
+    "adafactor": (0, 0, -1),  # the step is relative to the weight, and so is ε₂, its least size
+    "muon": (-1, 1, None), "shampoo": (-1, None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ALONG)
+def test_what_goes_along_by_the_law_of_the_optimizer(optimizer: str) -> None:
+    rate, decay, epsilon = ALONG[optimizer]
+    wanted = {"multiplier": 1, "init": -1, "lr": rate, "weight_decay": decay or 0, "epsilon": epsilon or 0}
     for weight, shift in own(optimizer).items():
-        assert dict(shift.powers) == {f"multiplier {weight}": 1, f"init {weight}": -1, f"lr {weight}": power}
+        assert dict(shift.powers) == {f"{q} {weight}": e for q, e in wanted.items() if e}
 
 
 def test_a_fixed_epsilon_leaves_no_gauge() -> None:
@@ -55,50 +66,6 @@ def test_a_fixed_epsilon_leaves_no_gauge() -> None:
     assert not equivalent("mlp", "mup", "mup_table8", optimizer="adam_eps")
     with pytest.raises(InputError, match="no shift of its multiplier, init and rate leaves training by this optimizer alone"):
         solve("mlp", optimizer="adam_eps", gauge="init = 1", steps=1)
-
-
-class Decayed(Optimizer):
-    """A law with everything in it: the update by size r·g^degree·(g + ε)^(−ε's degree), and decay, of one kind or another."""
-
-    def __init__(self, degree: int, relative: bool = False, coupled: bool = False):
-        self.degree, self.relative, self.coupled = degree, relative, coupled
-
-    def law(self, algebra: Algebra, gradient: Value) -> Value:
-        size = gradient.terms[0].size
-        return algebra.scale(gradient, size ** (self.degree - 1), "homogeneous")
-
-    def update(self, algebra: Algebra, gradient: Value, scaling: WeightScaling) -> Value:
-        m = scaling.multiplier
-        assert scaling.weight_decay is not None
-        seen = algebra.scale(gradient, m, "chain rule")
-        if self.coupled:
-            decay = algebra.scale(seen, scaling.weight_decay * scaling.init / seen.terms[0].size, "λ w")
-            raw = algebra.add(gradient.labels, self.law(algebra, seen), self.law(algebra, decay))
-            return algebra.scale(raw, scaling.lr * m, "rate")
-        raw = algebra.scale(self.law(algebra, seen), scaling.init if self.relative else ONE, "relative to the weight")
-        decay = algebra.scale(gradient, scaling.weight_decay * scaling.init / gradient.terms[0].size, "λ w")
-        return algebra.scale(algebra.add(gradient.labels, raw, decay), scaling.lr * m, "rate")
-
-    def torch(self, gradient: object, earlier: object = ()) -> object:
-        raise NotImplementedError
-
-
-@pytest.mark.parametrize(
-    ("law", "rate", "decay"),
-    [
-        (Decayed(1), -2, 2),  # decoupled: ηλ stays
-        (Decayed(0), -1, 1),
-        (Decayed(0, relative=True), 0, 0),  # Adafactor: the step is relative to the weight
-        (Decayed(1, coupled=True), -2, 2),  # λ w is added to the gradient, m times it
-    ],
-    ids=["sgd", "adamw", "adafactor", "coupled"],
-)
-def test_weight_decay_goes_along(law: Optimizer, rate: int, decay: int) -> None:
-    model = Model(**{**mlp("sgd").__dict__, "update": law})
-    shift = own_shifts(model, known_gradients(model, FREE), FREE)["W_2"]
-    found = dict(shift.powers)
-    assert (found.get("lr W_2", 0), found.get("weight_decay W_2", 0)) == (rate, decay)
-    assert (found["multiplier W_2"], found["init W_2"]) == (1, -1)
 
 
 def test_formal_gradients_are_taken_at_a_point() -> None:
@@ -246,7 +213,7 @@ def test_what_is_no_gauge_is_one_clear_error(text: str, message: str) -> None:
 
 
 def test_a_rate_that_no_gauge_changes() -> None:
-    model = Model(**{**mlp("sgd").__dict__, "update": Decayed(0, relative=True)})
+    model = mlp("adafactor")
     shifts = own_shifts(model, known_gradients(model, FREE), FREE)
     with pytest.raises(InputError, match="it is the same in every gauge"):
         chosen(values_of(model.scalings, model.program), parse_gauge("rate = 1", model), shifts)
