@@ -17,13 +17,12 @@ from typing import Any
 
 from scalecalc.claims import claims, derive_at, formal, output_of, unknown
 from scalecalc.gauge import QUANTITIES, known_gradients, own_shifts, plain, values_of
-from scalecalc.linear import _combination as combination
 from scalecalc.model import Model, default_parameterization, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.rule import registry
 from scalecalc.scale import Regime, Scale
 from scalecalc.solution import Equivalence, Match
-from scalecalc.symmetry import Shift, shifts
+from scalecalc.symmetry import Shift, combination, shifts
 
 ONE = Scale.one()
 MOST_TRIED = 600  # sets of quantities that may differ; beyond that, those that do are listed as they are
@@ -159,7 +158,7 @@ def recognised(
     out: list[Match] = []
     for name, entry in registry("parameterization").items():
         try:
-            scalings = {w: entry.make(v, model.optimizer) for w, v in model.program.weights.items()}
+            scalings = {w: entry.make(v, model.update.family) for w, v in model.program.weights.items()}
             theirs = values_of(scalings, model.program)
         except Exception:  # a rule of a user's own may know one architecture only, and may fail on all others as it likes
             continue
