@@ -281,7 +281,7 @@ def to_json(found: Solution) -> str:
         "dims": list(found.dims),
         "options": dict(found.options),
         "parameterization": {w: _weight(found, w) for w in found.scalings},
-        "first_step": {w: _scales(s) for w, s in found.first.scalings.items()} if found.first is not None else None,
+        "first_step": {w: scales(s) for w, s in found.first.scalings.items()} if found.first is not None else None,
         "weights": {
             w: {
                 "does": found.fates.get(w, ""),
@@ -297,7 +297,8 @@ def to_json(found: Solution) -> str:
     return json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _scales(s: Any) -> dict[str, dict[str, str]]:
+def scales(s: Any) -> dict[str, dict[str, str]]:
+    """A weight's scalings as JSON has them."""
     out: dict[str, dict[str, str]] = {}
     for quantity in QUANTITIES:
         scale = getattr(s, quantity)
@@ -310,7 +311,7 @@ def _scales(s: Any) -> dict[str, dict[str, str]]:
 
 
 def _weight(found: Solution, weight: str) -> dict[str, Any]:
-    out: dict[str, Any] = dict(_scales(found.scalings[weight]))
+    out: dict[str, Any] = dict(scales(found.scalings[weight]))
     own = {q: p for (w, q), p in found.pieces.items() if w == weight}
     if own:
         out["pieces"] = {q: [_piece(one) for one in p] for q, p in own.items()}
