@@ -58,12 +58,14 @@ def beside(
     *,
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
+    regime: str = "free",
 ) -> Beside:
     """Put solutions beside registered parameterizations.
 
     Args:
         solved: optimizer → solution; the others are shown for the same optimizers.
         parameterizations: registered names, TOML or JSON files.
+        regime: for those that compare two dims.
 
     Raises:
         InputError: a parameterization twice, or one that does not fit the model.
@@ -77,7 +79,8 @@ def beside(
     }
     for name, scheme in zip(names, parameterizations, strict=True):
         blocks[name] = {
-            o: resolve(model, parameterization=scheme, optimizer=o, options=options, fix=fix).scalings for o in solved
+            o: resolve(model, parameterization=scheme, optimizer=o, options=options, fix=fix, regime=regime).scalings
+            for o in solved
         }
     notes: list[str] = []
     for optimizer, one in solved.items():

@@ -205,7 +205,7 @@ def solve(
         from scalecalc.report.beside import render as render_beside
 
         solved = {one.optimizer: one for one in (found, *others)}
-        table = put_beside(model, solved, schemes, fix=request.parse_fix(given["fix"]))
+        table = put_beside(model, solved, schemes, fix=request.parse_fix(given["fix"]), regime=given["regime"])
         deliver(render_beside(table, format, **paper(given)), given)
         return 0
     deliver(render(found, format, **paper(given)), given)
