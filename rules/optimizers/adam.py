@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
+from scalecalc import window
 from scalecalc.asymptotics import Function, OneVariable, X
 from scalecalc.errors import UnsupportedScale
 from scalecalc.expand import expand, leading
@@ -30,7 +31,8 @@ class Adam(Optimizer):
     From zero memory the first step is g/(|g| + ε).  With ε = 0, or scaled with the gradient, this is the gradient's sign.
     So the law is that of the sign function, entry by entry: terms that lead at every index come out flat, the others
     divided by what leads where they stand.  With an ``epsilon`` of order one it is a size of its own: a gradient above it
-    gives its sign, one below it g/ε, and Adam is an SGD.  Which of the two is decided by the gradient's size.
+    gives its sign, one below it g/ε, and Adam is an SGD.  Which of the two is decided by the gradient's size, index by index:
+    a gradient that falls below ε along an axis is a sign up to the index where it does, and an SGD's from there on.
 
     Later steps need no other law.  Step k takes m̂/√v̂ of the gradients g_1 … g_k, which is odd, homogeneous of degree 0
     and bounded; it divides by the largest of them (hard case W5), and that is never smaller than the first, which every
@@ -51,7 +53,7 @@ class Adam(Optimizer):
         function, bar = SIGN, heads
         if self.epsilon:
             function, bar = SOFT, [*heads, Term(Scale.one())]
-            _check_sides(heads, gradient.labels, algebra)
+            _check_sides(heads, algebra)
         groups: dict[tuple[str, ...], list[Term]] = {}
         for t in gradient.terms:
             if t.tag:
@@ -93,18 +95,23 @@ def _ratios(t: Term, head: Term, labels: Sequence[str]) -> tuple[Scale, Scale]:
     return t.size / head.size, last
 
 
-def _check_sides(heads: Sequence[Term], labels: Sequence[str], algebra: Algebra) -> None:
-    """Is each leading term of the gradient on one side of ε, at the first index and at the last?
+def _check_sides(heads: Sequence[Term], algebra: Algebra) -> None:
+    """Is each leading term of the gradient on one side of ε within each window of indices that it is cut into?
 
     Raises:
         UnsupportedScale: one is not; then neither law holds for the whole of it.
     """
-    for t in heads:
-        orders = [algebra.regime.order(ratio, Scale.one()) for ratio in _ratios(t, Term(Scale.one()), labels)]
-        if None in orders or {-1, 1} <= set(orders):
+    regime = algebra.regime
+    cells = window.cuts(heads, True, regime)
+    inside = [[s for t in heads if (s := window.restricted(t, here)) is not None] for here in cells] if cells else [heads]
+    for t in (t for cell in inside for t in window.leading(cell, regime)):
+        orders = {regime.order(value, Scale.one()) for value in window.values(t)}
+        falls = any(p.decaying for _, p in t.pattern.profiles)
+        if None in orders or {-1, 1} <= orders or (falls and 1 in orders):
             raise UnsupportedScale(
                 f"the gradient at {algebra.at} ({t.size} at small index) lies above Adam's ε for some widths or indices and "
-                "below it for others. Use adam (ε scaled with the gradient), or a --regime in which it stays on one side."
+                "below it for others, and nothing says for which. Use adam (ε scaled with the gradient), or a --regime that "
+                "says how the widths grow against each other."
             )
 
 
