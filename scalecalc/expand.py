@@ -348,7 +348,7 @@ def _perturb(
     for i, terms in by.items():
         for jump, some in _above(f, terms, algebra):
             slope = apply(f.partial(i), leads, algebra, "φ′ at the leading terms", known, jump)
-            out += _times(slope, some, algebra, law)
+            out += _times(slope, some, algebra, law, _typical(f, leads, algebra))
     law = "entry by entry: φ″ times two smaller terms"
     for i, j in sorted({(i, j) for i in by for j in (*by, *near)}):
         second = f.partial(i).partial(j) if not f.partial(i).zero else f.partial(i)
@@ -372,5 +372,30 @@ def _above(f: Expandable, terms: Sequence[Term], algebra: Algebra) -> list[tuple
     return [(jump, some) for jump, some in enumerate(sides) if some]
 
 
-def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str) -> list[Term]:
-    return [p for s in a for t in b for p in multiply_terms(s, t, algebra.step(law, s, t), algebra.limits)]
+def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str, assumption: str = "") -> list[Term]:
+    return [
+        p
+        for s in a
+        for t in b
+        for p in multiply_terms(s, t, algebra.step(law, s, t, assumption=assumption), algebra.limits)
+    ]
+
+
+def _typical(f: Expandable, leads: Sequence[Term], algebra: Algebra) -> str:
+    """What is assumed of a term under a jump whose leading argument is a product, c_m a_n.
+
+    The jump is passed at a share r/|c_m| of the n, which for a generic c_m is that of r, its typical size.  But 1/|c| of a
+    single number has no second moment: at the share r of the m where c is as small as r, all n pass together, and the
+    root-mean-square over m is r^(1/2).  A gradient that is a sum over three samples or more has no such m.  That number is
+    no width, and atoms do not have it; so the typical entry is what is said, and that it is one.
+    """
+    if not f.breaks or f.homogeneous != 0:
+        return ""
+    for t in leads:
+        labels = frozenset[str]().union(*(a.labels for a in t.pattern.odd))
+        if any(a.labels < labels for a in t.pattern.odd):
+            return (
+                f"no factor of the leading term at {algebra.at} is as small as the term beside it, but at single entries "
+                "(it is a sum over three samples or more)"
+            )
+    return ""

@@ -48,7 +48,7 @@ class Value:
     perp: frozenset[Direction] = frozenset()
 
     def sizes(self, tag: tuple[str, ...] | None = None, statistic: str = "rms") -> list[Scale]:
-        """Sizes of all terms (of one set of weights: a tag's degrees are not told apart), as rms or as entry at small index."""
+        """Sizes of all terms (of one set of weights: a tag's degrees not told apart), as rms or as entry at small index."""
         own = [t for t in self.terms if tag is None or tuple(sorted(set(t.tag))) == tag]
         if statistic == "rms":
             return [t.rms(self.labels) for t in own]
