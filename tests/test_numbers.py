@@ -60,7 +60,7 @@ def test_decay_and_epsilon() -> None:
     assert found["W_2"].weight_decay == pytest.approx(1.6)
     assert found["W_out"].weight_decay == 0.2
     assert found["gain"].weight_decay == 0.0
-    with pytest.raises(InputError, match="does not say how ε scales.*eps=1e-08"):
+    with pytest.raises(InputError, match=r"does not say how ε scales.*eps=1e-08"):
         numbers(mlp(), base={"N": 64}, target={"N": 1024}, lr=0.01, eps=1e-8)
 
 
