@@ -22,24 +22,27 @@ if TYPE_CHECKING:
     from scalecalc import torch as torch
     from scalecalc.compare import Comparison, compare
     from scalecalc.derive import derive
+    from scalecalc.equivalence import equivalent
     from scalecalc.measure.verify import verify
     from scalecalc.model import parameterize
     from scalecalc.numbers import Numbers, numbers
     from scalecalc.parameterization import Parameterization
     from scalecalc.scale import Regime, Scale
-    from scalecalc.solution import Solution
+    from scalecalc.solution import Equivalence, Solution
     from scalecalc.solve import solve
     from scalecalc.table import Row, Table
 
 __all__ = [
-    "Comparison", "Numbers", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table", "__version__", "compare",
-    "derive", "numbers", "parameterize", "solve", "verify",
+    "Comparison", "Equivalence", "Numbers", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table",
+    "__version__", "compare", "derive", "equivalent", "numbers", "parameterize", "solve", "verify",
 ]  # fmt: skip
 
 _HOME = {
     "Comparison": "scalecalc.compare",
     "compare": "scalecalc.compare",
     "derive": "scalecalc.derive",
+    "Equivalence": "scalecalc.solution",
+    "equivalent": "scalecalc.equivalence",
     "Numbers": "scalecalc.numbers",
     "numbers": "scalecalc.numbers",
     "Parameterization": "scalecalc.parameterization",

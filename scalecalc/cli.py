@@ -27,6 +27,7 @@ from scalecalc.options import (
     Number,
     Plural,
     Registered,
+    alignment_option,
     deriving_options,
     model_argument,
     model_options,
@@ -63,6 +64,7 @@ def cli(ctx: click.Context) -> None:
 
 @cli.command(help=f"The table of derived exponents; nothing is measured.\n\n{MODEL_HELP}")
 @model_options
+@alignment_option
 @click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
 @seed_option
 def derive(steps: int, seed: int, **given: Any) -> int:
@@ -81,6 +83,7 @@ def derive(steps: int, seed: int, **given: Any) -> int:
 ROW is a name from the table: a feature (y), a weight (W_B) or a sum (C,h for ⟨C, h⟩)."""
 )
 @model_options
+@alignment_option
 @click.argument("row", metavar="ROW")
 @click.option("--kind", type=click.Choice(KINDS), help="[default: update with --tag, else the first that there is]")
 @click.option("--tag", metavar="W_B", help="The weight whose update it is; W_in+W_in for a second order.")
@@ -112,6 +115,7 @@ Each PARAMETERIZATION is a registered name, or a TOML or JSON file."""
     "parameterizations", type=Registered("parameterization"), metavar="PARAMETERIZATION…", nargs=-1, required=True
 )
 @deriving_options
+@alignment_option
 @click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
 def compare(parameterizations: tuple[str, ...], steps: int, **given: Any) -> int:
     model = prepare(given, parameterizations)
@@ -138,6 +142,7 @@ Exit status 1, and the rows that contradict each other, if what is required cann
     help="Keep its inits and multipliers, and solve for rates only.",
 )
 @solving_options
+@alignment_option
 @click.option("--steps", type=click.IntRange(1), default=2, show_default=True, metavar="K", help="1: the first step alone.")
 @click.option(
     "--require",
@@ -145,7 +150,13 @@ Exit status 1, and the rows that contradict each other, if what is required cann
     metavar="WHAT",
     help="'rms h = 1', 'update h by W_B = 1', 'y = N_x^(1/2)', or stable: no weight need learn. Repeatable.",
 )
-@click.option("--gauge", default="", metavar="WHICH", help="Of equivalent solutions that in which, say, 'h = 1'.")
+@click.option(
+    "--gauge",
+    default="",
+    metavar="WHICH",
+    help="Of equivalent solutions that with 'init = 1', 'rate = 1', 'multiplier of W_out = N^(-1)', 'like mup_table8' or, "
+    "for a feature, 'h = 1'; several divided by commas.  [default: multiplier = 1]",
+)
 @number_options
 @seed_option
 def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: Any) -> int:
@@ -301,7 +312,9 @@ def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
         if not request.is_file(scheme):
             find("parameterization", scheme)
     if given["optimizer"] is not None:
-        find("optimizer", given["optimizer"])
+        from scalecalc.model import optimizer_of
+
+        optimizer_of(given["optimizer"])
     return given["model"]
 
 

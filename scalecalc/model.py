@@ -21,11 +21,13 @@ from types import ModuleType
 from typing import Any
 
 from scalecalc import globs
+from scalecalc.alignment import Alignment, parse_alignment
 from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
-from scalecalc.parameterization import Optimizer, Parameterization, ScalingRule, assign
+from scalecalc.optimizer import Optimizer
+from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
-from scalecalc.request import is_file, parse_model
+from scalecalc.request import is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registry
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
@@ -33,14 +35,17 @@ from scalecalc.term import dim_of
 
 YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 # What derive and verify take themselves, for a hint where it is misspelt or given as an option of the model.
-ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss")
+ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss", "alignment")
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
 
 
 @dataclass(frozen=True)
 class Model:
-    """A resolved request: the program with its backward pass, and how it is scaled and trained."""
+    """A resolved request: the program with its backward pass, and how it is scaled and trained.
+
+    ``alignment``: what is known of sums from elsewhere; None: their laws are derived.
+    """
 
     name: str
     program: Program
@@ -51,6 +56,7 @@ class Model:
     loss: str
     widths: Mapping[str, Sequence[int]]
     fix: Mapping[str, int] = field(default_factory=dict[str, int])
+    alignment: Alignment | None = None
 
 
 def resolve(
@@ -61,6 +67,7 @@ def resolve(
     loss: str = "linear",
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
+    alignment: str = "derived",
 ) -> Model:
     """Find the architecture and record it, forward and backward.
 
@@ -70,6 +77,7 @@ def resolve(
         parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
+        alignment: see :func:`scalecalc.alignment.parse_alignment`.
 
     Raises:
         UnknownName: no such model, option, parameterization, optimizer or loss.
@@ -85,7 +93,7 @@ def resolve(
     _hold(program, model, fix or {})
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
-    chosen = find("optimizer", method)
+    update = optimizer_of(method)
     rule = parameterization if callable(parameterization) else None
     named = parameterization if isinstance(parameterization, str) else None
     scheme = given.name if given else rule.__name__ if rule else named or defaults["parameterization"]
@@ -95,12 +103,15 @@ def resolve(
             raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
         scalings = {w: given[w] for w in program.weights}
     elif rule:
-        scalings = assign(rule, program.weights, method)
+        scalings = assign(rule, program.weights, update.family)
     elif is_file(scheme):
         scalings = read_parameterization(scheme, program)
     else:
-        scalings = assign(find("parameterization", scheme).make, program.weights, method)
-    scalings = {w: replace(s, role=program.weights[w].role) for w, s in scalings.items()}
+        scalings = assign(find("parameterization", scheme).make, program.weights, update.family)
+    scalings = {
+        w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or update.usual_decay)
+        for w, s in scalings.items()
+    }
     record_backward(program, start(program.tensor(program.loss), loss))
     return Model(
         name=_title(model, options or {}),
@@ -108,13 +119,37 @@ def resolve(
         parameterization=scheme,
         scalings=scalings,
         optimizer=method,
-        update=chosen.make(),
+        update=update,
         loss=loss,
         widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
         fix=dict(fix or {}),
+        alignment=parse_alignment(alignment, program),
     )
 
 
+def optimizer_of(text: str) -> Optimizer:
+    """A registered optimizer by its name, with ``:clip=yes`` behind it if gradients are clipped by their global norm.
+
+    Raises:
+        UnknownName: there is none of that name, or it has no such option.
+        InputError: an option without a value, or with one that it cannot take.
+    """
+    name, options = parse_optimizer(text)
+    make, clip = find("optimizer", name).make, options.pop("clip", "no")
+    if clip.lower() not in YES_NO:
+        raise InputError(f"{name}:clip={clip} is neither yes nor no.")
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, [*known, "clip"])
+    made = make(**_options(name, make, options))
+    if not YES_NO[clip.lower()]:
+        return made
+    return importlib.import_module("scalecalc.rules.optimizers._clip").Clipped(made)
+def default_parameterization(model: str) -> str:
+    """The parameterization that a model is used with unless told otherwise."""
+    request = parse_model(model)
+    return _architecture(request.name, request.file)[1]["parameterization"]
 def parameterize(
     model: str,
     parameterization: str,
@@ -245,7 +280,8 @@ def read_parameterization(file: str | Path, program: Program) -> dict[str, Weigh
     """Exponents per weight from a TOML or JSON file: ``[W_B] init = {N_u = "-1/2"}, multiplier = {…}, lr = {…}``.
 
     Keys are weight names or shell patterns; an exact name wins, then the pattern with the most literal characters.
-    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.
+    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.  ``weight_decay`` and ``epsilon`` are
+    those of the optimizer; absent, they are the optimizer's own.
 
     Raises:
         InputError: no such file, no TOML or JSON, a key that matches no weight, a weight that no key matches, a dim that
@@ -271,14 +307,20 @@ def _scaling(file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence
     if key is None:
         raise InputError(f"{file} says nothing of the weight {weight.name}; add a table for it, or a pattern.")
     entry = found[key]
-    unknown = set(entry) - {"init", "multiplier", "lr", "lr_log", "role"} if isinstance(entry, dict) else {"?"}
+    quantities = ("init", "multiplier", "lr", "weight_decay", "epsilon")
+    takes = {*quantities, *(f"{q}_log" for q in quantities), "role", "pieces"}
+    unknown = set(entry) - takes if isinstance(entry, dict) else {"?"}
     if unknown:
-        raise InputError(f"{file}: {key} takes the tables init, multiplier, lr and lr_log; got {', '.join(unknown)}.")
+        raise InputError(
+            f"{file}: {key} takes the tables {', '.join(quantities[:-1])} and {quantities[-1]}, and each with _log; "
+            f"got {', '.join(sorted(unknown))}."
+        )
 
-    def scale(table: str, logs: str = "") -> Scale:
-        parts = [entry.get(table, {}), entry.get(logs, {}) if logs else {}]
+    def scale(table: str) -> Scale:
+        parts = [entry.get(table, {}), entry.get(f"{table}_log", {})]
         if not all(isinstance(p, dict) for p in parts) or any(dim not in dims for p in parts for dim in p):
             raise InputError(f"{file}: {key}.{table} maps dims ({', '.join(dims)}) to exponents; got {parts[0]}.")
         return Scale.from_strings(*parts)
 
-    return WeightScaling(scale("init"), scale("multiplier"), scale("lr", "lr_log"))
+    more = {q: scale(q) for q in quantities[3:] if q in entry}
+    return WeightScaling(scale("init"), scale("multiplier"), scale("lr"), **more)

@@ -106,7 +106,7 @@ def _deriving(regime: str) -> Callable[[Any], Any]:
             "--optimizer",
             type=Registered("optimizer"),
             metavar="NAME",
-            help="[default: the one the model names, else adam]",
+            help="With :clip=yes behind it, gradients clipped.  [default: the one the model names, else adam]",
         ),
         click.option(
             "--regime",
@@ -123,6 +123,13 @@ def _deriving(regime: str) -> Callable[[Any], Any]:
     )
 
 
+alignment_option = click.option(
+    "--alignment",
+    default="derived",
+    show_default=True,
+    metavar="HOW",
+    help="Of sums: derived; full or none as Everett et al. assume; or the JSON file of a verify run, as measured there.",
+)
 deriving_options = _deriving("free")
 solving_options = _deriving("proportional")
 model_options = options(model_argument, parameterization_option, deriving_options)

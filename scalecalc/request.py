@@ -26,6 +26,7 @@ _WIDTH = re.compile(r"[+-]?[0-9]+")
 _MODEL_FORMS = (
     "write a name (s6), a name with options (s6:discretization=mamba,step=fixed) or path/to/file.py:name"
 )
+_OPTIMIZER_FORMS = "write a name (adam; scalecalc list optimizers), or one whose gradients are clipped (sgd:clip=yes)"
 _DIMS_FORMS = "write --dims N_u=64:1024 (the powers of two between the bounds) or --dims N_u=64,96,128"
 
 
@@ -58,7 +59,22 @@ def parse_model(text: str) -> ModelRequest:
     return ModelRequest(name, parse_options(tail, text) if colon else {}, file)
 
 
-def parse_options(tail: str, text: str) -> dict[str, str]:
+def parse_optimizer(text: str) -> tuple[str, dict[str, str]]:
+    """``adam`` or ``sgd:clip=yes``.
+
+    >>> parse_optimizer("sgd:clip=yes")
+    ('sgd', {'clip': 'yes'})
+
+    Raises:
+        InputError: the text has none of these forms.
+    """
+    name, colon, tail = text.strip().partition(":")
+    if not _NAME.fullmatch(name.strip()) or (colon and not tail.strip()):
+        raise InputError(f"{text!r} is no optimizer; {_OPTIMIZER_FORMS}.")
+    return name.strip(), parse_options(tail, text, _OPTIMIZER_FORMS) if colon else {}
+
+
+def parse_options(tail: str, text: str, forms: str = _MODEL_FORMS) -> dict[str, str]:
     """``discretization=mamba,step=fixed`` as a dict; ``text`` is the whole of what was typed, for messages.
 
     Raises:
@@ -68,7 +84,7 @@ def parse_options(tail: str, text: str) -> dict[str, str]:
     for part in tail.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value or not _NAME.fullmatch(key):
-            raise InputError(f"in {text!r}, {part!r} is no option of the form key=value; {_MODEL_FORMS}.")
+            raise InputError(f"in {text!r}, {part!r} is no option of the form key=value; {forms}.")
         if key in options:
             raise InputError(f"in {text!r}, the option {key!r} is given twice.")
         options[key] = value
