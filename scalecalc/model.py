@@ -29,7 +29,7 @@ from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
 from scalecalc.request import is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registry
-from scalecalc.scale import Scale
+from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
 
@@ -167,9 +167,13 @@ def parameterize(
         UnknownName, InputError: see :func:`resolve`.
     """
     found = resolve(model, parameterization=parameterization, optimizer=optimizer, fix=fix, options=options)
-    program = found.program
+    program, own = found.program, dict[str, Any]()
+    if any(s.multiplier.dims for s in found.scalings.values()):
+        from scalecalc.gauge import known_gradients, own_shifts
+
+        own = own_shifts(found, known_gradients(found, Regime()), Regime())
     return Parameterization(
-        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program)
+        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program), own
     )
 
 
