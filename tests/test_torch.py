@@ -627,6 +627,20 @@ def test_the_table_reads_the_optimizer() -> None:
     assert missing[first].remark == "not in the optimizer"
 
 
+def test_the_table_says_what_does_not_scale() -> None:
+    p = mine(W=WeightScaling(ONE, ONE, N**-1, epsilon=N**-1))
+    model, base = nn.Linear(8, 8, bias=False), nn.Linear(4, 4, bias=False)
+    more: Any = {"base": base, "names": {"weight": "W"}}
+
+    def notes(make: Any, **given: float) -> tuple[str, ...]:
+        return sc.torch.table(model, p, make(sc.torch.param_groups(model, p, lr=0.1, **more, **given)), **more).notes
+
+    (note,) = notes(torch.optim.Adam)
+    assert note.startswith("ε is the optimizer's own 1e-08 at every width, though it should scale for weight: give eps=1e-08 to")
+    assert [n.split(" is ")[0] for n in notes(torch.optim.AdamW)] == ["weight decay", "ε"]
+    assert notes(torch.optim.Adam, eps=1e-8) == notes(torch.optim.SGD) == ()
+
+
 def test_the_table_has_multipliers() -> None:
     ntp = sc.parameterize("mlp", "ntp", optimizer="sgd", depth=3)
     model, base = perceptron(256), perceptron(64)

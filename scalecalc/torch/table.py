@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from scalecalc.numbers import OPTION, WORDS, Growth
 from scalecalc.parameterization import Parameterization
 from scalecalc.report.layout import Section
+from scalecalc.torch.gauge import without_multipliers
 from scalecalc.torch.initialize import rms
-from scalecalc.torch.names import Names, named, places
+from scalecalc.torch.names import Names, listed, named, places
 from scalecalc.torch.shapes import Base, growth
 
 if TYPE_CHECKING:
@@ -47,10 +49,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """A line per parameter; printed, a table."""
+    """A line per parameter; printed, a table.
+
+    ``notes``: weight decay or ε that should scale by the parameterization, and does not.
+    """
 
     title: str
     rows: tuple[Setting, ...]
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Setting]:
         return iter(self.rows)
@@ -66,7 +72,7 @@ class Settings:
         from scalecalc.report.terminal import draw
 
         section = self._section()
-        return draw(self.title, [(section, section)], (), width=140)
+        return draw(self.title, [(section, section)], self.notes, width=140)
 
     def _section(self) -> Section:
         columns = {
@@ -132,7 +138,28 @@ def table(
         std = None if parameter.is_meta else rms(parameter)
         rows.append(Setting(", ".join(own), tuple(parameter.shape), weight, std, multiplier, *got, remark))
     name = type(optimizer).__name__ if isinstance(optimizer, torch.optim.Optimizer) else "parameter groups"
-    return Settings(f"parameterization {parameterization.name} for {parameterization.optimizer}, {name}", tuple(rows))
+    title = f"parameterization {parameterization.name} for {parameterization.optimizer}, {name}"
+    own = optimizer.defaults if isinstance(optimizer, torch.optim.Optimizer) else {}
+    return Settings(title, tuple(rows), tuple(_unscaled(rows, without_multipliers(parameterization), grown, own)))
+
+
+def _unscaled(
+    rows: Sequence[Setting], parameterization: Parameterization, grown: Growth, own: Mapping[str, Any]
+) -> Iterator[str]:
+    """Weight decay and ε that are the optimizer's own, one for all, where they should scale."""
+    for quantity, option in OPTION.items():
+        number = _float(own.get(option))
+        left: list[str] = []
+        for row in rows:
+            if row.weight and row.lr is not None and number and getattr(row, quantity) == number:
+                scale = getattr(parameterization[row.weight], quantity)
+                unknown = scale is None and quantity == "weight_decay"
+                left += [row.name] if unknown or scale is not None and grown.factor(scale) != 1 else []
+        if left:
+            yield (
+                f"{WORDS[quantity]} is the optimizer's own {number:g} at every width, though it should scale for {listed(left)}: "
+                f"give {option}={number:g} to param_groups, for a parameterization that was solved with it."
+            )
 
 
 def _float(value: Any) -> float | None:
