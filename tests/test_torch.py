@@ -636,7 +636,7 @@ def test_the_table_says_what_does_not_scale() -> None:
         return sc.torch.table(model, p, make(sc.torch.param_groups(model, p, lr=0.1, **more, **given)), **more).notes
 
     (note,) = notes(torch.optim.Adam)
-    assert note.startswith("ε is the optimizer's own 1e-08 at every width, though it should scale for weight: give eps=1e-08 to")
+    assert note.startswith("ε is the optimizer's own 1e-08 at every width, but should scale for weight: give eps=1e-08 to")
     assert [n.split(" is ")[0] for n in notes(torch.optim.AdamW)] == ["weight decay", "ε"]
     assert notes(torch.optim.Adam, eps=1e-8) == notes(torch.optim.SGD) == ()
 

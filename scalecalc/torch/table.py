@@ -157,8 +157,8 @@ def _unscaled(
                 left += [row.name] if unknown or scale is not None and grown.factor(scale) != 1 else []
         if left:
             yield (
-                f"{WORDS[quantity]} is the optimizer's own {number:g} at every width, though it should scale for {listed(left)}: "
-                f"give {option}={number:g} to param_groups, for a parameterization that was solved with it."
+                f"{WORDS[quantity]} is the optimizer's own {number:g} at every width, but should scale for {listed(left)}: "
+                f"give {option}={number:g} to param_groups, and solve for an optimizer that has it."
             )
 
 
