@@ -359,6 +359,27 @@ def test_the_shape_of_the_distribution_is_kept() -> None:
     assert float(gram[0, 0].detach()) == pytest.approx(1 / 4, rel=1e-5)  # (N^(-1) over N^(-1/2))²
 
 
+def test_frozen_weights_are_initial_weights_like_others() -> None:
+    base, model = nn.Linear(8, 8, bias=False), nn.Linear(32, 32, bias=False)
+    model.weight.requires_grad_(False)
+    sc.torch.initialize(model, mine(W=WeightScaling(N**-1, ONE, ONE)), base=base, names={"weight": "W"})
+    assert sizes(model)["weight"] == pytest.approx(sizes(base)["weight"] / 4, rel=1e-5)
+
+
+def test_complex_weights_and_empty_ones() -> None:
+    base, model = (nn.ParameterDict({"W": made(lambda n=n: torch.randn(n, n, dtype=torch.complex64), n)}) for n in (8, 32))
+    model["g"], base["g"] = torch.zeros(0), torch.zeros(0)
+    p = mine(W=WeightScaling(N**-1, ONE, ONE), g=WeightScaling(ONE, ONE, ONE))
+    p = replace(p, axes={**p.axes, "g": ("",)})
+    sc.torch.initialize(model, p, base=base)
+    once = model["W"].clone()
+    assert float(once.detach().abs().square().mean().sqrt()) == pytest.approx(
+        float(base["W"].detach().abs().square().mean().sqrt()) / 4, rel=1e-5
+    )
+    sc.torch.initialize(model, p, base=base)
+    assert torch.equal(model["W"], once)
+
+
 def test_initialize_refuses() -> None:
     p, names = LINEAR, {"weight": "W"}
     base, model = nn.Linear(8, 8, bias=False), nn.Linear(16, 16, bias=False)
@@ -623,6 +644,8 @@ def test_the_table_reads_the_optimizer() -> None:
     text = str(found)
     for part in ("hidden.1.weight", "128×128", "as it is", "frozen", "0.123", "W_out", "AdamW"):
         assert part in text
+    with pytest.raises(UnknownName, match=r"no parameter 'head\.wait'; did you mean 'head\.weight'"):
+        found["head.wait"]
     missing = sc.torch.table(model, mup(), groups[1:], base=base, names=names)
     assert missing[first].remark == "not in the optimizer"
 
@@ -638,7 +661,11 @@ def test_the_table_says_what_does_not_scale() -> None:
     (note,) = notes(torch.optim.Adam)
     assert note.startswith("ε is the optimizer's own 1e-08 at every width, but should scale for weight: give eps=1e-08 to")
     assert [n.split(" is ")[0] for n in notes(torch.optim.AdamW)] == ["weight decay", "ε"]
-    assert notes(torch.optim.Adam, eps=1e-8) == notes(torch.optim.SGD) == ()
+    assert notes(torch.optim.Adam, eps=1e-8) == ()
+    assert notes(torch.optim.SGD) == (
+        "the rates scale as adam needs it, but the optimizer is SGD: solve with optimizer='sgd' or one of its kind.",
+    )
+    assert notes(list) == ()
 
 
 def test_the_table_has_multipliers() -> None:

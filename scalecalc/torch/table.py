@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from scalecalc.errors import UnknownName
+from scalecalc.model import optimizer_of
 from scalecalc.numbers import OPTION, WORDS, Growth
 from scalecalc.parameterization import Parameterization
 from scalecalc.report.layout import Section
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     import pandas
 
 Groups = torch.optim.Optimizer | Iterable[Mapping[str, Any]]
+FAMILIES = {  # of torch's optimizers: whose rates apply to each
+    "SGD": "sgd", "Adam": "adam", "AdamW": "adam", "NAdam": "adam", "RAdam": "adam", "Adamax": "adam", "RMSprop": "adam",
+    "Adafactor": "adafactor", "Muon": "muon",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Setting:
 class Settings:
     """A line per parameter; printed, a table.
 
-    ``notes``: weight decay or ε that should scale by the parameterization, and does not.
+    ``notes``: what is not as the parameterization has it: another optimizer; weight decay or ε that should scale.
     """
 
     title: str
@@ -65,8 +71,15 @@ class Settings:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> Setting:
-        """By one of its names."""
-        return next(row for row in self.rows if name in row.name.split(", "))
+        """By one of its names.
+
+        Raises:
+            UnknownName: no parameter is called that.
+        """
+        found = {own: row for row in self.rows for own in row.name.split(", ")}
+        if name not in found:
+            raise UnknownName("parameter", name, found)
+        return found[name]
 
     def __str__(self) -> str:
         from scalecalc.report.terminal import draw
@@ -140,7 +153,18 @@ def table(
     name = type(optimizer).__name__ if isinstance(optimizer, torch.optim.Optimizer) else "parameter groups"
     title = f"parameterization {parameterization.name} for {parameterization.optimizer}, {name}"
     own = optimizer.defaults if isinstance(optimizer, torch.optim.Optimizer) else {}
-    return Settings(title, tuple(rows), tuple(_unscaled(rows, without_multipliers(parameterization), grown, own)))
+    notes = (*_mistaken(name, parameterization), *_unscaled(rows, without_multipliers(parameterization), grown, own))
+    return Settings(title, tuple(rows), notes)
+
+
+def _mistaken(torchs: str, parameterization: Parameterization) -> Iterator[str]:
+    """Rates that were solved for another kind of optimizer."""
+    meant = optimizer_of(parameterization.optimizer).family
+    if FAMILIES.get(torchs, meant) != meant:
+        yield (
+            f"the rates scale as {parameterization.optimizer} needs it, but the optimizer is {torchs}: solve with "
+            f"optimizer={FAMILIES[torchs]!r} or one of its kind."
+        )
 
 
 def _unscaled(
