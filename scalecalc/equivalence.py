@@ -23,7 +23,7 @@ from scalecalc.rule import registry
 from scalecalc.scale import Regime, Scale
 from scalecalc.simplex import maximum
 from scalecalc.solution import Equivalence, Match
-from scalecalc.symmetry import Shift, combination, shifts
+from scalecalc.symmetry import Shift, shifts
 
 ONE = Scale.one()
 MOST_TRIED = 600  # sets of quantities that may differ; beyond that, those that do are listed as they are
