@@ -42,6 +42,7 @@ class Shampoo(Optimizer):
     smooth = False
     scale_free = True
     family = "shampoo"
+    decay = "decoupled"
 
     def __init__(self, promoted: Fraction, update: Callable[[Sequence[torch.Tensor]], torch.Tensor]):
         self.promoted, self.small = promoted, update
