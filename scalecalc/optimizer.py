@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 ONE = Scale.one()
+DECAY = "weight decay"  # in the words of every step of a derivation that is one
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,12 @@ class Optimizer(ABC):
         s, lam = weight.scaling, self.decay_of(weight.scaling) if algebra.regime.point is None else None
         labels = gradient.labels
         if lam is not None and self.decay == "coupled":
-            gradient = algebra.add(labels, gradient, algebra.scale(weight.value, lam, f"coupled weight decay {lam}"))
+            gradient = algebra.add(labels, gradient, algebra.scale(weight.value, lam, f"coupled {DECAY} {lam}"))
         raw = self.law(algebra, gradient, weight)
         out = algebra.scale(raw, s.lr * s.multiplier, f"rate {s.lr}, multiplier {s.multiplier}")
         if lam is not None and self.decay in ("decoupled", "independent"):
             by = lam * s.lr if self.decay == "decoupled" else lam
-            lost = algebra.scale(weight.value, by * s.multiplier, f"{self.decay} weight decay {by}")
+            lost = algebra.scale(weight.value, by * s.multiplier, f"{self.decay} {DECAY} {by}")
             out = algebra.add(labels, out, lost)
         return out
 
