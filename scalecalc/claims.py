@@ -178,6 +178,22 @@ def nearest(found: Derivation) -> dict[str, str]:
     return out
 
 
+def made_by(weight: str, feature: str, every: Sequence[Claim]) -> list[Claim]:
+    """What the weight's own updates change in a feature: the first one, and what later ones gained as others moved.
+
+    A contribution W+V in a feature that V does not reach is W's update by a gradient that V has changed; where V reaches
+    the feature it is the joint effect of both, and neither's own.
+    """
+    reached = {c.tag[0] for c in every if c.kind == "update" and c.row == feature and len(c.tag) == 1}
+    own: list[Claim] = []
+    for c in every:
+        if c.kind == "update" and c.row == feature and weight in c.tag:
+            others = [v for v in c.tag if v != weight]
+            if c.tag == (weight,) or (others and not reached & set(others)):
+                own.append(c)
+    return own
+
+
 def output_of(program: Program) -> str:
     """The name of the feature that is the network's output; empty if the output is no feature."""
     return next((name for name, i in program.features.items() if i == program.loss), "")

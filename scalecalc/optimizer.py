@@ -23,7 +23,7 @@ from scalecalc.expand import leading
 from scalecalc.program import Weight
 from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
-from scalecalc.term import Profile, dim_of
+from scalecalc.term import dim_of
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -189,14 +189,9 @@ def smallest(gradient: Value, algebra: Algebra) -> tuple[Scale, ...]:
     for t in heads:
         size = t.size
         for label in gradient.labels:
-            size = size * last(t.pattern.profile(label), dim_of(label))
+            size = size * t.pattern.profile(label).ends(dim_of(label))[1]
         out.append(size)
     return algebra.regime.leading(out)
-
-
-def last(profile: Profile, dim: str) -> Scale:
-    """A profile's value at the last index, one at the first; an exponentially falling one is not followed that far."""
-    return ONE if profile.decaying else Scale({dim: -profile.power}, {dim: profile.log})
 
 
 def larger(a: Scale, b: Scale, regime: Regime) -> bool:

@@ -35,6 +35,7 @@ class Parameterization(Mapping[str, WeightScaling]):
         dims: the growing dims.
         scalings: per weight, in the order of the program.
         axes: per weight, the dim of each of its axes, outputs first; ``""`` for an axis that does not grow.
+        exact: the weights whose initial entries are given exactly (a gain of one) and have no size to scale.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Parameterization(Mapping[str, WeightScaling]):
     dims: tuple[str, ...]
     scalings: Mapping[str, WeightScaling]
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    exact: frozenset[str] = frozenset()
 
     def __getitem__(self, weight: str) -> WeightScaling:
         return self.scalings[weight]

@@ -11,6 +11,7 @@ ModelRequest(name='s6', options={'discretization': 'mamba', 'step': 'fixed'}, fi
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -114,8 +115,8 @@ def parse_dims(texts: Iterable[str]) -> dict[str, list[int]]:
     return dims
 
 
-def parse_fix(texts: Iterable[str]) -> dict[str, int]:
-    """``["N_x=16"]`` as one width per dim.
+def parse_fix(texts: Iterable[str], option: str = "--fix") -> dict[str, int]:
+    """``["N_x=16"]`` as one width per dim, of ``--fix`` and of other options like it.
 
     >>> parse_fix(["N_x=16"])
     {'N_x': 16}
@@ -127,13 +128,38 @@ def parse_fix(texts: Iterable[str]) -> dict[str, int]:
     for text in map(_short, texts):
         dim, equals, width = (piece.strip() for piece in text.partition("="))
         if not equals or not _DIM.fullmatch(dim) or not _WIDTH.fullmatch(width):
-            raise InputError(f"--fix {text!r} is malformed; write --fix N_x=16, and repeat the option for another dim.")
+            raise InputError(f"{option} {text!r} is malformed; write {option} N_x=16, and repeat the option for another dim.")
         if dim in out:
-            raise InputError(f"--fix gives {dim} twice; one width each.")
+            raise InputError(f"{option} gives {dim} twice; one width each.")
         if not 1 <= int(width) <= LARGEST_WIDTH:
-            raise InputError(f"in --fix {text!r}, the width is not between 1 and {LARGEST_WIDTH} (2^20).")
+            raise InputError(f"in {option} {text!r}, the width is not between 1 and {LARGEST_WIDTH} (2^20).")
         out[dim] = int(width)
     return out
+
+
+def parse_numbers(texts: Iterable[str], option: str) -> float | dict[str, float] | None:
+    """``["3e-4"]`` as a number for all weights, ``["W_in=0.1", "W_*=0.02"]`` as one per weight or pattern.
+
+    >>> parse_numbers(["W_in=0.1", "*=2e-2"], "--std"), parse_numbers(["3e-4"], "--lr"), parse_numbers([], "--eps")
+    ({'W_in': 0.1, '*': 0.02}, 0.0003, None)
+
+    Raises:
+        InputError: no number above zero, a weight given twice, or one number for all beside one for some.
+    """
+    out: dict[str, float] = {}
+    for text in map(_short, texts):
+        name, equals, value = (piece.strip() for piece in text.rpartition("="))
+        key = name if equals else "*"
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0) or not key:
+            raise InputError(f"{option} {text!r} is malformed; write {option} 0.02, or {option} W_in=0.02 for one weight.")
+        if key in out:
+            raise InputError(f"{option} gives {'all weights' if key == '*' else key} twice; one number each.")
+        out[key] = number
+    return out.get("*") if set(out) == {"*"} else out or None
 
 
 def _short(text: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
-from scalecalc.derive import derive
+from scalecalc.derive import derive, resolve
 from scalecalc.errors import UnsupportedScale
+from scalecalc.measure.verify import verify
 from scalecalc.optimizer import Numbers, Trained
+from scalecalc.parameterization import Parameterization
 from scalecalc.program import Weight
 from scalecalc.rule import find
 from scalecalc.scale import Regime, Scale
@@ -90,13 +93,48 @@ def test_an_epsilon_of_order_one_makes_an_sgd_of_adam(size: Scale) -> None:
     assert abs(slope(entry) - float(expected.power("N"))) < 0.05
 
 
+def test_a_gradient_that_falls_below_epsilon_along_an_axis() -> None:
+    """g = N/n²: a sign up to n = N^(1/2), an SGD's from there on; Σ_n g/(|g| + ε) is N^(1/2), and so is Σ g from there."""
+    falling = Term(N, pattern([("N", Profile(Fraction(2)))]))
+    algebra = Algebra()
+    out = law("adam_eps", Value(("N",), (falling,)))
+    assert sorted((t.size, t.pattern.profile("N").words()) for t in out.terms if t.size is ONE) == [
+        (ONE, "flat, up to n = N^(1/2)")
+    ]
+    assert [t.pattern.profile("N").words() for t in out.terms if t.size is N] == ["n^(-2), from n = N^(1/2) on"]
+    assert sizes(algebra.sum(out, "N")) == {N**HALF}
+
+    def summed(n: int) -> float:
+        g = n / torch.arange(1, n + 1, dtype=torch.float64) ** 2
+        return float(updates("adam_eps", g).sum())
+
+    assert abs(slope(summed) - 0.5) < 0.02
+
+
 def test_a_gradient_on_both_sides_of_epsilon_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(UnsupportedScale, match="--regime in which it stays on one side"):
-        law("adam_eps", Value(("N",), (term(N**HALF, "g", power=1),)))
     mixed = Value(("N", "M"), (Term(N * Scale.of("M", -1), pattern((), [atom("g", ("N", "M"))])),))
-    with pytest.raises(UnsupportedScale, match="below it for others"):
+    with pytest.raises(UnsupportedScale, match="--regime that says how the widths grow"):
         law("adam_eps", mixed)
     assert sizes(law("adam_eps", mixed, Regime.parse("N>M"))) == {ONE}
+    curved = pattern([("N", Profile(Fraction(1))), ("M", Profile(Fraction(1)))], [atom("g", ("N", "M"))])
+    with pytest.raises(UnsupportedScale, match="below it for others"):  # on either side of the curve n m = N
+        law("adam_eps", Value(("N", "M"), (Term(N, curved),)), Regime.parse("proportional"))
+
+
+@pytest.mark.slow
+def test_selection_under_a_fixed_epsilon() -> None:
+    """s6 with a readout so large that dB, which falls like 1/n, passes ε at n = N_x^(1/2): derived and measured."""
+    usual = resolve("s6", parameterization="mup_ssm", optimizer="adam_eps", fix={"N_u": 8})
+    scalings = dict(usual.scalings)
+    scalings["W_out"] = replace(scalings["W_out"], init=Scale.of("N_x"))
+    large = Parameterization("large readout", "adam_eps", usual.program.dims, scalings)
+    table = verify("s6", parameterization=large, fix={"N_u": 8}, dims={"N_x": [64, 256, 1024, 4096]}, budget=20)
+    moved = table["B", "update", "W_B"]
+    assert moved.formula() == "N_x^(1/4)"  # N_x^(1/2) for a sign everywhere, 1 for an SGD above ε, too
+    assert "up to n = N_x^(1/2)" in moved.profile
+    for row in ("B", "h"):
+        assert table[row, "update", "W_B"].verdict == "agrees"
+    assert table.counts()["disagrees"] == 0
 
 
 def test_mup_rates_for_adam_are_lazy_with_an_epsilon_of_order_one() -> None:
