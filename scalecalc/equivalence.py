@@ -21,8 +21,9 @@ from scalecalc.model import Model, default_parameterization, resolve
 from scalecalc.parameterization import Parameterization, assign
 from scalecalc.rule import registry
 from scalecalc.scale import Regime, Scale
+from scalecalc.simplex import maximum
 from scalecalc.solution import Equivalence, Match
-from scalecalc.symmetry import Shift, combination, shifts
+from scalecalc.symmetry import Shift, shifts
 
 ONE = Scale.one()
 MOST_TRIED = 600  # sets of quantities that may differ; beyond that, those that do are listed as they are
@@ -83,10 +84,10 @@ def _spanned(
     vectors = [{u: e for u, e in shift.powers if u in names and u not in left} for shift in group]
     thetas = [ONE] * len(group)
     for unit, exponents in _components(ratios, regime):
-        y = combination(vectors, {u: e for u, e in exponents.items() if e})
-        if y is None:
+        found = maximum(vectors, [()] * len(vectors), [True] * len(vectors), {u: e for u, e in exponents.items() if e})
+        if found.kind != "optimal":  # no multipliers, of whatever sign, make them
             return None
-        thetas = [theta * unit**e for theta, e in zip(thetas, y, strict=True)]
+        thetas = [theta * unit ** found.multipliers.get(i, Fraction(0)) for i, theta in enumerate(thetas)]
     return tuple((shift, theta) for shift, theta in zip(group, thetas, strict=True) if theta is not ONE)
 
 

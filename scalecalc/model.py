@@ -170,9 +170,13 @@ def parameterize(
         UnknownName, InputError: see :func:`resolve`.
     """
     found = resolve(model, parameterization=parameterization, optimizer=optimizer, fix=fix, options=options)
-    program = found.program
+    program, own = found.program, dict[str, Any]()
+    if any(s.multiplier.dims for s in found.scalings.values()):
+        from scalecalc.gauge import known_gradients, own_shifts
+
+        own = own_shifts(found, known_gradients(found, Regime()), Regime())
     return Parameterization(
-        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program)
+        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program), own
     )
 
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from scalecalc.optimizer import Optimizer
 from scalecalc.program import Weight
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.table import WeightScaling
+
+if TYPE_CHECKING:
+    from scalecalc.symmetry import Shift
 
 __all__ = ["Optimizer", "Parameterization", "ScalingRule", "assign", "scaling"]
 
@@ -36,6 +40,7 @@ class Parameterization(Mapping[str, WeightScaling]):
         scalings: per weight, in the order of the program.
         axes: per weight, the dim of each of its axes, outputs first; ``""`` for an axis that does not grow.
         exact: the weights whose initial entries are given exactly (a gain of one) and have no size to scale.
+        own: per weight the shift of its multiplier, with init and rate to match, that leaves everything alone.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Parameterization(Mapping[str, WeightScaling]):
     scalings: Mapping[str, WeightScaling]
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     exact: frozenset[str] = frozenset()
+    own: Mapping[str, Shift] = field(default_factory=dict[str, "Shift"])
 
     def __getitem__(self, weight: str) -> WeightScaling:
         return self.scalings[weight]

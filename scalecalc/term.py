@@ -138,10 +138,11 @@ def multiply_terms(a: Term, b: Term, why: Step, limits: Limits) -> list[Term]:
 
 
 def falls_below(a: Term, b: Term, regime: Regime) -> bool:
-    """Is a smaller than b, or equal to it, at every index (sizes compared in the regime)?"""
-    if regime.order(a.size, b.size) not in (-1, 0):
-        return False
-    return _faster(a.pattern, b.pattern)
+    """Is a smaller than b, or equal to it, at every index where a is (sizes compared in the regime)?"""
+    if a.pattern.shape is b.pattern.shape:
+        return regime.order(a.size, b.size) in (-1, 0)
+    excess = _excess(a.pattern.shape, b.pattern.shape)
+    return excess is not None and regime.order(a.size * excess, b.size) in (-1, 0)
 
 
 def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
@@ -149,11 +150,16 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
 
     Alignment gains at most N^(1/2) per axis where they differ.
     """
-    if not other.pattern.masks <= t.pattern.masks or not _faster(t.pattern, other.pattern):
-        return False  # the other is smaller somewhere, or exactly zero where t is not
-    size = t.size * _gain(t.pattern, other.pattern) * margin
+    if not other.pattern.masks <= t.pattern.masks:
+        return False  # the other is exactly zero where t is not
+    one, two = t.pattern.shape, other.pattern.shape
+    excess = ONE if one is two else _excess(one, two)
+    if excess is None:
+        return False  # the other is smaller somewhere, by no power
+    gain = _gain(t.pattern, other.pattern)
+    size = t.size * gain * margin * excess
     order = regime.order(size, other.size)
-    if order == 0 and (margin is not ONE or size is t.size or not regime.always(size, other.size)):
+    if order == 0 and (margin is not ONE or gain is ONE or not regime.always(size, other.size)):
         return False  # at the margin, or alike, or alike at this point only
     return order in (-1, 0)
 
@@ -185,6 +191,20 @@ def _root(labels: frozenset[str]) -> Scale:
 def _faster(a: Pattern, b: Pattern) -> bool:
     """Do a's profiles fall at least as fast as b's, along every axis, and is a's diagonal no wider?"""
     return a.shape is b.shape or _within(a.shape, b.shape)
+
+
+@cache
+def _excess(a: Shape, b: Shape) -> Scale | None:
+    """The largest ratio of a's entries to b's at any index, for alike sizes at the first; None if there is none."""
+    if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
+        return None
+    out = ONE
+    for label in {*a.profiles, *b.profiles}:
+        ratio = a.profile(label).excess(b.profile(label), dim_of(label))
+        if ratio is None:
+            return None
+        out = out * ratio
+    return out
 
 
 @cache

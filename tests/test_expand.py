@@ -226,8 +226,10 @@ def test_leading_terms():
     steep = Term(ONE, odd("d", INVERSE))
     assert leading([one, big, other], FREE) == [big, other]
     assert leading([one, steep], FREE) == [one]
-    assert leading([one, Term(N, odd("d", INVERSE))], FREE)[0] is one
-    assert len(leading([one, Term(N, odd("d", INVERSE))], FREE)) == 2
+    crossing = Term(N**F(1, 2), odd("d", INVERSE))
+    assert leading([one, crossing], FREE) == [one, crossing]
+    above = Term(N, odd("d", INVERSE))  # as large at the last index, larger before
+    assert leading([one, above], FREE) == [above]
     assert leading([one, Term(ONE, odd("e"))], FREE) == [one, Term(ONE, odd("e"))]
 
 
