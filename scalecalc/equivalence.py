@@ -26,7 +26,7 @@ from scalecalc.solution import Equivalence, Match
 from scalecalc.symmetry import Shift, shifts
 
 ONE = Scale.one()
-MOST_TRIED = 600  # sets of quantities that may differ; beyond that, those that do are listed as they are
+MOST_TRIED = 100  # sets of quantities that may differ; beyond that, those that do are listed as they are
 
 
 def difference(
@@ -47,7 +47,7 @@ def difference(
         return Equivalence(thetas)
     # A shift over several weights may explain a difference in part: look for the fewest quantities that none explains.
     for count in range(len(ratios)):
-        if comb(len(ratios), count) > MOST_TRIED:
+        if count and comb(len(ratios), count) * len(group) > MOST_TRIED * 3:
             break
         for left in combinations(ratios, count):
             found = _spanned({u: r for u, r in ratios.items() if u not in left}, group, left, names, regime)

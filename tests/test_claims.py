@@ -66,12 +66,12 @@ def test_sizes_are_monomials_in_the_unknowns_with_the_degrees_of_their_tags(name
 
 
 def test_labels_and_places() -> None:
-    model = resolve("s6", parameterization=unscaled, optimizer="sgd")
+    model = resolve("s6:step=fixed", parameterization=unscaled, optimizer="sgd")
     found = derive_at(formal(model), guess(model), Regime.parse("proportional"), 1)
     assert output_of(model.program) == "f"
-    assert nearest(found) == {"W_in": "u", "W_Delta": "Delta", "W_B": "B", "W_C": "C", "W_out": "f"}
+    assert nearest(found) == {"W_in": "u", "W_B": "B", "W_C": "C", "W_out": "f"}
     labels = {c.label for c in claims(found)}
-    assert {"h, init", "y, update by W_B", "argument of u", "argument of Delta"} <= labels
+    assert {"h, init", "y, update by W_B", "argument of u"} <= labels
     entries = {c.row for c in claims(found, ["h"]) if c.statistic == "entry"}
     assert entries == {"h"}
 

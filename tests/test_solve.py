@@ -31,6 +31,11 @@ def mlp(optimizer: str = "adam", depth: int = 2) -> Solution:
     return solve(f"mlp:depth={depth}", optimizer=optimizer)
 
 
+@cache
+def layer() -> Solution:
+    return solve("s6:step=fixed", optimizer="sgd", require=["rms h = 1", "y = 1", "f = N_u^-1/2"])
+
+
 # ---------------------------------------------------------------------- the answer
 
 
@@ -112,7 +117,7 @@ def test_bad_requests_are_one_clear_error() -> None:
 
 @pytest.mark.parametrize("format", ["table", "markdown", "latex"])
 def test_reports(format: str, snapshot: Callable[[str, str], None]) -> None:
-    found = solve("s6:step=fixed", optimizer="sgd", require=["rms h = 1", "y = 1", "f = N_u^-1/2"])
+    found = layer()
     suffix = {"table": "txt", "markdown": "md", "latex": "tex"}[format]
     snapshot(render(found, format, width=100), f"solution.{suffix}")
 
@@ -230,7 +235,7 @@ def test_a_file_is_written_in_the_format_of_its_name(tmp_path: Path, capsys: pyt
 
 def test_regimes_along_which_a_solution_is_recognised() -> None:
     """Along N_u ∝ N_x only the powers together count, and the report says that it was so compared."""
-    found = solve("s6:step=fixed", optimizer="sgd", steps=1, require=["rms h = 1", "y = 1", "f = N_u^-1/2"])
-    (match,) = found.matches
+    found = layer()
+    (match,) = found.first_matches
     assert (match.name, match.along, found.regime) == ("mup_ssm", "proportional", Regime.parse("proportional"))
     assert {w: set(own) for w, own in match.found.differs.items()} == {"W_in": {"lr"}}
