@@ -31,6 +31,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from scalecalc.claims import formal, nearest, output_of, unknown, unknowns_in
@@ -44,7 +45,7 @@ from scalecalc.program import Weight
 from scalecalc.scale import Point, Regime, Scale
 from scalecalc.solution import Bound, Solution
 from scalecalc.symmetry import fixed_by, shifts
-from scalecalc.table import WeightScaling
+from scalecalc.table import Table, WeightScaling
 from scalecalc.term import dim_of
 
 ONE = Scale.one()
@@ -124,11 +125,15 @@ def solve(
         excess=found.last.excess,
         group=group,
         pieces=by_pieces,
-        derived=table_of(interpret(after, how, steps=steps)),
+        table=partial(_table, after, how, steps),
         notes=tuple(_notes(found, how)),
         options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge},
         seconds=time.perf_counter() - start,
     )  # fmt: skip
+
+
+def _table(model: Model, regime: Regime, steps: int) -> Table:
+    return table_of(interpret(model, regime, steps=steps))
 
 
 def unscaled(weight: Weight, optimizer: str) -> WeightScaling:
