@@ -25,11 +25,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from scalecalc.interpreter import run
 from scalecalc.model import Model
 from scalecalc.term import Limits, Term, simplify
 from scalecalc.value import Algebra, Value
+
+if TYPE_CHECKING:
+    from scalecalc.cuts import Cuts
 
 MOST_STEPS = 4
 MOST_ORDER = 3
@@ -89,6 +93,7 @@ def train(
     updates: Mapping[str, Value],
     steps: int,
     watched: Sequence[int] = (),
+    cuts: Cuts | None = None,
 ) -> Later:
     """The second and later steps, until updates repeat.
 
@@ -96,6 +101,7 @@ def train(
         weights: the values of the initial weights.
         updates: those of the first step's updates, tags (W,).
         steps: how many steps to take, at least 2; their number is the order too, as far as that is derived.
+        cuts: where updates are summed up.
         watched: positions of further operations that are wanted at the last step.
     """
     program = model.program
@@ -111,11 +117,11 @@ def train(
             repeated = True
             break
         here = replace(algebra, limits=Limits(degree=kept, distinct=kept, total=kept))
-        values = run(program, here, moved(weights, updates, kept), [*gradients.values(), *watched])
+        values = run(program, here, moved(weights, updates, kept), [*gradients.values(), *watched], cuts)
         found = {w: value for w, i in gradients.items() if (value := values[i]) is not None}
         updates, before, taken = step(model, here, weights, found), now, k
         if sum(len(v.terms) for v in values if v is not None) > AFFORDABLE:
             order = min(order, k)
     here = replace(algebra, limits=Limits(degree=order, distinct=order, total=order))
     features = list(program.features.values())
-    return Later(taken, order, repeated, values, updates, run(program, here, moved(weights, updates, order), features))
+    return Later(taken, order, repeated, values, updates, run(program, here, moved(weights, updates, order), features, cuts))
