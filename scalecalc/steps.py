@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scalecalc.interpreter import run
+from scalecalc.interpreter import harmonics, run
 from scalecalc.model import Model
 from scalecalc.term import Limits, Term, simplify
 from scalecalc.value import Algebra, Value
@@ -72,6 +72,7 @@ def step(
 ) -> dict[str, Value]:
     """The optimizer's updates by the gradients' values: every term's tag gains the weight that it moves."""
     out: dict[str, Value] = {}
+    algebra = replace(algebra, limits=replace(algebra.limits, harmonics=harmonics(model.program)))
     for name, gradient in gradients.items():
         here = replace(algebra, rule=model.optimizer, at=f"d{name}")
         update = model.update.update(here, gradient, model.scalings[name])
