@@ -10,11 +10,22 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
-from scalecalc.claims import QUANTITIES, Claim, claims, derive_at, guess, nearest, output_of, unknown, unknowns_in
+from scalecalc.claims import (
+    QUANTITIES,
+    Claim,
+    claims,
+    derive_at,
+    guess,
+    made_by,
+    nearest,
+    output_of,
+    unknown,
+    unknowns_in,
+)
 from scalecalc.derive import Derivation
 from scalecalc.desiderata import Requirement
 from scalecalc.errors import Contradiction, InputError
-from scalecalc.linear import Certificate, Constraint, InexactError, Infeasible, System
+from scalecalc.linear import Certificate, Constraint, Infeasible, System
 from scalecalc.model import Model
 from scalecalc.scale import Regime, Scale
 
@@ -93,12 +104,11 @@ class Problem:
             try:
                 answer = self._with(equalities, found, every, regime)
             except Infeasible as contradicted:
-                rows = [(c.origin.label, y) for c, y in contradicted.multipliers]
-                error = error or Contradiction(self.model.name, rows, _product(contradicted))
+                error = error or self._contradiction(contradicted)
                 continue
             if error is not None:  # the nearest weight cannot, another one can
                 made = "; ".join(c.origin.label for c in equalities if c.origin.tag)
-                names = ", ".join(label for label, _ in error.rows)
+                names = "; ".join(f"{label} {wanted}" for label, _, wanted in error.rows)
                 note = f"met by {made}. By a weight nearer to the feature it cannot be: these contradict each other: {names}."
                 answer = replace(answer, notes=(note,))
             return answer
@@ -121,9 +131,7 @@ class Problem:
         for label, goal in self._goals(found, every):
             certificates[label] = system.maximize(goal)
         solved = system.solution()
-        broken = system.violated()
-        if broken:
-            raise InexactError(f"the solution breaks {broken[0].origin.label}.")
+        assert not system.violated()
         over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
         return Answer({u: solved[u] for u in names if u in solved}, certificates, over, found, every)
 
@@ -139,7 +147,7 @@ class Problem:
         goals = [(inits[w], Scale.of(inits[w])) for w in inits if w not in last]
         depth = {w: program.features[near[w]] for w in order if w in near}
         for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
-            own = [c for c in every if c.kind == "update" and c.row == near[w] and c.tag == (w,)]
+            own = made_by(w, near[w], every)
             if own:
                 goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
         goals += [(inits[w], Scale.of(inits[w])) for w in inits if w in last]
@@ -160,6 +168,19 @@ class Problem:
                 return initial[0]
         return ONE
 
+    def _contradiction(self, error: Infeasible) -> Contradiction:
+        rows = [(c, y) for c, y in error.multipliers if c.origin.kind != "excess"]
+        listed = [(replace(c.origin, required="").label, y, self._wanted(c)) for c, y in rows]
+        return Contradiction(self.model.name, listed, _product(error), _clash(rows, _product(error)))
+
+    def _wanted(self, c: Constraint) -> str:
+        """What a row has to be, in words."""
+        claim: Claim = c.origin
+        if c.equal:
+            return f"= {claim.size / c.size}, required"
+        asked = [r for r in self.wanted if r.feature == claim.row and r.kind == claim.kind and r.by in ("", *claim.tag[:1])]
+        return f"= {asked[0].scale}, required" if asked else f"at most {self._bound(claim)}"
+
     def _order(self, s: Scale) -> int | None:
         return self.regime.order(s, ONE)
 
@@ -172,12 +193,14 @@ class Problem:
             options: list[list[Constraint]] = []
             scale = _in_dim(r.scale, only, self.model.program.dims) if only else r.scale
             for tag in tags:
-                mine = [c for c in own if c.tag == tag]
+                mine = made_by(tag[0], r.feature, every) if tag else own
                 if mine:
                     lead = _largest(mine, found.algebra.regime)
                     options.append([Constraint(lead.size / scale, replace(lead, required=r.text), equal=True)])
             if not options:
-                raise InputError(f"--require {r.text!r}: {r.feature} has no such update; nothing changes it.")
+                by = " and ".join(tag[0] for tag in _tags_of(found, own)) or "no weight"
+                who = f"{r.by} does not change {r.feature}" if r.by else f"{r.feature} has no update"
+                raise InputError(f"--require {r.text!r}: {who}; it is changed by {by}.")
             lists.append(options)
         return [[c for option in chosen for c in option] for chosen in product(*lists)] or [[]]
 
@@ -204,6 +227,20 @@ def _tags_of(found: Derivation, own: Sequence[Claim]) -> list[tuple[str, ...]]:
     features = found.model.program.features
     tags = {c.tag for c in own if len(c.tag) == 1}
     return sorted(tags, key=lambda tag: (-features[near[tag[0]]], position[tag[0]]))
+
+
+def _clash(rows: Sequence[tuple[Constraint, Fraction]], product: Scale) -> str:
+    """One rate, or init, about which two of the rows disagree while the others hold: by how much."""
+    for u in sorted(unknowns_in((c.size for c, _ in rows), ()), key=lambda u: not u.startswith("lr ")):
+        pulls = [(c, y * c.size.power(u)) for c, y in rows if c.size.power(u)]
+        if u.split()[0] in QUANTITIES and len(pulls) == 2:
+            (low, power), (high, _) = sorted(pulls, key=lambda pull: -pull[1])
+            quantity, weight = u.split(maxsplit=1)
+            names = [replace(c.origin, required="").label for c in (high, low)]
+            word = {"lr": "rate"}.get(quantity, quantity)
+            ratio = product ** (1 / power)
+            return f"The {word} of {weight} that “{names[0]}” asks for is {ratio} times what “{names[1]}” allows."
+    return ""
 
 
 def _product(error: Infeasible) -> Scale:

@@ -159,9 +159,10 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
     if excess is None:
         return False  # the other is smaller somewhere, by no power
     gain = _gain(t.pattern, other.pattern)
-    order = regime.order(t.size * gain * margin * excess, other.size)
-    if order == 0 and (margin is not ONE or gain is ONE or regime.point is not None):
-        return False  # at the margin, or alike, or alike at this point
+    size = t.size * gain * margin * excess
+    order = regime.order(size, other.size)
+    if order == 0 and (margin is not ONE or gain is ONE or not regime.always(size, other.size)):
+        return False  # at the margin, or alike, or alike at this point only
     return order in (-1, 0)
 
 

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from scalecalc.asymptotics import OneVariable
 from scalecalc.expand import expand
+from scalecalc.optimizer import Trained
 from scalecalc.profile import Bound, Profile
+from scalecalc.program import Weight
 from scalecalc.rule import find, registry
 from scalecalc.scale import Point, Regime, Scale
+from scalecalc.table import WeightScaling
 from scalecalc.term import Term, atom, falls_below, pattern
 from scalecalc.value import Algebra, Value
 from scalecalc.window import bound, cuts, restricted
@@ -103,7 +106,8 @@ def test_a_function_of_terms_that_lead_at_different_indices(kinds, name: str) ->
     algebra = Algebra()
     value = algebra.value(("N",), x)
     if name == "adam_eps":
-        out = find("optimizer", name).make().law(algebra, value)
+        weight = Trained(Weight("W", ("N",), ONE, N, "vector"), value, WeightScaling(ONE, ONE, ONE))
+        out = find("optimizer", name).make().law(algebra, value, weight)
     else:
         out = expand(OneVariable(registry("rule")[name].derivative(0)), ("N",), [value], algebra)
     for j, own in enumerate(x):
