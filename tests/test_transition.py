@@ -20,9 +20,10 @@ from scalecalc.derive import notes, resolve
 from scalecalc.errors import InputError, UnknownName, UnsupportedScale
 from scalecalc.expand import expand
 from scalecalc.indexed import Indexed, Part, angle, localized
-from scalecalc.interpreter import harmonics
+from scalecalc.interpreter import harmonics, run
 from scalecalc.profile import Profile
 from scalecalc.program import Program
+from scalecalc.rows import assumptions
 from scalecalc.rule import find, registry
 from scalecalc.scale import FREE, Scale
 from scalecalc.term import Limits, Term, atom, pattern
@@ -201,6 +202,31 @@ def test_how_fast_anything_in_a_program_may_turn() -> None:
         recurrence(p.input("a", "time N"), p.input("b", "time N"))
         assert harmonics(p) == most
     assert harmonics(resolve("s6", options={"transition": "s4d_lin"}).program) == 2
+
+
+def test_steps_that_are_random_over_the_channels_are_taken_for_their_mean() -> None:
+    """Σ_u exp(Δ_u A_n): N_u is derived, N_u^(1/2) true of all but the first n; the derivation says that it is a bound."""
+    p = Program("states", dims=("N_u", "N_x"))
+    step = import_module("scalecalc.rules.elementwise").softplus(p.input("z", "N_u"))
+    decay, _ = discretization.discretize("zoh", step, transition.eigenvalues(p, "s4d_lin", "N_x"))
+    out = import_module("scalecalc.rules.reduction").total(decay, ["N_u"])
+    value = run(p, Algebra(), {}, [out.index])[out.index]
+    assert value is not None
+    bounds = [t for t in value.terms if "random there" in " ".join(assumptions(t))]
+    assert {str(t.size) for t in bounds} == {"N_u"}
+    widths = [2**k for k in range(6, 13)]
+    sums = []
+    for w in widths:
+        steps = np.log1p(np.exp(np.random.default_rng(w).standard_normal((200, w))))
+        sums.append(np.sqrt(np.mean([abs(np.exp(steps * (-0.5 + 1j * np.pi * n)).sum(1)) ** 2 for n in range(40, 48)])))
+    assert slope(sums, widths) == pytest.approx(0.5, abs=0.06)
+
+
+def test_what_lies_on_either_side_of_the_smallest_entries_is_a_bound_that_is_said() -> None:
+    """S4D-Inv under the bilinear rule is odd about n = N/2: one logarithm too many (see the sums above)."""
+    for name, said in (("s4d_inv", True), ("s4d_lin", False)):
+        row = sc.derive("s6", transition=name, step="fixed", discretization="bilinear")["y", "init"]
+        assert any("either side" in each for each in row.assumptions) == said
 
 
 def test_conjugate_pairs_add_up() -> None:
