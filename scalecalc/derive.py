@@ -163,12 +163,14 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
 
 
 def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tuple[str, ...]:
-    """What a reader must know: dims held fixed, and widths at which the asymptotics along the states do not hold yet."""
+    """What a reader must know: dims held fixed, resonant steps, and widths at which the asymptotics do not hold yet."""
     from scalecalc.crossover import crossovers
+    from scalecalc.resonance import resonances
 
     held = {dim: [width] for dim, width in model.fix.items()}
     where = {**held, **(widths or {})}
     found = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
+    found += resonances(model.program)
     found += model.alignment.notes() if model.alignment is not None else ()
     found += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))
     return tuple(found)

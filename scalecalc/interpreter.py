@@ -31,7 +31,8 @@ def run(
     ``cuts``: where what is carried on is a summary of the value (which is returned as it is).
     """
     live = program.live(wanted)
-    algebra = replace(algebra, limits=replace(algebra.limits, centred=_centred(program, live)))
+    limits = replace(algebra.limits, centred=_centred(program, live), harmonics=harmonics(program))
+    algebra = replace(algebra, limits=limits)
     out: list[Value | None] = []
     whole: dict[int, Value] = {}
     for i, op in enumerate(program.ops):
@@ -64,8 +65,17 @@ def run(
 def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
     """The growing dims along which an operation removes a mean."""
     inner = [(i, op) for i, op in enumerate(program.ops) if live[i] and op.rule not in LEAVES]
-    over = [op.params["over"] for i, op in inner if backward.rule_of(program, i).centres]
+    over = {label for i, op in inner for label in backward.rule_of(program, i).centred(op)}
     return frozenset(dim_of(label) for label in over if program.grows(label))
+
+
+def harmonics(program: Program) -> int:
+    """The highest phase of what a function may be multiplied with: an input factor's own, and one per lag of a recurrence.
+
+    What is passed back through time is multiplied with powers of the same factors over the same steps, never more of them.
+    """
+    inner = [(i, op) for i, op in enumerate(program.ops) if op.rule not in LEAVES and not op.backward]
+    return 1 + sum(backward.rule_of(program, i).lags(op) for i, op in inner)
 
 
 def imaginary(term: Term) -> bool:

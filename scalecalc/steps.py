@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from scalecalc.interpreter import run
+from scalecalc.interpreter import harmonics, run
 from scalecalc.model import Model
 from scalecalc.optimizer import Trained
 from scalecalc.scale import Scale
@@ -84,6 +84,7 @@ def step(
         gradients: those of the effective weights.
     """
     out: dict[str, Value] = {}
+    algebra = replace(algebra, limits=replace(algebra.limits, harmonics=harmonics(model.program)))
     here = replace(algebra, rule=model.optimizer)
     for name, gradient in model.update.together(here, raw_gradients(model, here, gradients)).items():
         own = replace(here, at=f"d{name}")

@@ -109,13 +109,15 @@ class Term:
 @dataclass(frozen=True)
 class Limits:
     """What is kept (hard case W10): in a tag, how often one weight may occur, how many different ones, how many in all;
-    and the dims along which something is centred, where squares fluctuate about their means (hard case W4).
+    and the dims along which something is centred, where squares fluctuate about their means (hard case W4); and the
+    highest phase that anything in the program may have, up to which the harmonics of a function count (hard case W7).
     """
 
     degree: int = 2
     distinct: int = 1
     total: int | None = None
     centred: frozenset[str] = frozenset()
+    harmonics: int = 1
 
     def join(self, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...] | None:
         """The union of two tags, or None if it is beyond the limits."""
