@@ -48,7 +48,7 @@ class Claim:
         tag: the weights whose updates make it.
         size: its formal size, root-mean-square or ``entry`` (at small index).
         step: the first step at which it is complete.
-        required: the requirement in words, if it has to be of a given size exactly.
+        required: the requirement in words, if there is one of this row.
     """
 
     kind: str
@@ -62,8 +62,11 @@ class Claim:
     @property
     def label(self) -> str:
         """In words: ``y, update by W_B``."""
-        if self.required:
-            return f"{self.row}, {self.kind}{f' by {self.tag[0]}' if self.tag else ''} (required: {self.required})"
+        return self.name + (f" (required: {self.required})" if self.required else "")
+
+    @property
+    def name(self) -> str:
+        """The row without what is required of it."""
         if self.kind == "update":
             return f"{self.row}, update by {'+'.join(self.tag)}" + (f", step {self.step}" if self.step > 1 else "")
         if self.kind == "optimizer":

@@ -97,8 +97,8 @@ class Solution(Parameterization):
         regime: how the dims were taken to grow against each other.
         first: the same, if only the first step had to be stable; equal to this one where that makes no difference.
         bounds: per weight and quantity, what binds it.
-        fates: per weight ``learning`` (the first feature it reaches moves by Θ(1)), ``learning further on`` (a later one
-            does), ``lazy`` (none does) or ``idle`` (nothing depends on it).
+        fates: per weight ``learning`` (the first feature it reaches moves by Θ(1), or by as much as it is large), ``learning
+            further on`` (a later one does), ``lazy`` (none does) or ``idle`` (nothing depends on it).
         excess: features that the requirements keep above order one, and by how much.
         group: the shifts over several weights that leave output and training alone.
         matches: the registered parameterizations that this is, or else the one that it nearly is.
