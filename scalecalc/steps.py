@@ -80,7 +80,7 @@ def step(
         gradients: those of the effective weights.
     """
     out: dict[str, Value] = {}
-    here = replace(algebra, rule=model.optimizer)
+    here = replace(algebra, rule=model.optimizer.partition(":")[0])
     for name, gradient in model.update.together(here, raw_gradients(model, here, gradients)).items():
         own = replace(here, at=f"d{name}")
         update = model.update.update(own, gradient, trained(model, own, name, weights[name]))
