@@ -68,7 +68,10 @@ class Growth:
             if self.ratio(dim) == 1:
                 continue
             if dim not in self.base or dim not in self.target:
-                raise InputError(f"a size goes with log {dim}, so that the width itself is needed at base: give {dim}=….")
+                raise InputError(
+                    f"a size goes with log {dim}, so that the width itself is needed, not its ratio alone: give both as "
+                    f"numbers, base={{{dim!r}: …}} and widths={{{dim!r}: …}}."
+                )
             low, high = self.base[dim], self.target[dim]
             if min(low, high) < 2:
                 raise InputError(f"a size goes with log {dim}, and log 1 is 0: no width of {dim} can be 1.")

@@ -100,7 +100,6 @@ class Solution(Parameterization):
             does), ``lazy`` (none does) or ``idle`` (nothing depends on it).
         excess: features that the requirements keep above order one, and by how much.
         group: the shifts over several weights that leave output and training alone.
-        own: per weight the shift of its multiplier, with init and rate to match, that leaves everything alone.
         matches: the registered parameterizations that this is, or else the one that it nearly is.
         first_matches: the same for ``first``, if its rates are others.
         pieces: exponents that depend on the growth ratio ρ (N_x = N_u^ρ), by pieces.
@@ -116,7 +115,6 @@ class Solution(Parameterization):
     fates: Mapping[str, str] = field(default_factory=dict[str, str])
     excess: Mapping[str, Scale] = field(default_factory=dict[str, Scale])
     group: tuple[Shift, ...] = ()
-    own: Mapping[str, Shift] = field(default_factory=dict[str, "Shift"])
     matches: tuple[Match, ...] = ()
     first_matches: tuple[Match, ...] = ()
     pieces: Mapping[tuple[str, str], Sequence[Piece]] = field(default_factory=dict[tuple[str, str], Sequence[Piece]])

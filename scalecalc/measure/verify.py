@@ -94,7 +94,9 @@ def verify(
         Interrupted: Ctrl-C; carries the table as far as it got.
     """
     start = time.perf_counter()
-    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
+    resolved = resolve(
+        model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix, regime=regime
+    )
     asked = Regime.parse(regime, resolved.program.dims)
     table = replace(table_of(interpret(resolved, asked, corrections=True, steps=steps)), command="verify")
     free = table if asked == FREE else _free(resolved, steps)
