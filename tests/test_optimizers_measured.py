@@ -131,6 +131,15 @@ def test_a_false_law_is_found(optimizer: str, monkeypatch: pytest.MonkeyPatch) -
     assert off(derived(model), cells)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adafactor", "muon", "sgd:clip=yes"])
+def test_updates_behind_a_multiplier_are_as_derived(optimizer: str) -> None:
+    """Neural tangent: w is of size one and the network uses w/N^(1/2)."""
+    model = resolve("mlp", parameterization="ntp", optimizer=optimizer)
+    rows = [row for row in derived(model) if row.tag != ("W_in",)]
+    assert not off(rows, cells_of(model, rows))
+
+
 # ---------------------------------------------------------------- decay and ε
 
 
