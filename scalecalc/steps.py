@@ -84,8 +84,8 @@ def step(
         gradients: those of the effective weights.
     """
     out: dict[str, Value] = {}
-    algebra = replace(algebra, limits=replace(algebra.limits, harmonics=harmonics(model.program)))
-    here = replace(algebra, rule=model.optimizer)
+    limits = replace(algebra.limits, harmonics=harmonics(model.program))
+    here = replace(algebra, limits=limits, rule=model.optimizer.partition(":")[0])
     for name, gradient in model.update.together(here, raw_gradients(model, here, gradients)).items():
         own = replace(here, at=f"d{name}")
         update = model.update.update(own, gradient, trained(model, own, name, weights[name]))
