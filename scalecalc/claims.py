@@ -19,7 +19,7 @@ from scalecalc.derive import Derivation, interpret
 from scalecalc.model import Model
 from scalecalc.program import Program
 from scalecalc.scale import Point, Regime, Scale
-from scalecalc.steps import trained
+from scalecalc.steps import raw_gradients, trained
 from scalecalc.table import WeightScaling
 from scalecalc.term import Limits
 from scalecalc.value import Value
@@ -126,15 +126,19 @@ def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
 def _limits(found: Derivation) -> list[Claim]:
     """What weight decay and ε must not exceed, as the optimizer says (:meth:`scalecalc.optimizer.Optimizer.limits`)."""
     model, out = found.model, list[Claim]()
-    for name, i in model.program.leaves("weight").items():
-        value = found.values[model.program.gradients[i]] if i in model.program.gradients else None
-        if value is None:
-            continue
+    raw = raw_gradients(model, found.algebra, gradients(found))
+    for name, gradient in model.update.together(found.algebra, raw).items():
         weight = trained(model, found.algebra, name, found.weights[name])
-        raw = found.algebra.scale(value, model.scalings[name].multiplier, "chain rule through the multiplier")
-        limits = model.update.limits(found.algebra, raw, weight)
+        limits = model.update.limits(found.algebra, gradient, weight)
         out += [Claim("optimizer", text, (name,), size) for text, size in limits.items()]
     return out
+
+
+def gradients(found: Derivation) -> dict[str, Value]:
+    """The first gradient of every effective weight that has one."""
+    program = found.model.program
+    every = {w: found.values[program.gradients[i]] for w, i in program.leaves("weight").items() if i in program.gradients}
+    return {w: value for w, value in every.items() if value is not None}
 
 
 def _tags(value: Value | None) -> list[tuple[str, ...]]:

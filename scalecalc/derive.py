@@ -118,7 +118,7 @@ def derive(
         raise InputError(f"steps={steps}: a table needs one optimizer step at least.")
     resolved = resolve(
         model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix,
-        alignment=alignment,
+        alignment=alignment, regime=regime,
     )  # fmt: skip
     found = interpret(resolved, Regime.parse(regime, resolved.program.dims), steps=steps)
     return table_of(found, time.perf_counter() - start)

@@ -68,6 +68,7 @@ def resolve(
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
     alignment: str = "derived",
+    regime: str = "free",
 ) -> Model:
     """Find the architecture and record it, forward and backward.
 
@@ -78,6 +79,7 @@ def resolve(
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
         alignment: see :func:`scalecalc.alignment.parse_alignment`.
+        regime: for a parameterization that compares two dims.
 
     Raises:
         UnknownName: no such model, option, parameterization, optimizer or loss.
@@ -91,6 +93,7 @@ def resolve(
     if not isinstance(program, Program) or program.loss is None:
         raise InputError(f"{model} returns no program with an output; build a Program, call its end(output), return it.")
     _hold(program, model, fix or {})
+    how = Regime.parse(regime, program.dims)
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
     update = optimizer_of(method)
@@ -103,11 +106,11 @@ def resolve(
             raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
         scalings = {w: given[w] for w in program.weights}
     elif rule:
-        scalings = assign(rule, program.weights, update.family)
+        scalings = assign(rule, program.weights, update.family, how)
     elif is_file(scheme):
         scalings = read_parameterization(scheme, program)
     else:
-        scalings = assign(find("parameterization", scheme).make, program.weights, update.family)
+        scalings = assign(find("parameterization", scheme).make, program.weights, update.family, how)
     scalings = {
         w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or update.usual_decay)
         for w, s in scalings.items()

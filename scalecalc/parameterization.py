@@ -8,12 +8,12 @@ m·w can be seen from outside; the rest is gauge.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from scalecalc.optimizer import Optimizer
 from scalecalc.program import Weight
-from scalecalc.scale import Scale
+from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.table import WeightScaling
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ScalingRule = Callable[[Weight, str], WeightScaling]
 class Parameterization(Mapping[str, WeightScaling]):
     """How every weight of a model scales with its widths: what a solve returns, and what a model can be set up by.
 
-    >>> from scalecalc.scale import Scale
+    >>> from scalecalc.scale import FREE, Regime, Scale
     >>> p = Parameterization("mine", "adam", ("N",), {"W": WeightScaling(Scale.one(), Scale.one(), Scale.of("N", -1))})
     >>> p["W"].lr
     Θ(N^(-1))
@@ -61,9 +61,11 @@ class Parameterization(Mapping[str, WeightScaling]):
         return len(self.scalings)
 
 
-def assign(rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str) -> dict[str, WeightScaling]:
+def assign(
+    rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str, regime: Regime = FREE
+) -> dict[str, WeightScaling]:
     """The scaling of every weight of a program under a parameterization; ``optimizer``: the family whose rates are meant."""
-    return {name: rule(weight, optimizer) for name, weight in weights.items()}
+    return {name: rule(replace(weight, regime=regime), optimizer) for name, weight in weights.items()}
 
 
 def scaling(init: Scale, lr: Scale, multiplier: Scale | None = None, role: str = "") -> WeightScaling:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -37,6 +38,7 @@ from scalecalc.claims import Claim, formal, made_by, nearest, output_of, unknown
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
 from scalecalc.equivalence import Match, recognised
+from scalecalc.errors import Contradiction
 from scalecalc.gauge import Choice, at_point, chosen, own_shifts, parse_gauge, values_of
 from scalecalc.model import Model, axes_of, exact_in, resolve
 from scalecalc.parameterization import Parameterization
@@ -91,7 +93,7 @@ def solve(
     start = time.perf_counter()
     resolved = resolve(
         model, parameterization=parameterization or unscaled, optimizer=optimizer, loss=loss, options=options, fix=fix,
-        alignment=alignment,
+        alignment=alignment, regime=regime,
     )  # fmt: skip
     program = resolved.program
     parse_requirements(require, program)
@@ -102,11 +104,13 @@ def solve(
     found = asked.along(how)
     written = asked.written(found, choices)
     by_pieces: dict[tuple[str, str], tuple[Piece, ...]] = {}
-    if len(program.dims) == 2 and how.kind == "free":
-        every = pieces(program.dims, lambda rho: written(asked.along(path(program.dims, rho), found.values).values))
-        by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
-    elif len(program.dims) == 2 and how.kind == "path":
-        by_pieces = asked.beside(found, how, written)
+    # Where the inits are kept some other path may have no solution; then there is nothing to set beside this one.
+    with suppress(Contradiction):
+        if len(program.dims) == 2 and how.kind == "free":
+            every = pieces(program.dims, lambda rho: written(asked.along(path(program.dims, rho), found.values).values))
+            by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
+        elif len(program.dims) == 2 and how.kind == "path":
+            by_pieces = asked.beside(found, how, written)
     values, early = written(found.values), written(found.first.values)
     name = f"solved, inits of {resolved.parameterization}" if held else "solved"
     scalings, before = (_scalings(asked.problem(how, 1).model, v) for v in (values, early))

@@ -81,9 +81,7 @@ def step(
     """
     out: dict[str, Value] = {}
     here = replace(algebra, rule=model.optimizer)
-    chain = "chain rule through the multiplier"
-    raw = {w: replace(here, at=f"d{w}").scale(g, model.scalings[w].multiplier, chain) for w, g in gradients.items()}
-    for name, gradient in model.update.together(here, raw).items():
+    for name, gradient in model.update.together(here, raw_gradients(model, here, gradients)).items():
         own = replace(here, at=f"d{name}")
         update = model.update.update(own, gradient, trained(model, own, name, weights[name]))
         terms = (replace(t, tag=tuple(sorted((name, *t.tag)))) for t in update.terms)
@@ -91,6 +89,14 @@ def step(
         kept = tuple(terms) if not any(t.tag for t in update.terms) else simplify(terms, algebra.regime, algebra.margin)
         out[name] = replace(update, terms=kept, labels=weights[name].labels)
     return out
+
+
+def raw_gradients(model: Model, algebra: Algebra, gradients: Mapping[str, Value]) -> dict[str, Value]:
+    """The gradients of raw weights, from those of the effective ones."""
+    chain = "chain rule through the multiplier"
+    return {
+        w: replace(algebra, at=f"d{w}").scale(g, model.scalings[w].multiplier, chain) for w, g in gradients.items()
+    }
 
 
 def trained(model: Model, algebra: Algebra, name: str, value: Value) -> Trained:
