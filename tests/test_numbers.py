@@ -157,6 +157,7 @@ def test_every_format() -> None:
     data = json.loads(render(found, "json"))
     assert data["numbers"]["W_2"]["std"] == [0.125, 0.03125]
     assert data["numbers"]["gain"]["std"] == [None, None]
+    assert data["parameterization"]["W_2"]["lr"] == {"N": "-1"}
     frame = found.to_pandas()
     assert set(frame.quantity) == {"std", "multiplier", "lr"}
 
