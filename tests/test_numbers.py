@@ -128,6 +128,7 @@ def test_what_is_refused(changes: dict[str, object], message: str) -> None:
     ("regime", "target", "note"),
     [
         ("proportional", {"N_u": 512, "N_x": 32}, None),
+        ("proportional", {"N_u": 1024, "N_x": 63}, None),
         ("proportional", {"N_u": 512}, "solve with --fix N_x=16"),
         ("proportional", {"N_u": 1024, "N_x": 32}, "N_u 4-fold, N_x 2-fold: solve with --regime N_x=N_u^1/2"),
         ("N_x=N_u^1/2", {"N_u": 1024, "N_x": 32}, None),
