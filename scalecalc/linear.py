@@ -254,21 +254,44 @@ Formal = tuple[Mapping[str, Fraction], Scale, Constraint]  # the unknowns' power
 Top = tuple[Scale | None, dict[Constraint, Fraction]]  # a largest value (None: without bound), and its multipliers
 
 
+def _binding(rows: Sequence[Formal]) -> list[Formal]:
+    """The rows that can bind the goal.
+
+    An unknown that no row bounds from below can be made as small as it takes, last of all, and keeps every row that it is in:
+    these can be left out, and then another unknown may be bounded from below no more.
+    """
+    where: dict[str, list[int]] = {}
+    below: dict[str, int] = {}
+    for i, (own, _, _) in enumerate(rows):
+        for u, e in own.items():
+            where.setdefault(u, []).append(i)
+            below[u] = below.get(u, 0) + (e < 0)
+    kept = [True] * len(rows)
+    falling = [u for u, n in below.items() if n == 0 and u != GOAL]
+    while falling:
+        for i in where[falling.pop()]:
+            if kept[i]:
+                kept[i] = False
+                for u, e in rows[i][0].items():
+                    if e < 0:
+                        below[u] -= 1
+                        if below[u] == 0 and u != GOAL:
+                            falling.append(u)
+    return [row for row, keep in zip(rows, kept, strict=True) if keep]
+
+
 class Comparison:
     """The largest value of an unknown where every bound is a bound on one unknown by others that may be large.
 
-    An unknown that is bounded from below nowhere can be made as small as it takes, and what it stands in beside another
-    bounds nothing.  If then every constraint has one unknown left in the numerator at most, all that are bounded can be as
-    large as they can be at once (the constraints are closed under maxima), and one unknown's largest value follows from
-    those of the ones in the denominators of its bounds.  A constraint with more of them is left out, and has to hold where
-    all are as large as they can be without it.
+    If every constraint has one unknown in the numerator at most, all can be as large as they can be at once (the constraints
+    are closed under maxima), and one unknown's largest value follows from those of the ones in the denominators of its
+    bounds.  A constraint with more of them is left out, and has to hold where all are as large as they can be without it.
     """
 
     def __init__(self, rows: Sequence[Formal], regime: Regime):
         self.regime = regime
-        self.rising = {GOAL, *(u for own, _, _ in rows for u, e in own.items() if e < 0)}
         self.above: dict[str, list[Formal]] = {}
-        for row in rows:
+        for row in _binding(rows):
             for u, e in row[0].items():
                 if e > 0:
                     self.above.setdefault(u, []).append(row)
@@ -300,10 +323,7 @@ class Comparison:
         best: Scale | None = None
         why: dict[Constraint, Fraction] = {}
         for own, known, c in self.above.get(name, ()):
-            beside = [u for u, e in own.items() if e > 0 and u != name]
-            if any(u not in self.rising for u in beside):
-                continue
-            if beside:
+            if any(e > 0 and u != name for u, e in own.items()):
                 self.left_out[c] = own, known, c
                 continue
             value, others = ONE / known, list[tuple[Fraction, dict[Constraint, Fraction]]]()
