@@ -303,13 +303,14 @@ class Comparison:
         found, checked = self._top(name), 0
         while found is not None and checked < len(self.left_out):
             own, size, _ = list(self.left_out.values())[checked]
-            for u, e in own.items():
-                one = self._top(u)
-                if one is None or one[0] is None:
-                    return None
-                size = size * one[0] ** e
-            if self.regime.order(size, ONE) not in (-1, 0):
+            tops = {u: self._top(u) for u in own}
+            if None in tops.values() or any(own[u] > 0 and top and top[0] is None for u, top in tops.items()):
                 return None
+            if all(top and top[0] is not None for top in tops.values()):  # else one in the denominator is without bound
+                for u, top in tops.items():
+                    size = size * (top and top[0] or ONE) ** own[u]
+                if self.regime.order(size, ONE) not in (-1, 0):
+                    return None
             checked += 1
         return found
 
