@@ -53,10 +53,10 @@ def run(
         if not op.complex and any(imaginary(t) for t in value.terms):
             value = value.only(lambda t: not imaginary(t))  # cancelled by its conjugate, which is there, too
         own = frozenset((i, label) for label in labels)
-        out.append(replace(value, ray=value.ray | own))
+        value = replace(value, ray=value.ray | own)
         if cuts is not None and i in cuts.at:
-            whole[i] = out[i]
-            out[i] = cuts.cut(i, whole[i])
+            whole[i], value = value, cuts.cut(i, value)
+        out.append(value)
     return [whole.get(i, value) for i, value in enumerate(out)]
 
 
