@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from scalecalc import backward
-from scalecalc.cuts import Cuts
+from scalecalc.cuts import MARK, Cuts, is_sum
 from scalecalc.derive import Derivation, interpret
 from scalecalc.model import Model
 from scalecalc.program import Program
@@ -27,7 +27,7 @@ from scalecalc.value import Value
 
 ONE = Scale.one()
 HALF = Fraction(1, 2)
-MOST_IN_PAIRS = 12  # weights; with more of them updates are summed up at every feature
+MOST_IN_PAIRS = 8  # weights; with more of them updates are summed up at every feature
 QUANTITIES = ("init", "lr", "weight_decay", "epsilon")
 
 
@@ -68,10 +68,15 @@ class Claim:
     def name(self) -> str:
         """The row without what is required of it."""
         if self.kind == "update":
-            return f"{self.row}, update by {'+'.join(self.tag)}" + (f", step {self.step}" if self.step > 1 else "")
+            return f"{self.row}, update by {by(self.tag)}" + (f", step {self.step}" if self.step > 1 else "")
         if self.kind == "optimizer":
             return f"{self.tag[0]}, {self.row}"
         return f"{self.row}, {self.kind}" if self.kind == "init" else self.row
+
+
+def by(tag: Sequence[str]) -> str:
+    """A tag in words, sums as what they sum up."""
+    return "+".join(f"all that moves {name.removeprefix(MARK)}" if is_sum(name) else name for name in tag)
 
 
 def formal(model: Model, held: Mapping[str, WeightScaling] | None = None) -> Model:
@@ -107,7 +112,8 @@ def derive_at(model: Model, point: Mapping[str, Scale], regime: Regime, steps: i
     With many weights updates are summed up at every feature (:mod:`scalecalc.cuts`).
     """
     here = replace(regime, point=Point(point))
-    cuts = Cuts.of(model.program, here) if len(model.program.weights) > MOST_IN_PAIRS else None
+    comparable = regime.kind != "free" or len(model.program.dims) == 1  # one size is the largest
+    cuts = Cuts.of(model.program, here) if comparable and len(model.program.weights) > MOST_IN_PAIRS else None
     return interpret(model, here, Limits(degree=2, distinct=2, total=2), steps=steps, cuts=cuts)
 
 
@@ -128,7 +134,7 @@ def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
                 if own is not None and (step == 1 or len(tag) > 1):
                     out += _claims(regime, "update", name, tag, own, step, name in entries)
     for name, tag, size in found.sums:
-        out.append(Claim("sum", f"{name}, update by {'+'.join(tag)}", tag, size))
+        out.append(Claim("sum", f"{name}, update by {by(tag)}", tag, size))
     return list(dict.fromkeys([*out, *_limits(found)]))
 
 

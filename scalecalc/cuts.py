@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scalecalc.program import Program
-from scalecalc.scale import Point, Regime, Scale
+from scalecalc.scale import Regime, Scale
 from scalecalc.term import Term, kind_of, simplify
 from scalecalc.value import Value
 
@@ -75,7 +75,8 @@ class Cuts:
 
 
 def is_sum(unknown: str) -> bool:
+    """Is it the name of a sum, or its tag?"""
     return unknown.startswith(MARK)
 
 
-__all__ = ["Cuts", "Point", "is_sum"]
+__all__ = ["MARK", "Bounded", "Cuts", "is_sum"]

@@ -56,8 +56,7 @@ def run(
         own = frozenset((i, label) for label in labels)
         value = replace(value, ray=value.ray | own)
         if cuts is not None and i in cuts.at:
-            whole[i] = value
-            value = cuts.cut(i, value)
+            whole[i], value = value, cuts.cut(i, value)
         out.append(value)
     return [whole.get(i, value) for i, value in enumerate(out)]
 

@@ -176,16 +176,16 @@ class System:
             return None
         free, _, known = self._split(left)
         for name in reversed(free):
-            found = Comparison(self._in_terms_of(left, name), self.regime).top(GOAL)
+            found = Comparison(self._in_terms_of(left, name), self.regime).largest(GOAL)
             if found is not None:
                 value, multipliers = found
                 return Certificate(goal, value and known * value, tuple(multipliers.items()))
         return None
 
-    def _in_terms_of(self, goal: Scale, name: str) -> list[tuple[dict[str, Fraction], Scale, Constraint]]:
+    def _in_terms_of(self, goal: Scale, name: str) -> list[Formal]:
         """The constraints with a goal's unknown part in place of one of its unknowns."""
         free, _, _ = self._split(goal)
-        out: list[tuple[dict[str, Fraction], Scale, Constraint]] = []
+        out: list[Formal] = []
         for size, c in self._rows:
             own, _, known = self._split(size)
             if name in own:
@@ -250,56 +250,101 @@ class System:
         self._feasible = True
 
 
+Formal = tuple[Mapping[str, Fraction], Scale, Constraint]  # the unknowns' powers, what is known, and what it was
+Top = tuple[Scale | None, dict[Constraint, Fraction]]  # a largest value (None: without bound), and its multipliers
+
+
+def _binding(rows: Sequence[Formal]) -> list[Formal]:
+    """The rows that can bind the goal.
+
+    An unknown that no row bounds from below can be made as small as it takes, last of all, and keeps every row that it is in:
+    these can be left out, and then another unknown may be bounded from below no more.
+    """
+    where: dict[str, list[int]] = {}
+    below: dict[str, int] = {}
+    for i, (own, _, _) in enumerate(rows):
+        for u, e in own.items():
+            where.setdefault(u, []).append(i)
+            below[u] = below.get(u, 0) + (e < 0)
+    kept = [True] * len(rows)
+    falling = [u for u, n in below.items() if n == 0 and u != GOAL]
+    while falling:
+        for i in where[falling.pop()]:
+            if kept[i]:
+                kept[i] = False
+                for u, e in rows[i][0].items():
+                    if e < 0:
+                        below[u] -= 1
+                        if below[u] == 0 and u != GOAL:
+                            falling.append(u)
+    return [row for row, keep in zip(rows, kept, strict=True) if keep]
+
+
 class Comparison:
     """The largest value of an unknown where every bound is a bound on one unknown by others that may be large.
 
-    An unknown that is bounded from below nowhere can be made as small as it takes, and what it stands in beside another
-    bounds nothing.  If then every constraint has one unknown left in the numerator at most, all that are bounded can be as
-    large as they can be at once (the constraints are closed under maxima), and one unknown's largest value follows from
-    those of the ones in the denominators of its bounds.
+    If every constraint has one unknown in the numerator at most, all can be as large as they can be at once (the constraints
+    are closed under maxima), and one unknown's largest value follows from those of the ones in the denominators of its
+    bounds.  A constraint with more of them is left out, and has to hold where all are as large as they can be without it.
     """
 
-    def __init__(self, rows: Sequence[tuple[Mapping[str, Fraction], Scale, Constraint]], regime: Regime):
+    def __init__(self, rows: Sequence[Formal], regime: Regime):
         self.regime = regime
-        self.rising = {GOAL, *(u for own, _, _ in rows for u, e in own.items() if e < 0)}
-        self.above: dict[str, list[tuple[Mapping[str, Fraction], Scale, Constraint]]] = {}
-        for row in rows:
+        self.above: dict[str, list[Formal]] = {}
+        for row in _binding(rows):
             for u, e in row[0].items():
                 if e > 0:
                     self.above.setdefault(u, []).append(row)
-        self.known: dict[str, tuple[Scale | None, dict[Constraint, Fraction]] | None] = {}
+        self.known: dict[str, Top | None] = {}
+        self.left_out: dict[Constraint, Formal] = {}
 
-    def top(self, name: str) -> tuple[Scale | None, dict[Constraint, Fraction]] | None:
-        """The largest value (None: without bound) and its multipliers; None if it takes a linear program."""
+    def largest(self, name: str) -> Top | None:
+        """The largest value and its multipliers; None if it takes a linear program."""
+        found, checked = self._top(name), 0
+        while found is not None and checked < len(self.left_out):
+            own, size, _ = list(self.left_out.values())[checked]
+            tops = {u: self._top(u) for u in own}
+            if None in tops.values() or any(own[u] > 0 and top and top[0] is None for u, top in tops.items()):
+                return None
+            if all(top and top[0] is not None for top in tops.values()):  # else one in the denominator is without bound
+                for u, top in tops.items():
+                    size = size * (top and top[0] or ONE) ** own[u]
+                if self.regime.order(size, ONE) not in (-1, 0):
+                    return None
+            checked += 1
+        return found
+
+    def _top(self, name: str) -> Top | None:
         if name not in self.known:
             self.known[name] = None  # what is asked again meanwhile goes in a circle
-            self.known[name] = self._top(name)
+            self.known[name] = self._from_bounds(name)
         return self.known[name]
 
-    def _top(self, name: str) -> tuple[Scale | None, dict[Constraint, Fraction]] | None:
+    def _from_bounds(self, name: str) -> Top | None:
         best: Scale | None = None
         why: dict[Constraint, Fraction] = {}
         for own, known, c in self.above.get(name, ()):
-            beside = [u for u, e in own.items() if e > 0 and u != name]
-            if any(u not in self.rising for u in beside):
+            if any(e > 0 and u != name for u, e in own.items()):
+                self.left_out[c] = own, known, c
                 continue
-            if beside:
-                return None
-            value, multipliers = ONE / known, {c: Fraction(1)}
+            value, others = ONE / known, list[tuple[Fraction, dict[Constraint, Fraction]]]()
             for u, e in own.items():
                 if u != name:
-                    other = self.top(u)
+                    other = self._top(u)
                     if other is None:
                         return None
                     if other[0] is None:
                         break
                     value = value * other[0] ** -e
-                    for d, y in other[1].items():
-                        multipliers[d] = multipliers.get(d, ZERO) - e * y
+                    others.append((-e, other[1]))
             else:
-                value = value ** (1 / own[name])
+                power = own[name]
+                value = value ** (1 / power)
                 if best is None or self.regime.order(value, best) == -1:
-                    best, why = value, {d: y / own[name] for d, y in multipliers.items()}
+                    best, why = value, {c: 1 / power}
+                    for e, multipliers in others:
+                        for d, y in multipliers.items():
+                            why[d] = why.get(d, ZERO) + e * y / power
         return best, why
 
 
