@@ -43,7 +43,6 @@ class Rule(ABC):
 
     name: str = ""
     source: str = ""
-    centres: bool = False  # does it remove means?  Fluctuations about them are then followed, too
 
     @property
     def words(self) -> str:
@@ -52,6 +51,14 @@ class Rule(ABC):
     def saturates(self, op: Op) -> bool:
         """Does it lose its gradient, or overflow, where an argument is large?  A solver then keeps the arguments bounded."""
         return False
+
+    def centred(self, op: Op) -> Sequence[str]:
+        """The labels along which it removes a mean; the engine then follows fluctuations about it there (hard case W4)."""
+        return ()
+
+    def lags(self, op: Op) -> int:
+        """How many powers of one factor it multiplies together, over time: 0 but for a recurrence (hard case W7)."""
+        return 0
 
     @abstractmethod
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:

@@ -77,7 +77,7 @@ SHRINK = {"M=N^1/2": "M^1/2 N^-1/2", "M=N^2": "1", "M>N": "1", "N>M": "M^1/2 N^-
 
 @pytest.mark.parametrize("regime", SHRINK)
 def test_the_spectral_parameterization_in_every_regime(two: str, regime: str) -> None:
-    """σ = fi^(−1/2) min(1, (fo/fi)^(1/2)): which of the two it is the regime says; free takes the input as wider."""
+    """σ = fi^(−1/2) min(1, (fo/fi)^(1/2)), by the regime; the free one, which has no order, takes the input as wider."""
     table = derive(two, optimizer="adam", regime=regime, parameterization="spectral")
     assert table.parameterization["W_mid"].init is S("N^-1/2") * S(SHRINK[regime])
 

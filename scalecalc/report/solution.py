@@ -289,6 +289,8 @@ def to_json(found: Solution) -> str:
             }
             for w in found.scalings
         },
+        "is": [_match(m) for m in found.matches],
+        "first_step_is": [_match(m) for m in found.first_matches],
         "gauge": [dict(shift.powers) for shift in found.group],
         "rows": [row_object(row) for row in found.derived] if found.derived is not None else [],
         "notes": list(found.notes),
@@ -308,6 +310,20 @@ def scales(s: Any) -> dict[str, dict[str, str]]:
         if logs or quantity == "lr":
             out[f"{quantity}_log"] = logs
     return out
+
+
+def _match(m: Match) -> dict[str, Any]:
+    """A registered parameterization, with the shifts that lead to it and what differs beside them (ours, theirs)."""
+    return {
+        "name": m.name,
+        "multipliers": {w: theta.strings()[0] for w, theta in m.found.own.items()},
+        "shifts": [{"powers": dict(shift.powers), "theta": theta.strings()[0]} for shift, theta in m.found.shared],
+        "differs": {
+            w: {q: [{"theta": s.strings()[0], "log": s.strings()[1]} for s in pair] for q, pair in own.items()}
+            for w, own in m.found.differs.items()
+        },
+        "along": m.along,
+    }
 
 
 def _weight(found: Solution, weight: str) -> dict[str, Any]:
