@@ -174,7 +174,7 @@ def test_a_feature_that_is_exactly_zero_at_first(tmp_path: Path) -> None:
     """W = 0: the square of h moves in second order alone, which has no initial size to be relative to."""
     file = tmp_path / "squared.py"
     file.write_text(SQUARED)
-    found = verify(f"{file}:net", parameterization="sp", optimizer="sgd", dims=SMALL["dims"], seeds=1500)
+    found = verify(f"{file}:net", parameterization="sp", optimizer="sgd", dims={"N": [32, 128, 512]}, seeds=2000)
     rows = {row.tag: row for row in found if row.kind == "update" and row.row == "y"}
     assert rows[("W",)].terms == ()
     assert rows[("W", "W")].formula() == "N^(-1)"
