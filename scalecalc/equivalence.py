@@ -18,7 +18,7 @@ from typing import Any
 from scalecalc.claims import claims, derive_at, formal, output_of, unknown
 from scalecalc.gauge import QUANTITIES, known_gradients, own_shifts, plain, values_of
 from scalecalc.model import Model, default_parameterization, resolve
-from scalecalc.parameterization import Parameterization
+from scalecalc.parameterization import Parameterization, assign
 from scalecalc.rule import registry
 from scalecalc.scale import Regime, Scale
 from scalecalc.simplex import maximum
@@ -127,7 +127,9 @@ def equivalent(
     Raises:
         UnknownName, InputError: see :func:`scalecalc.derive`.
     """
-    pair = [resolve(model, parameterization=p, optimizer=optimizer, options=options) for p in (first, second)]
+    pair = [
+        resolve(model, parameterization=p, optimizer=optimizer, options=options, regime=regime) for p in (first, second)
+    ]
     how = Regime.parse(regime, pair[0].program.dims)
     own = own_shifts(pair[0], known_gradients(pair[0], how), how)
     a, b = (values_of(m.scalings, m.program) for m in pair)
@@ -159,8 +161,7 @@ def recognised(
     out: list[Match] = []
     for name, entry in registry("parameterization").items():
         try:
-            scalings = {w: entry.make(v, model.optimizer) for w, v in model.program.weights.items()}
-            theirs = values_of(scalings, model.program)
+            theirs = values_of(assign(entry.make, model.program.weights, model.update.family, regime), model.program)
         except Exception:  # a rule of a user's own may know one architecture only, and may fail on all others as it likes
             continue
         weights = list(model.program.weights)

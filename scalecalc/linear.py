@@ -23,6 +23,7 @@ from scalecalc.simplex import contradiction, maximum
 
 ONE = Scale.one()
 ZERO = Fraction(0)
+GOAL = "goal"  # in place of an unknown
 LARGE = 2000  # constraints times unknowns from which a floating-point proposal pays
 TINY = 1e-4  # the weight of a logarithm, or of the next dim in order, in the floating-point proposal
 SMALL = 1e-7
@@ -77,6 +78,8 @@ class System:
         self.unknowns = list(dict.fromkeys(unknowns))
         self.regime = regime
         self.given = list(constraints)
+        self._names = frozenset(self.unknowns)
+        self._parts: dict[Scale, tuple[dict[str, Fraction], Scale, Scale]] = {}
         self._feasible = False  # known to be
         self._solved: dict[str, Scale] = {}  # unknown → formal scale in unknowns that are solved later
         self._rows: list[tuple[Scale, Constraint]] = self._reduced((c.size, c) for c in self.given)
@@ -123,9 +126,20 @@ class System:
             size = Point({name: self._solved[name] for name, _ in size.powers if name in self._solved})(size)
         return size
 
+    def _split(self, size: Scale) -> tuple[dict[str, Fraction], Scale, Scale]:
+        """The powers of the unknowns; the same as a scale; and what is known."""
+        found = self._parts.get(size)
+        if found is None:
+            unknown = tuple((d, e) for d, e in size.powers if d in self._names)
+            known = Scale(tuple((d, e) for d, e in size.powers if d not in self._names), size.logs)
+            found = self._parts[size] = dict(unknown), Scale(unknown), known
+        return found
+
     def _free(self, size: Scale) -> dict[str, Fraction]:
-        names = set(self.unknowns)
-        return {name: e for name, e in size.powers if name in names}
+        return self._split(size)[0]
+
+    def _known(self, size: Scale) -> Scale:
+        return self._split(size)[2]
 
     def _fix(self, size: Scale, value: Scale) -> None:
         """One unknown of a formal size, by the others."""
@@ -134,64 +148,51 @@ class System:
         power = free[name]
         rest = size / Scale.of(name, power)
         self._solved[name] = (value / rest) ** (1 / power)
-        self._rows = self._reduced((self._now(size), c) for size, c in self._rows)
-
-    def _known(self, size: Scale) -> Scale:
-        names = set(self.unknowns)
-        return Scale(tuple((d, e) for d, e in size.powers if d not in names), size.logs)
+        self._rows = self._reduced((self._now(size) if name in self._free(size) else size, c) for size, c in self._rows)
 
     def _reduced(self, rows: Iterable[tuple[Scale, Constraint]]) -> list[tuple[Scale, Constraint]]:
         """Of constraints that differ by a known factor only the tightest; those without unknowns are checked and left out.
 
         Equalities that differ by a known factor contradict each other, and both stay.
         """
-        best: dict[object, tuple[Scale, Constraint]] = {}
+        best: dict[tuple[bool, Scale], tuple[Scale, Constraint]] = {}
         for size, c in rows:
-            free = self._free(size)
+            free, unknown, known = self._split(size)
             if not free:
                 order = self.regime.order(size, ONE)
                 if order not in (-1, 0) or (c.equal and order != 0):
                     raise Infeasible(self._contradiction())
                 continue
-            key = size if c.equal else tuple(free.items())
-            if key not in best or self.regime.order(self._known(size), self._known(best[key][0])) == 1:
+            key = c.equal, size if c.equal else unknown
+            if key not in best or self.regime.order(known, self._known(best[key][0])) == 1:
                 best[key] = (size, c)
         return list(best.values())
 
     # ------------------------------------------------------------------ one unknown, by comparison
 
     def _by_comparison(self, goal: Scale, left: Scale) -> Certificate | None:
-        """The smallest of the bounds, if all else that they depend on can be made as small as it takes."""
-        free = self._free(left)
-        if len(free) != 1 or any(c.equal for _, c in self._rows):
+        """The smallest of the bounds, if all else that they depend on can be made as small, or as large, as it takes."""
+        if any(c.equal for _, c in self._rows):
             return None
-        (name, power), down = next(iter(free.items())), self._falling()
-        bounds: list[tuple[Scale, Fraction, Constraint]] = []
-        for size, c in self._rows:
-            own = self._free(size)
-            if name not in own:
-                continue
-            others = [v for v in own if v != name]
-            if own[name] * power < 0:
-                return None
-            if not others:
-                bounds.append((self._known(size) ** (-1 / own[name]), own[name], c))
-            elif not any(v in down for v in others):
-                return None
-        if not bounds:
-            return Certificate(goal, None, ())
-        best = bounds[0]
-        for other in bounds[1:]:
-            if self.regime.order(other[0], best[0]) == -1:
-                best = other
-        value = self._known(left) * best[0] ** power
-        return Certificate(goal, value, ((best[2], power / best[1]),))
+        free, _, known = self._split(left)
+        for name in reversed(free):
+            found = Comparison(self._in_terms_of(left, name), self.regime).top(GOAL)
+            if found is not None:
+                value, multipliers = found
+                return Certificate(goal, value and known * value, tuple(multipliers.items()))
+        return None
 
-    def _falling(self) -> set[str]:
-        """The unknowns that can be made as small as one likes, since no constraint bounds them from below."""
-        out = {name for name in self.unknowns if name not in self._solved}
-        for size, _ in self._rows:
-            out -= {name for name, e in self._free(size).items() if e < 0}
+    def _in_terms_of(self, goal: Scale, name: str) -> list[tuple[dict[str, Fraction], Scale, Constraint]]:
+        """The constraints with a goal's unknown part in place of one of its unknowns."""
+        free, _, _ = self._split(goal)
+        out: list[tuple[dict[str, Fraction], Scale, Constraint]] = []
+        for size, c in self._rows:
+            own, _, known = self._split(size)
+            if name in own:
+                t = own[name] / free[name]
+                own = {u: e for u in {**own, **free} if (e := own.get(u, ZERO) - t * free.get(u, ZERO))}
+                own[GOAL] = t
+            out.append((own, known, c))
         return out
 
     # ------------------------------------------------------------------ by linear programming
@@ -247,6 +248,59 @@ class System:
             if contradiction([self._free(size) for size in sizes], bounds, equal):
                 raise Infeasible(self._contradiction())
         self._feasible = True
+
+
+class Comparison:
+    """The largest value of an unknown where every bound is a bound on one unknown by others that may be large.
+
+    An unknown that is bounded from below nowhere can be made as small as it takes, and what it stands in beside another
+    bounds nothing.  If then every constraint has one unknown left in the numerator at most, all that are bounded can be as
+    large as they can be at once (the constraints are closed under maxima), and one unknown's largest value follows from
+    those of the ones in the denominators of its bounds.
+    """
+
+    def __init__(self, rows: Sequence[tuple[Mapping[str, Fraction], Scale, Constraint]], regime: Regime):
+        self.regime = regime
+        self.rising = {GOAL, *(u for own, _, _ in rows for u, e in own.items() if e < 0)}
+        self.above: dict[str, list[tuple[Mapping[str, Fraction], Scale, Constraint]]] = {}
+        for row in rows:
+            for u, e in row[0].items():
+                if e > 0:
+                    self.above.setdefault(u, []).append(row)
+        self.known: dict[str, tuple[Scale | None, dict[Constraint, Fraction]] | None] = {}
+
+    def top(self, name: str) -> tuple[Scale | None, dict[Constraint, Fraction]] | None:
+        """The largest value (None: without bound) and its multipliers; None if it takes a linear program."""
+        if name not in self.known:
+            self.known[name] = None  # what is asked again meanwhile goes in a circle
+            self.known[name] = self._top(name)
+        return self.known[name]
+
+    def _top(self, name: str) -> tuple[Scale | None, dict[Constraint, Fraction]] | None:
+        best: Scale | None = None
+        why: dict[Constraint, Fraction] = {}
+        for own, known, c in self.above.get(name, ()):
+            beside = [u for u, e in own.items() if e > 0 and u != name]
+            if any(u not in self.rising for u in beside):
+                continue
+            if beside:
+                return None
+            value, multipliers = ONE / known, {c: Fraction(1)}
+            for u, e in own.items():
+                if u != name:
+                    other = self.top(u)
+                    if other is None:
+                        return None
+                    if other[0] is None:
+                        break
+                    value = value * other[0] ** -e
+                    for d, y in other[1].items():
+                        multipliers[d] = multipliers.get(d, ZERO) - e * y
+            else:
+                value = value ** (1 / own[name])
+                if best is None or self.regime.order(value, best) == -1:
+                    best, why = value, {d: y / own[name] for d, y in multipliers.items()}
+        return best, why
 
 
 def proposal(

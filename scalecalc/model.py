@@ -29,7 +29,7 @@ from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
 from scalecalc.request import is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registered, registry, withdraw
-from scalecalc.scale import Scale
+from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
 
@@ -69,6 +69,7 @@ def resolve(
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
     alignment: str = "derived",
+    regime: str = "free",
 ) -> Model:
     """Find the architecture and record it, forward and backward.
 
@@ -79,6 +80,7 @@ def resolve(
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
         alignment: see :func:`scalecalc.alignment.parse_alignment`.
+        regime: for a parameterization that compares two dims.
 
     Raises:
         UnknownName: no such model, option, parameterization, optimizer or loss.
@@ -92,6 +94,7 @@ def resolve(
     if not isinstance(program, Program) or program.loss is None:
         raise InputError(f"{model} returns no program with an output; build a Program, call its end(output), return it.")
     _hold(program, model, fix or {})
+    how = Regime.parse(regime, program.dims)
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
     update = optimizer_of(method)
@@ -104,11 +107,11 @@ def resolve(
             raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
         scalings = {w: given[w] for w in program.weights}
     elif rule:
-        scalings = assign(rule, program.weights, update.family)
+        scalings = assign(rule, program.weights, update.family, how)
     elif is_file(scheme):
         scalings = read_parameterization(scheme, program)
     else:
-        scalings = assign(find("parameterization", scheme).make, program.weights, update.family)
+        scalings = assign(find("parameterization", scheme).make, program.weights, update.family, how)
     scalings = {
         w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or update.usual_decay)
         for w, s in scalings.items()
@@ -168,9 +171,13 @@ def parameterize(
         UnknownName, InputError: see :func:`resolve`.
     """
     found = resolve(model, parameterization=parameterization, optimizer=optimizer, fix=fix, options=options)
-    program = found.program
+    program, own = found.program, dict[str, Any]()
+    if any(s.multiplier.dims for s in found.scalings.values()):
+        from scalecalc.gauge import known_gradients, own_shifts
+
+        own = own_shifts(found, known_gradients(found, Regime()), Regime())
     return Parameterization(
-        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program)
+        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program), own
     )
 
 

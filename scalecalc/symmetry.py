@@ -20,6 +20,7 @@ from scalecalc.errors import InputError
 from scalecalc.scale import Scale
 
 ONE = Scale.one()
+ZERO = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -134,3 +135,31 @@ def _value(size: Scale, values: Mapping[str, Scale]) -> Scale:
         if name in values:
             out = out * values[name] ** e
     return out
+
+
+def combination(rows: Sequence[Mapping[str, Fraction]], goal: Mapping[str, Fraction]) -> list[Fraction] | None:
+    """Exact y with Σ y_i row_i = goal, by elimination; None if there is none.  Rows that are not needed get 0."""
+    pivots: list[tuple[str, dict[str, Fraction], dict[int, Fraction]]] = []
+
+    def reduce(row: dict[str, Fraction], by: dict[int, Fraction]) -> None:
+        for name, pivot, made in pivots:
+            e = row.get(name, ZERO)
+            if e:
+                for other, f in pivot.items():
+                    row[other] = row.get(other, ZERO) - e * f
+                for i, f in made.items():
+                    by[i] = by.get(i, ZERO) - e * f
+
+    for i, given in enumerate(rows):
+        row, by = dict(given), {i: Fraction(1)}
+        reduce(row, by)
+        name = next((u for u, e in row.items() if e), None)
+        if name is not None:
+            e = row[name]
+            pivots.append((name, {u: f / e for u, f in row.items() if f}, {j: f / e for j, f in by.items() if f}))
+    left: dict[str, Fraction] = dict(goal)
+    by: dict[int, Fraction] = {}
+    reduce(left, by)
+    if any(left.values()):
+        return None
+    return [-by.get(i, ZERO) for i in range(len(rows))]

@@ -59,6 +59,7 @@ __all__ = [
     "dim_of",
     "falls_below",
     "fluctuation",
+    "kind_of",
     "mask",
     "multiply_patterns",
     "multiply_terms",
@@ -263,13 +264,16 @@ def _erased(a: Atom | Knot) -> object:
     return a if isinstance(a, Knot) else (a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots))
 
 
+def kind_of(one: Pattern) -> object:
+    """A pattern but for its sources: what patterns have alike that may be united."""
+    return one.profiles, one.same, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
+
+
 def _unite_sources(terms: list[Term]) -> list[Term]:
     """W a + W b is one vector W (a + b): terms that differ only in the source of one atom become one term."""
     groups: dict[Any, list[Term]] = {}
     for t in terms:
-        erased = frozenset(_erased(a) for a in t.pattern.odd)
-        key = (t.size, t.tag, t.pattern.profiles, t.pattern.same, t.pattern.masks, erased, len(t.pattern.odd))
-        groups.setdefault(key, []).append(t)
+        groups.setdefault((t.size, t.tag, kind_of(t.pattern)), []).append(t)
     out: list[Term] = []
     for group in groups.values():
         while len(group) > 1:

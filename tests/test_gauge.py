@@ -47,7 +47,7 @@ ALONG = {
     "adam_l2": (-1, 2, 1),  # coupled: λw stays beside the gradient
     "adamw_independent": (-1, None, 1),  # λ alone stays
     "adafactor": (0, 0, -1),  # the step is relative to the weight, and so is ε₂, its least size
-    "muon": (-1, 1, None), "shampoo": (-1, None, None),
+    "muon": (-1, 1, None), "shampoo": (-1, 1, None),
 }  # fmt: skip
 
 

@@ -144,3 +144,124 @@ def test_mup_rates_for_adam_are_lazy_with_an_epsilon_of_order_one() -> None:
     assert set(fixed["h2", "update", "W_2"].terms) == {N**-1}
     assert fixed["h2", "update", "W_2"].klass == "lazy"
     assert set(fixed["f", "update", "W_out"].terms) == {ONE}
+
+
+# ---------------------------------------------------------------- matrices
+
+M = Scale.of("M")
+
+
+def matrix_law(name: str, *terms: Term) -> Value:
+    """The law of an N × M matrix whose entries are of size 1/M."""
+    labels = ("N", "M")
+    value = Value(labels, (Term(M**-1, pattern((), [atom("W", labels)])),))
+    weight = Trained(Weight("W", labels, M, N, "hidden"), value, WeightScaling(ONE, ONE, ONE))
+    return find("optimizer", name).make().law(Algebra(), Value(labels, terms), weight)
+
+
+def pair(size: Scale, d: str = "d", x: str = "x", tag: tuple[str, ...] = (), power: int = 0) -> Term:
+    """A factor pair d ⊗ x; d falls like index^(−power)."""
+    profiles = [("N", Profile(Fraction(power)))] if power else []
+    return Term(size, pattern(profiles, [atom(d, ("N",)), atom(x, ("M",))]), tag)
+
+
+def drawn(n: int, d: int = 0, x: int = 1, power: int = 0) -> torch.Tensor:
+    """The same in numbers, four pairs (samples) of each; ``d`` and ``x`` tell vectors apart."""
+    left, right = (
+        torch.randn(8, n, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1000 * n + k)) for k in (d, x)
+    )
+    return (left / torch.arange(1, n + 1, dtype=torch.float64)[:, None] ** power) @ right.mT
+
+
+def rms(x: torch.Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+def matrix_slope(measure: object, widths: tuple[int, ...] = (32, 64, 128)) -> float:
+    """Along N = M."""
+    return float(np.polyfit(np.log(widths), [np.log(measure(n)) for n in widths], 1)[0])  # type: ignore[operator]
+
+
+def proportional(value: Value, tag: tuple[str, ...] = ()) -> set[Fraction]:
+    """Powers along N = M of the leading root-mean-squares."""
+    found = Regime.parse("proportional").leading(t.rms(value.labels) for t in value.terms if t.tag == tag)
+    return {s.power("N") + s.power("M") for s in found}
+
+
+@pytest.mark.parametrize("name", ["muon_spectral", "shampoo", "soap", "adafactor", "adam"])
+@pytest.mark.parametrize("power", [0, 1])
+def test_profiles_are_kept_by_singular_values_and_divided_out_by_entries(name: str, power: int) -> None:
+    """Entry at the first index over root-mean-square: N^(1/2) where d falls like 1/n, 1 where it is flat or made so."""
+    out = matrix_law(name, pair(N**-1, power=power))
+    kept = power if name in ("muon_spectral", "shampoo", "soap") else 0
+    assert {t.pattern.profile("N").power for t in out.terms} == {kept}
+    expected = Fraction(-1) if name not in ("adam", "adafactor") else Fraction(0) if name == "adam" else Fraction(-1)
+    assert proportional(out) == {expected}
+
+    def size(n: int, first: bool = False) -> float:
+        weights = torch.randn(8, n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) / n
+        update = find("optimizer", name).make().torch([drawn(n, power=power)], Numbers([weights]))
+        return rms(update[:, :1]) / rms(update) if first else rms(update)
+
+    assert abs(matrix_slope(size) - float(expected)) < 0.1
+    assert abs(matrix_slope(lambda n: size(n, True)) - kept / 2) < 0.15
+
+
+def whole(size: Scale) -> Term:
+    """A random matrix: no factor pair."""
+    return Term(size, pattern((), [atom("R", ("N", "M"))]))
+
+
+@pytest.mark.parametrize(
+    ("spike", "expected_pair", "expected_whole"),
+    [(ONE, Fraction(-1), Fraction(-1, 2)), (N**-1, Fraction(-3, 2), Fraction(-1, 2))],
+    ids=["above", "below"],
+)
+def test_a_matrix_of_full_rank_is_orthogonalised_by_itself(
+    spike: Scale, expected_pair: Fraction, expected_whole: Fraction
+) -> None:
+    """R has norm N^(1/2): a pair of norm N beside it has its own singular value one; one of norm 1 counts as 1/N^(1/2)."""
+    out = matrix_law("muon_spectral", pair(spike), whole(ONE))
+    found = {len(t.pattern.odd): t.rms(out.labels).power("N") + t.rms(out.labels).power("M") for t in out.terms}
+    assert found == {2: expected_pair, 1: expected_whole}
+
+    def parts(n: int) -> tuple[float, float]:
+        generator = torch.Generator().manual_seed(n)
+        d, x = torch.randn(2, 16, n, dtype=torch.float64, generator=generator)
+        noise = torch.randn(16, n, n, dtype=torch.float64, generator=generator)
+        g = spike.at({"N": n}) * torch.einsum("si,sj->sij", d, x) + noise
+        update = find("optimizer", "muon_spectral").make().torch([g], Numbers([]))
+        without = find("optimizer", "muon_spectral").make().torch([noise], Numbers([]))
+        along = torch.einsum("sij,si,sj->s", update - without, d, x) / (n * n)
+        return float(along.abs().mean()), rms(update)
+
+    assert abs(matrix_slope(lambda n: parts(n)[0]) - float(expected_pair)) < 0.2
+    assert abs(matrix_slope(lambda n: parts(n)[1]) - float(expected_whole)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "sides", "expected"),
+    [
+        ("muon_spectral", 1, Fraction(-2)),
+        ("shampoo", 1, Fraction(-3, 2)),
+        ("shampoo", 2, Fraction(-1)),
+        ("soap", 1, Fraction(-1)),
+        ("soap", 2, Fraction(-1)),
+    ],
+)
+def test_a_gain_in_a_direction_of_its_own_is_promoted_by_a_memory_of_directions(
+    name: str, sides: int, expected: Fraction
+) -> None:
+    """A gain of relative size r = 1/N, new on one side or on both, changes the second update by r, r^(1/2) or 1 times it."""
+    new = pair(N**-1, "δd", "δx" if sides == 2 else "x", TAG * sides)
+    out = matrix_law(name, pair(ONE), new)
+    assert proportional(out, TAG * sides) == {expected}
+
+    def gained(n: int) -> float:
+        first, more = drawn(n), drawn(n, 2, 3 if sides == 2 else 1)
+        made = find("optimizer", name).make()
+        both = [made.torch([first, first + s / n * more], Numbers([])) for s in (1, -1)]
+        # the median of the seeds: where SOAP's basis turns, an entry may be divided by the size of another's memory
+        return float((both[0] - both[1]).square().mean((1, 2)).sqrt().median())
+
+    assert abs(matrix_slope(gained) - float(expected)) < 0.2

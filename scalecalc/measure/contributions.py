@@ -103,7 +103,8 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
             out[row.key] = rms(values[tensors[row.key]]).log()
         elif row.kind == "alignment":
             out[row.key] = found[row.row].log()
-    first = joined(plan.model, {name: values[plan.gradients[name]] for name in {*moving, *movers, *others}}, setting.widths)
+    trained = dict.fromkeys([*others, *sorted(moving), *sorted(movers)])
+    first = joined(plan.model, {name: values[plan.gradients[name]] for name in trained}, setting.widths)
     updates = {
         name: plan.model.update.change(
             [first[name]], [values[plan.weights[name]]], plan.model.scalings[name], setting.widths

@@ -18,7 +18,7 @@ import torch
 
 from scalecalc.crossover import crossovers, unless_too_narrow
 from scalecalc.derive import Model, interpret, notes, resolve, table_of
-from scalecalc.errors import InputError, MeasureError, ScalecalcError
+from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
 from scalecalc.measure.contributions import Key, Plan
 from scalecalc.measure.effort import (
     LARGEST_RUN,
@@ -95,11 +95,13 @@ def verify(
         Interrupted: Ctrl-C; carries the table as far as it got.
     """
     start = time.perf_counter()
-    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
+    resolved = resolve(
+        model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix, regime=regime
+    )
     asked = Regime.parse(regime, resolved.program.dims)
     found = interpret(resolved, asked, corrections=True, steps=steps)
     table = replace(table_of(found), command="verify")
-    free = table if asked == FREE else table_of(interpret(resolved, FREE, corrections=True, steps=steps))
+    free = table if asked == FREE else _free(resolved, steps)
     frame = Frame(asked, _widths(resolved, asked, dims))
     same = {row.key: row for row in free}
     measured = tuple(row for row in table.rows if len(row.tag) <= MEASURED_ORDER)
@@ -136,6 +138,14 @@ def verify(
     if stopped:
         raise Interrupted(done)
     return done
+
+
+def _free(model: Model, steps: int) -> tuple[Row, ...] | Table:
+    """The table however the dims grow, where there is one: it knows of more corrections than that of a regime."""
+    try:
+        return table_of(interpret(model, FREE, corrections=True, steps=steps))
+    except UnsupportedScale:
+        return ()
 
 
 def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Sequence[str]) -> Table:
