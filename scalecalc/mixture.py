@@ -45,7 +45,9 @@ def subsets(
     found: dict[tuple[Scale, object], Term] = {}
     centred = algebra.limits.centred
     for local, (relation, share, profile) in ((part, one) for part in parts for one in _shares(part, size, profiles)):
-        own = profile + local.profiles
+        own, order = profile + local.profiles, _order(tag, local, algebra)
+        if order is None:
+            continue
         where = [mask([t.pattern for t in leads], share)] if share is not None else ()
         base = pattern(own, (), leads[0].pattern.same if leads else (), where)
         mixed, left = _mixed(base, leads, algebra)
@@ -53,14 +55,24 @@ def subsets(
         wanted = _counts(local)
         for (relative, one), counts in mixed.items():
             if counts & wanted:
-                t = Term(relation * relative, one, tag, step)
+                t = Term(relation * relative, one, order, step)
                 found.setdefault((t.size, one), t)
         if centred and leads and local.most != 0 and wanted & 1:  # the even part moves with its argument
             atoms = {a for t in leads for a in t.pattern.odd if centred & set(map(dim_of, a.labels))}
             for a in sorted(map(fluctuation, atoms), key=lambda a: a.serial):
-                t = Term(relation, pattern(own, [a], (), where), tag, step)
+                t = Term(relation, pattern(own, [a], (), where), order, step)
                 found.setdefault((t.size, t.pattern), t)
     return list(found.values())
+
+
+def _order(tag: tuple[str, ...], local: Local, algebra: Algebra) -> tuple[str, ...] | None:
+    """The order in updates of a function of nothing but an update: a polynomial's is its degree; None beyond the limits."""
+    if not tag or local.most is None or local.degree.denominator > 1:
+        return tag
+    out: tuple[str, ...] | None = tag
+    for _ in range(int(local.degree) - 1):
+        out = algebra.limits.join(out, tag) if out is not None else None
+    return out
 
 
 def _shares(local: Local, size: Scale, profiles: Profiles) -> list[tuple[Scale, Scale | None, Profiles]]:

@@ -16,7 +16,7 @@ optimizer or a parameterization where every command finds it; that is the whole 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -102,6 +102,17 @@ def register(kind: str, name: str, thing: Any) -> None:
     if name in known and known[name] is not thing:
         raise ProgramError(f"the {kind} {name!r} is registered twice; give the second one a name of its own.")
     known[name] = thing
+
+
+def registered() -> set[tuple[str, str]]:
+    """Kind and name of everything that is registered now."""
+    return {(kind, name) for kind, known in _REGISTRY.items() for name in known}
+
+
+def withdraw(things: Iterable[tuple[str, str]]) -> None:
+    """Forget what was registered, so that the file that did so can be run anew after an edit."""
+    for kind, name in things:
+        _REGISTRY[kind].pop(name, None)
 
 
 def rule(name: str, source: str) -> Callable[[type[Rule]], type[Rule]]:

@@ -159,6 +159,8 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
     excess = ONE if one is two else _excess(one, two)
     if excess is None:
         return False  # the other is smaller somewhere, by no power
+    if not t.pattern.same and regime.order(t.size * excess, other.size) not in (-1, 0):
+        return False  # it is even without the gain, which is 1 at least; most are told apart here
     gain = _gain(t.pattern, other.pattern)
     size = t.size * gain * margin * excess
     order = regime.order(size, other.size)
