@@ -65,7 +65,7 @@ def cli(ctx: click.Context) -> None:
 @cli.command(help=f"The table of derived exponents; nothing is measured.\n\n{MODEL_HELP}")
 @model_options
 @alignment_option
-@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Steps, till sizes repeat.")
 @seed_option
 def derive(steps: int, seed: int, **given: Any) -> int:
     model = prepare(given)  # a derivation has nothing random; --seed is taken so that scripts can pass it everywhere

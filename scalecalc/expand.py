@@ -21,22 +21,19 @@ the first the rate is too large, and the table says so; their sum would be neith
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations
 from typing import Protocol
 
 from scalecalc import window
-from scalecalc.scale import ZERO, Scale
+from scalecalc.mixture import Local, subsets
+from scalecalc.scale import Scale
 from scalecalc.term import (
     EVEN,
     Mask,
     Profiles,
     Term,
-    dim_of,
-    fluctuation,
     mask,
-    multiply_patterns,
     multiply_terms,
     pattern,
     simplify,
@@ -44,25 +41,7 @@ from scalecalc.term import (
 from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
-MOST_LEADING = 8
 Argument = tuple[int, Term]  # which argument of the function, and one term of it
-
-
-@dataclass(frozen=True)
-class Local:
-    """How a part of a function behaves at a given size of argument: φ ~ |x|^degree with a parity.
-
-    ``least``, ``most``: sizes of the subsets of leading terms that it mixes (a polynomial's degree).  ``profiles``: what
-    it adds along axes of its own (a discretization's transition index).  ``local``: it is of order one where its argument
-    is, and nothing where the argument is large.
-    """
-
-    degree: Fraction
-    parity: str = "none"
-    most: int | None = None
-    profiles: Profiles = ()
-    least: int = 0
-    local: bool = False
 
 
 class Expandable(Protocol):
@@ -117,7 +96,7 @@ def apply(
         return []
     if not leads:
         if known:
-            return _subsets(f.local("one"), ONE, (), (), algebra, law)
+            return subsets(f.local("one"), ONE, (), (), algebra, law)
         flat = f.homogeneous == 0 and any(part.parity != "odd" for part in f.local("one"))
         present = 0 in f.taylor if f.homogeneous is None else flat
         return [Term(ONE, EVEN, (), algebra.step(law))] if present else []
@@ -134,7 +113,7 @@ def apply(
             replace(
                 t,
                 pattern=pattern(t.pattern.profiles, t.pattern.odd, t.pattern.same, t.pattern.masks | masks),
-                why=replace(t.why, assumption=assumption) if t.why and assumption else t.why,
+                why=replace(t.why, assumption="; ".join(filter(None, (t.why.assumption, assumption)))) if t.why else None,
             )
             for t in found
         ]
@@ -187,12 +166,12 @@ def _at(
     f: Expandable, size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str, jump: int
 ) -> list[Term]:
     if f.homogeneous is not None:
-        return _subsets(f.local("one"), size, profiles, leads, algebra, law)
+        return subsets(f.local("one"), size, profiles, leads, algebra, law)
     orders = {algebra.regime.order(v, ONE) for v in window.values(leads[0])}
     decays = any(p.decaying for _, p in profiles)
     out: list[Term] = []
     if orders == {0} and not decays:
-        out += _subsets(f.local("one"), ONE, (), leads, algebra, law)
+        out += subsets(f.local("one"), ONE, (), leads, algebra, law)
     # Where it may be small or large, small is a perturbation and was expanded as one; taking the lead, it is large.
     if -1 in orders or decays or (None in orders and not any(t.tag for t in leads)):
         out += _taylor(f, [replace(t, size=size) for t in leads], algebra, law)
@@ -200,59 +179,8 @@ def _at(
         large = f.local("large")
         if jump:
             large = [replace(part, degree=Fraction(-jump), local=False) if part.local else part for part in large]
-        out += _subsets(large, size, profiles, leads, algebra, law)
+        out += subsets(large, size, profiles, leads, algebra, law)
     return out
-
-
-def _shares(local: Local, size: Scale, profiles: Profiles) -> list[tuple[Scale, Scale | None, Profiles]]:
-    """Size, share of the entries where it is not nothing (None: of all), and profile of a part of a function.
-
-    A local part is of order one at the share 1/|x| of the entries.  Where |x| has a profile, so has the share: its mean is
-    that of entries of order one at the largest share, falling as the share does, its mean square that of entries that fall
-    as the root of the share does.
-    """
-    if not local.local:
-        return [(size**local.degree, None, tuple((label, p**local.degree) for label, p in profiles))]
-    if any(p.decaying for _, p in profiles):
-        return [(ONE, ONE, ())]
-    share, most = tuple((label, p**-1) for label, p in profiles), ONE
-    for label, p in share:
-        first, last = p.ends(dim_of(label))
-        most = most * (first if (p.power, -p.log) > (ZERO, ZERO) else last)
-    mean = (ONE / most, most / size, share)
-    if most is ONE:
-        return [mean]
-    return [mean, (ONE, ONE / size, tuple((label, p ** Fraction(1, 2)) for label, p in share))]
-
-
-def _subsets(
-    parts: Sequence[Local], size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str
-) -> list[Term]:
-    tag = min((t.tag for t in leads), key=len, default=())
-    step = algebra.step(law, *leads)
-    found: dict[tuple[Scale, object], Term] = {}
-    centred = algebra.limits.centred
-    for local, (relation, share, profile) in ((part, one) for part in parts for one in _shares(part, size, profiles)):
-        own = profile + local.profiles
-        where = [mask([t.pattern for t in leads], share)] if share is not None else ()
-        base = pattern(own, (), leads[0].pattern.same if leads else (), where)
-        most = len(leads) if local.most is None else min(local.most, len(leads))
-        for k in range(local.least, most + 1):
-            if (local.parity == "odd" and k % 2 == 0) or (local.parity == "even" and k % 2 == 1):
-                continue
-            for subset in combinations(leads[:MOST_LEADING], k):
-                products = ((ONE, base),)
-                for t in subset:
-                    flat = pattern([(label, p.turn) for label, p in t.pattern.profiles], t.pattern.odd, t.pattern.same)
-                    products = tuple((s * r, q) for s, p in products for r, q in multiply_patterns(p, flat, centred))
-                if k == 0 and centred and most:  # the even part moves with its argument
-                    atoms = {a for t in leads for a in t.pattern.odd if centred & set(map(dim_of, a.labels))}
-                    moving = sorted(map(fluctuation, atoms), key=lambda a: a.serial)
-                    products += tuple((ONE, pattern(own, [a], (), where)) for a in moving)
-                for relative, one in products:
-                    t = Term(relation * relative, one, tag, step)
-                    found.setdefault((t.size, one), t)
-    return list(found.values())
 
 
 def _taylor(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str) -> list[Term]:

@@ -28,7 +28,7 @@ from scalecalc.optimizer import Optimizer
 from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
 from scalecalc.request import is_file, parse_model, parse_optimizer
-from scalecalc.rule import find, registry
+from scalecalc.rule import find, registered, registry, withdraw
 from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
@@ -38,6 +38,7 @@ YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false"
 ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss", "alignment")
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
+_MADE: dict[Path, set[tuple[str, str]]] = {}  # what a user's file registered: kind and name
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,12 @@ def _module(file: Path, version: tuple[Path, int]) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InputError(f"there is no file {str(file)!r} with Python in it.")
     module = importlib.util.module_from_spec(spec)
-    _guarded(spec.loader.exec_module, file)(module)
+    withdraw(_MADE.pop(version[0], ()))  # by the file as it was before it was edited
+    before = registered()
+    try:
+        _guarded(spec.loader.exec_module, file)(module)
+    finally:
+        _MADE[version[0]] = registered() - before
     return module
 
 

@@ -33,6 +33,7 @@ QUANTITIES = {"std": "init", "multiplier": "multiplier", "lr": "lr", "weight_dec
 WORDS = {"weight_decay": "weight decay", "epsilon": "ε"}
 OPTION = {"weight_decay": "weight_decay", "epsilon": "eps"}
 Given = float | Mapping[str, float]
+ALIKE = 0.05  # by how much the powers by which dims grow may differ: widths are whole numbers
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ def off_path(parameterization: Parameterization, growth: Growth) -> Iterator[str
         return
     rates = {**dict.fromkeys(dims, Fraction(1)), **dict(regime.rates)}
     per = [logs[dim] / float(rates[dim]) for dim in dims]
-    if max(per) - min(per) <= 1e-9 * max(map(abs, per)):
+    if max(per) - min(per) <= ALIKE * max(map(abs, per)):
         return
     grown = ", ".join(f"{dim} {float(growth.ratio(dim)):g}-fold" for dim in dims)
     still = [dim for dim in dims if not logs[dim]]

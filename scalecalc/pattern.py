@@ -105,6 +105,11 @@ class Atom(_Interned):
     labels: frozenset[str]
     serial: int
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The random tensors it is made of, with repetition."""
+        return (self.tensor,)
+
     def tensors_on(self, label: str) -> set[str]:
         return {self.tensor} if label in self.labels else set()
 
@@ -124,6 +129,10 @@ class Knot(_Interned):
     indices: tuple[tuple[str, Profile], ...]
     labels: frozenset[str]
     serial: int
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return tuple(tensor for tensor, _ in self.atoms)
 
     def tensors_on(self, label: str) -> set[str]:
         return {tensor for tensor, slots in self.atoms if label in slots}

@@ -22,6 +22,7 @@ from scalecalc.claims import (
     unknown,
     unknowns_in,
 )
+from scalecalc.cuts import is_sum
 from scalecalc.derive import Derivation
 from scalecalc.desiderata import Requirement
 from scalecalc.errors import Contradiction, InputError
@@ -134,7 +135,7 @@ class Problem:
         solved = system.solution()
         assert not system.violated()
         over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
-        return Answer({u: solved[u] for u in names if u in solved}, certificates, over, found, every)
+        return Answer({u: solved[u] for u in names if u in solved and not is_sum(u)}, certificates, over, found, every)
 
     # ------------------------------------------------------------------ goals
 
@@ -153,7 +154,7 @@ class Problem:
                 goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
         goals += [(inits[w], Scale.of(inits[w])) for w in inits if w in last]
         done = {u for _, g in goals for u, _ in g.powers}
-        rest = sorted((u for u in names if u not in done), key=lambda u: QUANTITIES.index(u.split()[0]))
+        rest = sorted((u for u in names if u not in done and not is_sum(u)), key=lambda u: QUANTITIES.index(u.split()[0]))
         return goals + [(u, Scale.of(u)) for u in rest]
 
     # ------------------------------------------------------------------ requirements

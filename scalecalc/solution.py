@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.parameterization import Parameterization
@@ -103,7 +104,7 @@ class Solution(Parameterization):
         matches: the registered parameterizations that this is, or else the one that it nearly is.
         first_matches: the same for ``first``, if its rates are others.
         pieces: exponents that depend on the growth ratio ρ (N_x = N_u^ρ), by pieces.
-        derived: the Θ table under this parameterization.
+        table: derives the Θ table under this parameterization (see :attr:`derived`).
         notes: what a reader must know.
         options: what else was asked for.
     """
@@ -118,10 +119,15 @@ class Solution(Parameterization):
     matches: tuple[Match, ...] = ()
     first_matches: tuple[Match, ...] = ()
     pieces: Mapping[tuple[str, str], Sequence[Piece]] = field(default_factory=dict[tuple[str, str], Sequence[Piece]])
-    derived: Table | None = None
+    table: Callable[[], Table] | None = None
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0.0
+
+    @cached_property
+    def derived(self) -> Table | None:
+        """The Θ table under this parameterization, derived when it is first asked for: its rows grow as the depth squared."""
+        return self.table() if self.table else None
 
     def __str__(self) -> str:
         from scalecalc.report.solution import to_terminal

@@ -32,6 +32,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from scalecalc.claims import Claim, formal, made_by, nearest, output_of, unknown
@@ -48,7 +49,7 @@ from scalecalc.program import Weight
 from scalecalc.scale import Point, Regime, Scale
 from scalecalc.solution import Bound, Solution
 from scalecalc.symmetry import Shift, shifts
-from scalecalc.table import WeightScaling
+from scalecalc.table import Table, WeightScaling
 
 ONE = Scale.one()
 NEAR = Fraction(1, 97)  # how far from a path its neighbours are
@@ -130,11 +131,15 @@ def solve(
         matches=written.matches(scalings, how, steps),
         first_matches=written.matches(before, how, 1) if differs else (),
         pieces=by_pieces,
-        derived=table_of(interpret(after, how, steps=steps)),
+        table=partial(_table, after, how, steps),
         notes=(*_notes(found, how), *(resolved.alignment.notes() if resolved.alignment is not None else ())),
         options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge, "alignment": alignment},
         seconds=time.perf_counter() - start,
     )  # fmt: skip
+
+
+def _table(model: Model, regime: Regime, steps: int) -> Table:
+    return table_of(interpret(model, regime, steps=steps))
 
 
 def unscaled(weight: Weight, optimizer: str) -> WeightScaling:

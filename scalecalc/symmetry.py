@@ -16,6 +16,7 @@ from math import gcd, lcm
 from typing import Any
 
 from scalecalc.claims import Claim, unknown, unknowns_in
+from scalecalc.cuts import is_sum
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
 
@@ -59,9 +60,12 @@ def shifts(claims: Sequence[Claim], output: str, dims: Sequence[str]) -> tuple[S
     seen = [c.size for c in claims if c.row == output and c.kind in ("init", "update")]
     known = unknowns_in(seen, dims)  # decays and ε move with the rates and gradients that they are compared with
     seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in known]
+    seen += [c.size for c in claims if c.kind == "sum"]  # what the output is summed up by moves with what is summed
     names = unknowns_in(seen, dims)
     rows = [{u: e for u, e in size.powers if u in names} for size in seen]
-    return tuple(Shift(tuple((u, v[u]) for u in names if v.get(u))) for v in null_space(rows, names))
+    own = [u for u in names if not is_sum(u)]
+    found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in null_space(rows, names))
+    return tuple(shift for shift in found if shift.powers)
 
 
 def null_space(rows: Sequence[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:

@@ -59,6 +59,7 @@ __all__ = [
     "dim_of",
     "falls_below",
     "fluctuation",
+    "kind_of",
     "mask",
     "multiply_patterns",
     "multiply_terms",
@@ -108,13 +109,15 @@ class Term:
 @dataclass(frozen=True)
 class Limits:
     """What is kept (hard case W10): in a tag, how often one weight may occur, how many different ones, how many in all;
-    and the dims along which something is centred, where squares fluctuate about their means (hard case W4).
+    and the dims along which something is centred, where squares fluctuate about their means (hard case W4); and the
+    highest phase that anything in the program may have, up to which the harmonics of a function count (hard case W7).
     """
 
     degree: int = 2
     distinct: int = 1
     total: int | None = None
     centred: frozenset[str] = frozenset()
+    harmonics: int = 1
 
     def join(self, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...] | None:
         """The union of two tags, or None if it is beyond the limits."""
@@ -156,6 +159,8 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
     excess = ONE if one is two else _excess(one, two)
     if excess is None:
         return False  # the other is smaller somewhere, by no power
+    if not t.pattern.same and regime.order(t.size * excess, other.size) not in (-1, 0):
+        return False  # it is even without the gain, which is 1 at least; most are told apart here
     gain = _gain(t.pattern, other.pattern)
     size = t.size * gain * margin * excess
     order = regime.order(size, other.size)
@@ -259,13 +264,16 @@ def _erased(a: Atom | Knot) -> object:
     return a if isinstance(a, Knot) else (a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots))
 
 
+def kind_of(one: Pattern) -> object:
+    """A pattern but for its sources: what patterns have alike that may be united."""
+    return one.profiles, one.same, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
+
+
 def _unite_sources(terms: list[Term]) -> list[Term]:
     """W a + W b is one vector W (a + b): terms that differ only in the source of one atom become one term."""
     groups: dict[Any, list[Term]] = {}
     for t in terms:
-        erased = frozenset(_erased(a) for a in t.pattern.odd)
-        key = (t.size, t.tag, t.pattern.profiles, t.pattern.same, t.pattern.masks, erased, len(t.pattern.odd))
-        groups.setdefault(key, []).append(t)
+        groups.setdefault((t.size, t.tag, kind_of(t.pattern)), []).append(t)
     out: list[Term] = []
     for group in groups.values():
         while len(group) > 1:

@@ -122,6 +122,12 @@ class Algebra:
             assumption = ""
             if large:
                 assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {self.at})"
+                turning = [dim_of(label) for label, p in t.pattern.profiles if p.phase and label != over]
+                if turning:
+                    assumption += (
+                        f"; it turns along {turning[0]}, all alike over {dim_of(over)}: an upper bound, since steps that are "
+                        "random there have a mean that falls with the index"
+                    )
             terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption)))
         return self.value([label for label in value.labels if label != over], terms)
 

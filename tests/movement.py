@@ -20,17 +20,19 @@ import scalecalc as sc
 from scalecalc.numbers import Given
 from scalecalc.solution import Solution
 
-MODELS = {"mlp": "mlp:depth=3", "s6": "s6"}
-NAMES = {"mlp": MLP_NAMES, "s6": S6_NAMES}
+MODELS = {"mlp": "mlp:depth=3", "s6": "s6", "s6_all": "s6"}
+NAMES = {"mlp": MLP_NAMES, "s6": S6_NAMES, "s6_all": S6_NAMES}
+REQUIRED = {"s6_all": ("update u = 1", "update B = 1", "update C = 1")}  # can be met with adam, not with sgd
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 RATES: dict[tuple[str, str], Given] = {  # at base: about the best there in ten steps
     ("mlp", "sgd"): 0.2, ("mlp", "adam"): 0.01, ("s6", "sgd"): {"*": 0.1, "step.weight": 1.0}, ("s6", "adam"): 0.01,
+    ("s6_all", "adam"): 0.01,
 }  # fmt: skip
 
 
 @cache
 def solved(which: str, optimizer: str) -> Solution:
-    return sc.solve(MODELS[which], optimizer=optimizer)
+    return sc.solve(MODELS[which], optimizer=optimizer, require=REQUIRED.get(which, ()))
 
 
 def build(which: str, width: int, seed: int) -> nn.Module:

@@ -11,8 +11,9 @@ import pytest
 from scalecalc import rule
 from scalecalc.compare import compare
 from scalecalc.derive import derive
-from scalecalc.errors import InputError, UnknownName
+from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.model import read_parameterization, resolve
+from scalecalc.rule import registry
 from scalecalc.scale import Scale
 
 NET = '''
@@ -197,6 +198,35 @@ def test_a_misspelt_argument_is_told_from_an_option() -> None:
         derive("mlp", budget=3)
     with pytest.raises(InputError, match="optimizer is no option of s6 but an argument of derive and verify"):
         derive("s6:optimizer=adam")
+
+
+def test_a_file_that_registers_can_be_edited(tmp_path: Path) -> None:
+    """In one process, a notebook say: what the file registered before the edit gives way; other names stay taken."""
+    file = tmp_path / "mine.py"
+    text = """
+from scalecalc.asymptotics import x
+from scalecalc.program import Program
+from scalecalc.rules.elementwise import elementwise
+from scalecalc.rules.matmul import matmul
+
+own = elementwise("own_function", EXPRESSION)
+
+def net():
+    p = Program("net", dims=("N",), fixed={"batch": 4, "in": 8})
+    h = p.feature("h", own(matmul(p.weight("W", "N in"), p.input("x", "batch in"))))
+    p.end(matmul(p.weight("V", "out N"), h)) if "out" in p.fixed else p.end(h)
+    return p
+"""
+    for k, expression in enumerate(("x**2", "x**3")):
+        file.write_text(text.replace("EXPRESSION", expression))
+        os.utime(file, ns=(k, k))
+        resolve(f"{file}:net")
+        assert str(registry("rule")["own_function"].expression) == expression
+    file.write_text(text.replace("EXPRESSION", "x").replace("own_function", "relu"))
+    os.utime(file, ns=(9, 9))
+    with pytest.raises(ScalecalcError, match="registered twice"):
+        resolve(f"{file}:net")
+    assert "own_function" not in registry("rule")
 
 
 # ---------------------------------------------------------------- optimizers

@@ -128,6 +128,7 @@ def test_what_is_refused(changes: dict[str, object], message: str) -> None:
     ("regime", "target", "note"),
     [
         ("proportional", {"N_u": 512, "N_x": 32}, None),
+        ("proportional", {"N_u": 1024, "N_x": 63}, None),
         ("proportional", {"N_u": 512}, "solve with --fix N_x=16"),
         ("proportional", {"N_u": 1024, "N_x": 32}, "N_u 4-fold, N_x 2-fold: solve with --regime N_x=N_u^1/2"),
         ("N_x=N_u^1/2", {"N_u": 1024, "N_x": 32}, None),
@@ -157,6 +158,7 @@ def test_every_format() -> None:
     data = json.loads(render(found, "json"))
     assert data["numbers"]["W_2"]["std"] == [0.125, 0.03125]
     assert data["numbers"]["gain"]["std"] == [None, None]
+    assert data["parameterization"]["W_2"]["lr"] == {"N": "-1"}
     frame = found.to_pandas()
     assert set(frame.quantity) == {"std", "multiplier", "lr"}
 

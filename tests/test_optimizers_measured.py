@@ -131,6 +131,15 @@ def test_a_false_law_is_found(optimizer: str, monkeypatch: pytest.MonkeyPatch) -
     assert off(derived(model), cells)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adafactor", "muon", "sgd:clip=yes"])
+def test_updates_behind_a_multiplier_are_as_derived(optimizer: str) -> None:
+    """Neural tangent: w is of size one and the network uses w/N^(1/2)."""
+    model = resolve("mlp", parameterization="ntp", optimizer=optimizer)
+    rows = [row for row in derived(model) if row.tag != ("W_in",)]
+    assert not off(rows, cells_of(model, rows))
+
+
 # ---------------------------------------------------------------- decay and ε
 
 
@@ -201,10 +210,30 @@ def test_a_solved_decay_and_epsilon_change_nothing_and_larger_ones_do() -> None:
         assert other["h2", "update", "W_2"].klass == klass
 
 
-@pytest.mark.parametrize("optimizer", [*(name for name in sorted(registry("optimizer")) if name != "adam_eps"), *CLIPPED])
-def test_every_optimizer_is_solved_for(optimizer: str) -> None:
-    """All weights learn, nothing explodes, at the solution."""
+RATES = {  # of the embedding, the hidden weight and the readout, at inits 1, N^(-1/2) and N^(-1)
+    ("sgd", "momentum", "nesterov"): (1, 0, -1),  # Yang et al. 2022, arXiv 2203.03466, table 3
+    ("adam", "adamw", "adam_l2", "adamw_independent", "lion", "sign", "adam:clip=yes"): (0, -1, -1),  # ibid.
+    ("adafactor",): (0, -HALF, 0),  # Everett et al. 2024, arXiv 2407.05872, muP with Adafactor
+    ("muon_spectral",): (0, 0, 0),  # Yang, Simon & Bernstein 2023, arXiv 2310.17813: the shape factor is all there is
+    ("muon", "muon:clip=yes"): (0, 0, -HALF),  # max(1, fo/fi)^(1/2) lacks what a readout needs
+    ("muon_rms",): (0, -HALF, -1),
+    ("shampoo", "soap"): (HALF, 0, -HALF),
+    ("sgd:clip=yes",): (3 * HALF, HALF, -HALF),  # the norm that clips is N^(1/2)
+}
+
+
+@pytest.mark.parametrize(("optimizer", "powers"), [(name, powers) for names, powers in RATES.items() for name in names])
+def test_solved_rates_are_the_published_ones(optimizer: str, powers: tuple[Fraction | int, ...]) -> None:
+    """And the preset's for the optimizer's family, unless gradients are clipped; all weights learn, nothing explodes."""
     found = solve("mlp", optimizer=optimizer)
+    assert tuple(s.lr for s in found.scalings.values()) == tuple(N**p for p in powers)
+    assert tuple(s.init for s in found.scalings.values()) == (Scale.one(), N**-HALF, N**-1)
     assert set(found.fates.values()) == {"learning"}
     table = derive("mlp", parameterization=found, optimizer=optimizer, steps=2)
     assert not [row.label for row in table if row.klass in ("exploding", "lazy", "unsettled")]
+    if optimizer != "sgd:clip=yes":
+        assert [s.lr for s in resolve("mlp", optimizer=optimizer).scalings.values()] == [N**p for p in powers]
+
+
+def test_every_optimizer_has_a_rate_to_compare_with() -> None:
+    assert {name for names in RATES for name in names} >= set(registry("optimizer")) - {"adam_eps"}

@@ -21,7 +21,8 @@ from torch import nn
 import scalecalc as sc
 from scalecalc.errors import InputError, UnknownName
 from scalecalc.parameterization import Parameterization
-from scalecalc.scale import Scale
+from scalecalc.scale import Regime, Scale
+from scalecalc.solution import Solution
 from scalecalc.table import WeightScaling
 
 ONE, N = Scale.one(), Scale.of("N")
@@ -235,6 +236,18 @@ def test_two_dims_and_a_logarithm() -> None:
     assert "A_log" not in found
     sc.torch.initialize(model := made(lambda: Selective(64, 16), 1), p, base=Selective(16, 4), names=S6_NAMES)
     assert torch.equal(model.A_log, Selective(64, 16).A_log)
+
+
+def test_dims_that_grow_in_another_way_are_warned_of() -> None:
+    given = sc.parameterize("s6", "mup", optimizer="adam")
+    p = Solution("p", "adam", given.dims, given.scalings, given.axes, regime=Regime.parse("proportional"))
+    base, more = Selective(16, 4), {"base": Selective(16, 4), "names": S6_NAMES}
+    with pytest.warns(UserWarning, match="N_u 4-fold, N_x 1-fold: solve with --fix N_x=4"):
+        groups = sc.torch.param_groups(wide := Selective(64, 4), p, lr=0.1, **more)  # type: ignore[arg-type]
+    (note,) = sc.torch.table(wide, p, groups, **more).notes  # type: ignore[arg-type]
+    assert "--fix N_x=4" in note
+    for model in (Selective(64, 16), base):
+        sc.torch.param_groups(model, p, lr=0.1, **more)  # type: ignore[arg-type]
 
 
 class Tied(nn.Module):

@@ -36,6 +36,7 @@ from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
+from scalecalc.rows import notes as later_notes
 from scalecalc.scale import FREE, Regime
 from scalecalc.table import Row, Table
 from scalecalc.verdict import Judgement
@@ -98,7 +99,8 @@ def verify(
         model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix, regime=regime
     )
     asked = Regime.parse(regime, resolved.program.dims)
-    table = replace(table_of(interpret(resolved, asked, corrections=True, steps=steps)), command="verify")
+    found = interpret(resolved, asked, corrections=True, steps=steps)
+    table = replace(table_of(found), command="verify")
     free = table if asked == FREE else _free(resolved, steps)
     frame = Frame(asked, _widths(resolved, asked, dims))
     same = {row.key: row for row in free}
@@ -132,7 +134,7 @@ def verify(
             stopped = True
             look(run, [r for r in run.plan.rows if r.key not in run.judged], final=True)
         run.samples.save()
-    done = _filled(table, run, seeds, time.perf_counter() - start)
+    done = _filled(table, run, seeds, time.perf_counter() - start, later_notes(found))
     if stopped:
         raise Interrupted(done)
     return done
@@ -146,7 +148,7 @@ def _free(model: Model, steps: int) -> tuple[Row, ...] | Table:
         return ()
 
 
-def _filled(table: Table, run: Run, seeds: int | None, seconds: float) -> Table:
+def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Sequence[str]) -> Table:
     program, widths = run.plan.model.program, run.frame.widths
     late = [c for c in crossovers(program, widths) if c.note(widths[c.dim])]
     hints = dict[Key, int | None]()
@@ -171,7 +173,6 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float) -> Table:
     wanted = [budget for budget in hints.values() if budget is not None]
     settled = "1 row" if len(wanted) == 1 else f"{len(wanted)} rows"
     more = [f"{settled} may be settled by --budget {max(wanted)}, or less."] if wanted else []
-    later = table.notes[len(notes(run.plan.model)) : len(table.notes) - len(contradicted(table))]  # of later steps
     done = replace(table, rows=tuple(rows), options=options, seconds=seconds)
     return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *more))
 

@@ -25,6 +25,7 @@ COLUMNS = (
     "weight", "role", "quantity", "step", "rho_low", "rho_high", "dim", "power", "log_power", "does", "bound_by", "optimizer",
     "regime", "model",
 )  # fmt: skip
+MOST_SHIFTS = 4  # that the terminal lists; JSON has all of them
 
 
 def render(found: Solution, format: str, *, width: int = 80, color: bool = False) -> str:
@@ -122,7 +123,9 @@ def closing(found: Solution) -> list[str]:
         out.append(f"{weight}, {QUANTITIES[quantity]}: {_by_ratio(found, one)}.")
     out += named(found)
     if found.group:
-        listed = "; or ".join(map(_shift, found.group))
+        listed = "; or ".join(map(_shift, found.group[:MOST_SHIFTS]))
+        if len(found.group) > MOST_SHIFTS:
+            listed += f"; and {len(found.group) - MOST_SHIFTS} more between other weights"
         out.append(f"The same output and training, for any power θ of the widths: {listed}.")
     return [*out, *found.notes]
 

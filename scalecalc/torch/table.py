@@ -11,7 +11,7 @@ from torch import nn
 
 from scalecalc.errors import UnknownName
 from scalecalc.model import optimizer_of
-from scalecalc.numbers import OPTION, WORDS, Growth
+from scalecalc.numbers import OPTION, WORDS, Growth, off_path
 from scalecalc.parameterization import Parameterization
 from scalecalc.report.layout import Section
 from scalecalc.torch.gauge import without_multipliers
@@ -153,7 +153,8 @@ def table(
     name = type(optimizer).__name__ if isinstance(optimizer, torch.optim.Optimizer) else "parameter groups"
     title = f"parameterization {parameterization.name} for {parameterization.optimizer}, {name}"
     own = optimizer.defaults if isinstance(optimizer, torch.optim.Optimizer) else {}
-    notes = (*_mistaken(name, parameterization), *_unscaled(rows, without_multipliers(parameterization), grown, own))
+    unscaled = _unscaled(rows, without_multipliers(parameterization), grown, own)
+    notes = (*off_path(parameterization, grown), *_mistaken(name, parameterization), *unscaled)
     return Settings(title, tuple(rows), notes)
 
 
