@@ -80,8 +80,13 @@ def own_shifts(model: Model, gradients: Mapping[str, Value], regime: Regime) -> 
             of an optimizer may answer to their patterns.
 
     A weight is left out if no shift leaves its training alone: under Adam with an ε of order one it matters how large a
-    gradient is.
+    gradient is, and where gradients are clipped by their global norm it matters to all others.
     """
+    algebra, width = Algebra(regime, rule=model.optimizer), Scale(dict.fromkeys(model.program.dims, Fraction(FAR)))
+    for grown in (ONE, width):
+        alone = {w: algebra.scale(g, grown, "of another size") for w, g in gradients.items()}
+        if any(own.terms != alone[w].terms for w, own in model.update.together(algebra, alone).items()):
+            return {}  # clipped by a norm of all gradients, no weight can be shifted by itself
     found = {w: _own_shift(model, w, gradients.get(w), regime) for w in model.program.weights}
     return {w: shift for w, shift in found.items() if shift is not None}
 

@@ -68,6 +68,13 @@ def test_a_fixed_epsilon_leaves_no_gauge() -> None:
         solve("mlp", optimizer="adam_eps", gauge="init = 1", steps=1)
 
 
+def test_clipping_by_the_global_norm_leaves_no_gauge_to_one_weight() -> None:
+    """How one weight's gradient is written changes the norm, and with it every other weight's step."""
+    assert own("sgd:clip=yes") == {}
+    with pytest.raises(InputError, match="no shift of its multiplier, init and rate leaves training by this optimizer alone"):
+        solve("mlp", optimizer="sgd:clip=yes", gauge="init = 1", steps=1)
+
+
 def test_formal_gradients_are_taken_at_a_point() -> None:
     gradients = known_gradients(mlp(), FREE)
     formal = {w: Algebra().scale(v, Scale.of("q"), "times q") for w, v in gradients.items()}
