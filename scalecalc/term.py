@@ -70,7 +70,9 @@ __all__ = [
     "sum_pattern",
 ]
 
-MOST_TERMS = 60  # per tag, beyond which only leading sizes are kept
+MOST_CORRECTIONS = 60  # terms per tag, beyond which corrections to scaling are left out
+MOST_TERMS = 240  # per tag, beyond which only leading sizes are kept
+CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; one that is left out could lead further on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,8 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
                 for weight in dict.fromkeys(group[0].tag)
             ]
             left = [t for t in left if not all(any(_hopeless(t, o, regime, margin) for o in own) for own in lower)]
+        if len(left) > MOST_CORRECTIONS and margin is not ONE:  # what may lead stays
+            left = [t for t in left if not any(o is not t and _hopeless(t, o, regime, ONE) for o in left)]
         out += _most(left, regime) if len(left) > MOST_TERMS else left
     return tuple(out)
 
@@ -255,8 +259,15 @@ def _contained(tag: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 
 
 def _most(terms: list[Term], regime: Regime) -> list[Term]:
-    """Too many terms (incomparable sizes multiply): keep those that nothing exceeds, whatever its parity."""
-    return [t for t in terms if not any(regime.order(t.size, o.size) == -1 and _faster(t.pattern, o.pattern) for o in terms)]
+    """Too many terms (incomparable sizes multiply): keep those that nothing exceeds, whatever its parity, and say so.
+
+    It was 60, and silent, with corrections among them: a law of large numbers N with a summand N^(−1/2) times smaller than
+    another's was left out before its sum (an update behind a layer norm, with a random bias, came out N^(1/2) too small).
+    """
+    kept = [t for t in terms if not any(regime.order(t.size, o.size) == -1 and _faster(t.pattern, o.pattern) for o in terms)]
+    if len(kept) == len(terms):
+        return kept
+    return [replace(t, why=replace(t.why, assumption=t.why.assumption or CUT)) if t.why is not None else t for t in kept]
 
 
 def _erased(a: Atom | Knot) -> object:

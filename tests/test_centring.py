@@ -6,10 +6,15 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from cases import ONE, agrees, derived, dot, matmul, normal, relu, rms, total, trained
+import sympy as sp
+from cases import ONE, agrees, derived, dot, matmul, normal, relu, rms, start, total, trained
 
+from scalecalc.backward import record_backward
+from scalecalc.derive import Model, interpret, table_of
+from scalecalc.parameterization import assign
 from scalecalc.program import Program, Tensor
-from scalecalc.scale import Scale
+from scalecalc.rule import find
+from scalecalc.scale import FREE, Scale
 from scalecalc.table import WeightScaling
 
 norm = import_module("scalecalc.rules.norm")
@@ -107,3 +112,20 @@ def test_logits_in_common_are_without_effect() -> None:
     assert derived(softmax(s + shared, "E"), tag=("δ",)) == set()
     own = p.weight("η", "E")
     assert derived(softmax(s + own, "E")) == {ONE / E}
+
+
+def test_corrections_never_cost_a_leading_term() -> None:
+    """Behind a LayerNorm, with a random bias: kept corrections make many terms, of which none that may lead is left out."""
+    gelu = import_module("scalecalc.rules.elementwise").activation("gelu")
+    p = Program("biased", dims=("N",), fixed={"batch": 4, "in": 8, "out": 4})
+    x = matmul(p.weight("W_in", "N in"), p.input("x", "batch in"))
+    h = norm.layernorm(x, "N") + p.weight("beta", "N", init=sp.Integer(0))
+    up = matmul(p.weight("W_up", "N N'"), h) + p.weight("b_up", "N")
+    down = matmul(p.weight("W_down", "N N'"), gelu(up))
+    p.end(p.feature("f", matmul(p.weight("W_out", "out N"), down)))
+    record_backward(p, start(p.tensor(p.features["f"]), "linear"))
+    scalings = assign(find("parameterization", "mup").make, p.weights, "adam")
+    model = Model("biased", p, "mup", scalings, "adam", find("optimizer", "adam").make(), "linear", {})
+    tables = [table_of(interpret(model, FREE, corrections=kept)) for kept in (False, True)]
+    assert {str(t["f", "update", "beta"].theta) for t in tables} == {"1"}
+    assert {r.key: r.terms for r in tables[0]} == {r.key: r.terms for r in tables[1]}

@@ -407,5 +407,5 @@ def test_terms_do_not_grow_with_depth(activation, optimizer):
 
 
 def test_terms_of_a_selective_layer_stay_few():
-    """Selection multiplies several sums of terms; at most a few dozen stay of any tag."""
-    assert max(largest_sums("s6", "sgd")) <= 60
+    """Selection multiplies several sums of terms; at most a few dozen stay of any tag, none of them cut."""
+    assert max(largest_sums("s6", "sgd")) <= 80

@@ -184,7 +184,10 @@ def _contributions(
             if len(r.tag) == 1:
                 out[r.key] = (first[r.row] * factor).log()
         if any(len(r.tag) > 1 for r in rows):
-            relative = torch.stack([first[row] / _or_one(rms(initial[row])) for row in wanted]).amax(dim=0)
+            # How far the output moves does not count, since nothing is a function of it: where it explodes a step that held
+            # it would move a preactivation by so little that next to no entry crossed a kink.
+            inner = [row for row, i in wanted.items() if i != program.loss] or list(wanted)
+            relative = torch.stack([first[row] / _or_one(rms(initial[row])) for row in inner]).amax(dim=0)
             step = SECOND_ORDER / _or_one(relative)
             up, down = moved(step), moved(-step)
             for r in rows:
