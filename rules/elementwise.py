@@ -124,6 +124,11 @@ sigmoid = elementwise("sigmoid", 1 / (1 + sp.exp(-x)))
 softplus = elementwise("softplus", sp.log(1 + sp.exp(x)))
 silu = elementwise("silu", x / (1 + sp.exp(-x)), "Hendrycks & Gimpel 2016, arXiv 1606.08415")
 gelu = elementwise("gelu", x * (1 + sp.erf(x / sp.sqrt(2))) / 2, "Hendrycks & Gimpel 2016, arXiv 1606.08415, erf form")
+gelu_tanh = elementwise(
+    "gelu_tanh",
+    x * (1 + sp.tanh(sp.sqrt(2 / sp.pi) * (x + sp.Rational(44715, 1000000) * x**3))) / 2,
+    "Hendrycks & Gimpel 2016, arXiv 1606.08415, tanh form",
+)
 exp = elementwise("exp", sp.exp(x))
 square = elementwise("square", x**2)
 absolute = elementwise("absolute", sp.Abs(x))

@@ -147,6 +147,7 @@ def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tu
     held = {dim: [width] for dim, width in model.fix.items()}
     where = {**held, **(widths or {})}
     found = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
+    found += model.program.remarks
     found += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))
     return tuple(found)
 

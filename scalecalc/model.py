@@ -19,21 +19,25 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.parameterization import Optimizer, Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
-from scalecalc.request import is_file, parse_model
+from scalecalc.request import ModelRequest, is_file, parse_model
 from scalecalc.rule import find, registry
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
+
+if TYPE_CHECKING:
+    from scalecalc.trace import Found
 
 YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 # What derive and verify take themselves, for a hint where it is misspelt or given as an option of the model.
 ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss")
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
+AS_BUILT = "as built"  # the parameterization of a torch module that no other is given for
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
 
 
@@ -78,16 +82,26 @@ def resolve(
     make, defaults = _architecture(request.name, request.file)
     # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
     start = importlib.import_module("scalecalc.rules.loss").start
-    program = make(**_options(request.name, make, {**request.options, **(options or {})}))
+    asked = _options(request.name, make, {**request.options, **(options or {})})
+    inputs = _example_inputs(request, make)
+    built = _traced(request, make, inputs, asked, fix or {}) if inputs is not None else None
+    program = built.program.copy() if built is not None else make(**asked)
     if not isinstance(program, Program) or program.loss is None:
-        raise InputError(f"{model} returns no program with an output; build a Program, call its end(output), return it.")
-    _hold(program, model, fix or {})
+        raise InputError(
+            f"{model} returns no program with an output; build a Program, call its end(output), return it. (If it returns a "
+            "torch module: that takes a function example_inputs beside it.)"
+        )
+    if built is None:
+        _hold(program, model, fix or {})
+    else:
+        defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
     chosen = find("optimizer", method)
     rule = parameterization if callable(parameterization) else None
     named = parameterization if isinstance(parameterization, str) else None
-    scheme = given.name if given else rule.__name__ if rule else named or defaults["parameterization"]
+    usual = AS_BUILT if built is not None else defaults["parameterization"]
+    scheme = given.name if given else rule.__name__ if rule else named or usual
     if given:
         missing = [w for w in program.weights if w not in given]
         if missing:
@@ -96,7 +110,9 @@ def resolve(
     elif rule:
         scalings = assign(rule, program.weights, method)
     elif is_file(scheme):
-        scalings = read_parameterization(scheme, program)
+        scalings = read_parameterization(scheme, program, built.scalings if built is not None else None)
+    elif built is not None and named is None:
+        scalings = dict(built.scalings)
     else:
         scalings = assign(find("parameterization", scheme).make, program.weights, method)
     scalings = {w: replace(s, role=program.weights[w].role) for w, s in scalings.items()}
@@ -147,6 +163,35 @@ def _architecture(name: str, file: Path | None) -> tuple[Callable[..., Any], Map
         raise UnknownName(f"function in {file.name}", name, functions)
     own = next((entry.defaults for entry in registry("architecture").values() if entry.make is make), {})
     return _guarded(make, file), {**DEFAULTS, **own}
+
+
+def _example_inputs(request: ModelRequest, make: Callable[..., Any]) -> Callable[..., Any] | None:
+    """What a file has beside a factory of torch modules: NAME_inputs, or example_inputs for all.  None: no factory."""
+    if request.file is None or any(e.make is inspect.unwrap(make) for e in registry("architecture").values()):
+        return None
+    module = _module(request.file, (request.file.resolve(), request.file.stat().st_mtime_ns))
+    found = getattr(module, f"{request.name}_inputs", None) or getattr(module, "example_inputs", None)
+    return found if callable(found) else None
+
+
+_TRACED: dict[Any, Found] = {}
+
+
+def _traced(
+    request: ModelRequest,
+    make: Callable[..., Any],
+    inputs: Callable[..., Any],
+    options: Mapping[str, Any],
+    fix: Mapping[str, int],
+) -> Found:
+    """A torch module's program; traced once per file as it stands."""
+    assert request.file is not None
+    key = request.file.resolve(), request.file.stat().st_mtime_ns, request.name, repr(options), repr(sorted(fix.items()))
+    if key not in _TRACED:
+        from scalecalc.trace import trace
+
+        _TRACED[key] = trace(inspect.unwrap(make), inputs, options, fix, request.name)
+    return _TRACED[key]
 
 
 @cache
@@ -204,11 +249,14 @@ def _options(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> d
     return out
 
 
-def read_parameterization(file: str | Path, program: Program) -> dict[str, WeightScaling]:
+def read_parameterization(
+    file: str | Path, program: Program, built: Mapping[str, WeightScaling] | None = None
+) -> dict[str, WeightScaling]:
     """Exponents per weight from a TOML or JSON file: ``[W_B] init = {N_u = "-1/2"}, multiplier = {…}, lr = {…}``.
 
     Keys are weight names or shell patterns; an exact name wins, then the pattern with the most literal characters.
-    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.
+    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.  Where the weights were ``built``, what
+    the file does not give is as it was.
 
     Raises:
         InputError: no such file, no TOML or JSON, a key that matches no weight, a weight that no key matches, a dim that
@@ -227,14 +275,19 @@ def read_parameterization(file: str | Path, program: Program) -> dict[str, Weigh
     idle = [key for key in found if not any(fnmatch.fnmatchcase(w, key) for w in program.weights)]
     if idle:
         raise InputError(f"{path.name}: {', '.join(idle)} matches no weight; the weights: {', '.join(program.weights)}.")
-    return {name: _scaling(path.name, weight, found, program.dims) for name, weight in program.weights.items()}
+    own = built or {}
+    return {name: _scaling(path.name, w, found, program.dims, own.get(name)) for name, w in program.weights.items()}
 
 
-def _scaling(file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence[str]) -> WeightScaling:
+def _scaling(
+    file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence[str], built: WeightScaling | None = None
+) -> WeightScaling:
     def literal(key: str) -> tuple[bool, int]:
         return key == weight.name, sum(c not in "*?[]" for c in key)
 
     keys = sorted((k for k in found if fnmatch.fnmatchcase(weight.name, k)), key=literal)
+    if not keys and built is not None:
+        return built
     if not keys:
         raise InputError(f"{file} says nothing of the weight {weight.name}; add a table for it, or a pattern.")
     entry = found[keys[-1]]
@@ -248,4 +301,6 @@ def _scaling(file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence
             raise InputError(f"{file}: {keys[-1]}.{table} maps dims ({', '.join(dims)}) to exponents; got {parts[0]}.")
         return Scale.from_strings(*parts)
 
-    return WeightScaling(scale("init"), scale("multiplier"), scale("lr", "lr_log"))
+    init = built.init if built is not None and "init" not in entry else scale("init")
+    lr = built.lr if built is not None and not {"lr", "lr_log"} & set(entry) else scale("lr", "lr_log")
+    return WeightScaling(init, scale("multiplier"), lr)
