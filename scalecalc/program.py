@@ -96,6 +96,7 @@ class Tensor:
 ROLES = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}
 """By whether the input and the output axes grow; else a vector."""
 LEAVES = ("input", "weight", "index")
+SAME = ("rename", "broadcast", "view", "part", "padded", "windows")  # no other name is needed for the same entries
 
 
 @dataclass
@@ -327,7 +328,7 @@ def _name(rule: str, inputs: Sequence[str], position: int) -> str:
     """A readable name for an unnamed operation, while it stays short."""
     if rule in ("contraction", "matmul"):
         name = "·".join(inputs)
-    elif rule in ("rename", "broadcast", "add") and inputs:
+    elif rule in (*SAME, "add") and inputs:
         name = "+".join(inputs[: 2 if rule == "add" else 1])
     else:
         name = f"{rule}({', '.join(inputs)})"

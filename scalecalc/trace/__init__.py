@@ -97,11 +97,16 @@ def trace(
     options = {**(options or {}), **fix}
     base = dims_of(factory, {k: v for k, v in options.items() if k not in fix}, fix)
     graph = graph_of(factory, example_inputs, base, options)
-    program, scalings = record(graph, Initials(factory, base, options), name or getattr(factory, "__name__", "module"))
-    check(graph, program)
-    without_epsilon(program.program)
+    initials, title = Initials(factory, base, options), name or getattr(factory, "__name__", "module")
+    network, scalings = record(graph, initials, title)
+    idle = check(graph, network)
+    if idle:
+        network, scalings = record(graph, initials, title, idle)
+        check(graph, network)
+        network.program.remarks.append(f"no effect on the output, whatever they are, so never trained: {', '.join(idle)}.")
+    without_epsilon(network.program)
     widths = {dim: [k * width for k in WIDTHS] for dim, width in base.items()}
-    return Found(program.program, scalings, widths)
+    return Found(network.program, scalings, widths)
 
 
 def graph_of(

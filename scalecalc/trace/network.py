@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,8 +38,10 @@ class Tokens:
     leaf: Leaf
 
 
-def record(graph: Graph, initials: Initials, name: str) -> tuple[Network, dict[str, WeightScaling]]:
-    """The program of a graph, and how its weights scale as they were built.
+def record(
+    graph: Graph, initials: Initials, name: str, idle: Collection[str] = ()
+) -> tuple[Network, dict[str, WeightScaling]]:
+    """The program of a graph, and how its weights scale as they were built; the ``idle`` ones are recorded as constants.
 
     Raises:
         InputError: what cannot be traced, all at once, with the lines of the user's code.
@@ -53,7 +55,7 @@ def record(graph: Graph, initials: Initials, name: str) -> tuple[Network, dict[s
     for _ in range(MOST_STARTS):
         rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts)
         try:
-            return _Attempt(graph, initials, rec, problems).run()
+            return _Attempt(graph, initials, rec, problems, idle).run()
         except Restart:
             problems = Problems()
     raise InputError(f"{name} is sliced in more than {MOST_STARTS} ways.")
@@ -65,10 +67,12 @@ class _Attempt:
     initials: Initials
     rec: Recorder
     problems: Problems
+    idle: Collection[str]
 
     def run(self) -> tuple[Network, dict[str, WeightScaling]]:
         rec, graph = self.rec, self.graph
         self.scalings: dict[str, WeightScaling] = {}
+        self.named: set[str] = set()
         used = {r.name for node in graph.nodes for r in _refs((node.args, node.kwargs))} | {r.name for r in graph.output}
         rec.parameters = {leaf.node for leaf in graph.leaves if leaf.kind == "parameter"}
         known: dict[str, Any] = {}
@@ -133,6 +137,8 @@ class _Attempt:
                 raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
             return Block(program.index(name, _text(labels, order), initial.exact), tuple(labels))
         mean = initial.exact if initial.exact is not None else initial.mean
+        if name in self.idle:
+            return self.untrained(leaf, name, initial, labels, order, parts)
         tensor = program.weight(name, _text(labels, order), init=mean)
         rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
         self.scalings[name] = WeightScaling(ONE if mean is not None else initial.scale, ONE, ONE)
@@ -145,6 +151,22 @@ class _Attempt:
                 f"{name} starts at random about {float(initial.mean):.3g}: its mean is trained, what is random stays."
             )
         return Block(tensor, tuple(labels))
+
+    def untrained(
+        self, leaf: Leaf, name: str, initial: Initial, labels: Sequence[str | None], order: Sequence[int], parts: Any
+    ) -> Block:
+        """A parameter without effect: exact, or random of its size."""
+        program, text = self.rec.program, _text(labels, order)
+        if initial.exact is not None:
+            tensor = program.index(name, text, initial.exact)
+            self.rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
+            return Block(tensor, tuple(labels))
+        if initial.mean is not None:
+            raise Refusal(f"the parameter {leaf.name} has no effect and is random about a mean")
+        noise = program.input(name, text)
+        self.rec.placed.append(Placed(noise.index, leaf.node, tuple(parts), tuple(order)))
+        size = program.index(f"size of {name}", "", _float(1.0), initial.scale)
+        return Block(noise * size, tuple(labels))
 
     def initial(self, leaf: Leaf, sizes: Sequence[Sizes], parts: Sequence[tuple[Sizes, Sizes]]) -> Initial:
         settings = self.rec.settings
@@ -202,8 +224,9 @@ class _Attempt:
         if name == "output" and self._last_is_feature(x):
             return x
         taken = {op.name for op in program.ops}
-        if any(f == name or f.startswith(name + ".") for f in program.features) or name in taken:
-            name = next(f"{name}:{k}" for k in itertools.count(2) if f"{name}:{k}" not in taken)
+        if name in self.named or name in taken:
+            name = next(f"{name}:{k}" for k in itertools.count(2) if f"{name}:{k}" not in self.named | taken)
+        self.named.add(name)
         blocks: dict[tuple[int, ...], Block] = {}
         for index, block in x.blocks.items():
             if block.tensor is None:

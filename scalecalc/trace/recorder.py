@@ -80,7 +80,7 @@ class Axis:
         return Axis(pieces, frozenset(shift))
 
     def scaled(self, by: Sizes, pieces: tuple[Sizes, ...], up: bool) -> Axis:
-        """The outer axis of a view (one step is ``by`` steps here); with ``up`` False the axis that it is the outer one of."""
+        """The outer axis of a view (one step is ``by`` here); with ``up`` False the axis that it is the outer one of."""
         shift = [
             replace(o, stride=tuple(s * b if up else s / b for s, b in zip(o.stride, by, strict=True))) for o in self.origins
         ]
