@@ -19,25 +19,34 @@ from typing import TYPE_CHECKING, Any
 from scalecalc._version import __version__
 
 if TYPE_CHECKING:
+    from scalecalc import torch as torch
     from scalecalc.compare import Comparison, compare
     from scalecalc.derive import derive
+    from scalecalc.equivalence import equivalent
     from scalecalc.measure.verify import verify
+    from scalecalc.model import parameterize
+    from scalecalc.numbers import Numbers, numbers
     from scalecalc.parameterization import Parameterization
     from scalecalc.scale import Regime, Scale
-    from scalecalc.solution import Solution
+    from scalecalc.solution import Equivalence, Solution
     from scalecalc.solve import solve
     from scalecalc.table import Row, Table
 
 __all__ = [
-    "Comparison", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table", "__version__", "compare", "derive",
-    "solve", "verify",
+    "Comparison", "Equivalence", "Numbers", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table",
+    "__version__", "compare", "derive", "equivalent", "numbers", "parameterize", "solve", "verify",
 ]  # fmt: skip
 
 _HOME = {
     "Comparison": "scalecalc.compare",
     "compare": "scalecalc.compare",
     "derive": "scalecalc.derive",
+    "Equivalence": "scalecalc.solution",
+    "equivalent": "scalecalc.equivalence",
+    "Numbers": "scalecalc.numbers",
+    "numbers": "scalecalc.numbers",
     "Parameterization": "scalecalc.parameterization",
+    "parameterize": "scalecalc.model",
     "Solution": "scalecalc.solution",
     "solve": "scalecalc.solve",
     "verify": "scalecalc.measure.verify",
@@ -60,6 +69,8 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":
+        return import_module("scalecalc.torch")  # a package of its own, which imports torch
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
@@ -67,4 +78,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "torch"]  # not in __all__: ``from scalecalc import *`` must not hide the user's torch

@@ -2,6 +2,10 @@
 
 A network is derived with formal inits and rates (``"init W_B"``, ``"lr W_B"``, …: :func:`formal`), at a point that says
 where they stand.  The terms that lead there are monomials in the dims and the unknowns, and each is a :class:`Claim`.
+
+Weight decay is no learning, and is left out of the updates there: decoupled or independent decay that removes no more than
+the weight it acts on (a claim of its own) changes no feature by more than that weight makes of it; coupled decay below the
+gradient changes no update's size.  Likewise an ε below the gradient.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from scalecalc.derive import Derivation, interpret
 from scalecalc.model import Model
 from scalecalc.program import Program
 from scalecalc.scale import Point, Regime, Scale
+from scalecalc.steps import trained
 from scalecalc.table import WeightScaling
 from scalecalc.term import Limits
 from scalecalc.value import Value
@@ -35,8 +40,9 @@ class Claim:
     """One leading term of one row.
 
     Args:
-        kind: ``init`` (of a feature), ``argument`` (of a function that saturates or overflows) or ``update``.
-        row: the feature's name, or the argument's in words.
+        kind: ``init`` (of a feature), ``argument`` (of a function that saturates or overflows), ``update`` or
+            ``optimizer`` (what weight decay and ε must not exceed).
+        row: the feature's name, or in words what it is a size of.
         tag: the weights whose updates make it.
         size: its formal size, root-mean-square or ``entry`` (at small index).
         step: the first step at which it is complete.
@@ -58,6 +64,8 @@ class Claim:
             return f"{self.row}, {self.kind}{f' by {self.tag[0]}' if self.tag else ''} (required: {self.required})"
         if self.kind == "update":
             return f"{self.row}, update by {'+'.join(self.tag)}" + (f", step {self.step}" if self.step > 1 else "")
+        if self.kind == "optimizer":
+            return f"{self.tag[0]}, {self.row}"
         return f"{self.row}, {self.kind}" if self.kind == "init" else self.row
 
 
@@ -71,8 +79,8 @@ def formal(model: Model, held: Mapping[str, WeightScaling] | None = None) -> Mod
             own.multiplier if own else ONE,
             Scale.of(unknown("lr", name)),
             weight.role,
-            Scale.of(unknown("weight_decay", name)),
-            Scale.of(unknown("epsilon", name)),
+            Scale.of(unknown("weight_decay", name)) if model.update.decay else None,
+            Scale.of(unknown("epsilon", name)) if model.update.damped else None,
         )
     return replace(model, scalings=scalings)
 
@@ -112,7 +120,21 @@ def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
                 own = value.only(lambda t, tag=tag: t.tag == tag) if value else None
                 if own is not None and (step == 1 or len(tag) > 1):
                     out += _claims(regime, "update", name, tag, own, step, name in entries)
-    return list(dict.fromkeys(out))
+    return list(dict.fromkeys([*out, *_limits(found)]))
+
+
+def _limits(found: Derivation) -> list[Claim]:
+    """What weight decay and ε must not exceed, as the optimizer says (:meth:`scalecalc.optimizer.Optimizer.limits`)."""
+    model, out = found.model, list[Claim]()
+    for name, i in model.program.leaves("weight").items():
+        value = found.values[model.program.gradients[i]] if i in model.program.gradients else None
+        if value is None:
+            continue
+        weight = trained(model, found.algebra, name, found.weights[name])
+        raw = found.algebra.scale(value, model.scalings[name].multiplier, "chain rule through the multiplier")
+        limits = model.update.limits(found.algebra, raw, weight)
+        out += [Claim("optimizer", text, (name,), size) for text, size in limits.items()]
+    return out
 
 
 def _tags(value: Value | None) -> list[tuple[str, ...]]:

@@ -27,9 +27,11 @@ from scalecalc.options import (
     Number,
     Plural,
     Registered,
+    alignment_option,
     deriving_options,
     model_argument,
     model_options,
+    number_options,
     output_options,
     rules_option,
     seed_option,
@@ -62,6 +64,7 @@ def cli(ctx: click.Context) -> None:
 
 @cli.command(help=f"The table of derived exponents; nothing is measured.\n\n{MODEL_HELP}")
 @model_options
+@alignment_option
 @click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
 @seed_option
 def derive(steps: int, seed: int, **given: Any) -> int:
@@ -80,6 +83,7 @@ def derive(steps: int, seed: int, **given: Any) -> int:
 ROW is a name from the table: a feature (y), a weight (W_B) or a sum (C,h for ⟨C, h⟩)."""
 )
 @model_options
+@alignment_option
 @click.argument("row", metavar="ROW")
 @click.option("--kind", type=click.Choice(KINDS), help="[default: update with --tag, else the first that there is]")
 @click.option("--tag", metavar="W_B", help="The weight whose update it is; W_in+W_in for a second order.")
@@ -111,6 +115,7 @@ Each PARAMETERIZATION is a registered name, or a TOML or JSON file."""
     "parameterizations", type=Registered("parameterization"), metavar="PARAMETERIZATION…", nargs=-1, required=True
 )
 @deriving_options
+@alignment_option
 @click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
 def compare(parameterizations: tuple[str, ...], steps: int, **given: Any) -> int:
     model = prepare(given, parameterizations)
@@ -137,6 +142,7 @@ Exit status 1, and the rows that contradict each other, if what is required cann
     help="Keep its inits and multipliers, and solve for rates only.",
 )
 @solving_options
+@alignment_option
 @click.option("--steps", type=click.IntRange(1), default=2, show_default=True, metavar="K", help="1: the first step alone.")
 @click.option(
     "--require",
@@ -144,9 +150,17 @@ Exit status 1, and the rows that contradict each other, if what is required cann
     metavar="WHAT",
     help="'rms h = 1', 'update h by W_B = 1', 'y = N_x^(1/2)', or stable: no weight need learn. Repeatable.",
 )
-@click.option("--gauge", default="", metavar="WHICH", help="Of equivalent solutions that in which, say, 'h = 1'.")
+@click.option(
+    "--gauge",
+    default="",
+    metavar="WHICH",
+    help="Of equivalent solutions that with 'init = 1', 'rate = 1', 'multiplier of W_out = N^(-1)', 'like mup_table8' or, "
+    "for a feature, 'h = 1'; several divided by commas.  [default: multiplier = 1]",
+)
+@number_options
 @seed_option
 def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: Any) -> int:
+    wanted = numbers_asked(given)
     model = prepare(given)  # as in derive, nothing is random
     from scalecalc.errors import Contradiction
     from scalecalc.report.solution import contradiction_json, render
@@ -159,6 +173,12 @@ def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: 
         if format == "json":
             deliver(contradiction_json(error), given)
         raise
+    if wanted:
+        from scalecalc.numbers import numbers
+        from scalecalc.report.numbers import render as render_numbers
+
+        deliver(render_numbers(numbers(found, **wanted), format, **paper(given)), given)
+        return 0
     deliver(render(found, format, **paper(given)), given)
     return 0
 
@@ -292,7 +312,9 @@ def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
         if not request.is_file(scheme):
             find("parameterization", scheme)
     if given["optimizer"] is not None:
-        find("optimizer", given["optimizer"])
+        from scalecalc.model import optimizer_of
+
+        optimizer_of(given["optimizer"])
     return given["model"]
 
 
@@ -300,6 +322,25 @@ def asked(given: dict[str, Any]) -> dict[str, Any]:
     """The options that are the engine's business; the others are about reading and printing."""
     fix = request.parse_fix(given["fix"])
     return {key: value for key, value in given.items() if key not in OURS} | ({"fix": fix} if fix else {})
+
+
+def numbers_asked(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes the options of ``solve`` that ask for numbers out of all that was given; empty if none was.
+
+    Raises:
+        InputError: one is malformed, or some that are needed are missing.
+    """
+    widths = {key: request.parse_fix(given.pop(key), f"--{key}") for key in ("base", "target")}
+    options = ("lr", "std", "weight_decay", "eps")
+    wanted = {key: request.parse_numbers(given.pop(key), f"--{key.replace('_', '-')}") for key in options}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    if not wanted and not any(widths.values()):
+        return {}
+    if missing := [f"--{key}" for key, there in (*widths.items(), ("lr", "lr" in wanted)) if not there]:
+        raise InputError(
+            f"for numbers, {' and '.join(missing)} must be given, too: --base N_u=256 --target N_u=4096 --lr 3e-4."
+        )
+    return {**widths, **wanted}
 
 
 def format_of(given: dict[str, Any], possible: Sequence[str], what: str) -> str:

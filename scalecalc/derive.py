@@ -67,7 +67,7 @@ def interpret(
     """All passes.  ``corrections``: keep smaller terms, too, which a fit at affordable widths has to know."""
     program = model.program
     margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
-    algebra = Algebra(regime, limits or Limits(), margin)
+    algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment)
     weights = initial_weights(model, algebra)
     features = list(program.features.values())
     positions = program.leaves("weight")
@@ -93,6 +93,7 @@ def derive(
     regime: str = "free",
     loss: str = "linear",
     fix: Mapping[str, int] | None = None,
+    alignment: str = "derived",
     **options: Any,
 ) -> Table:
     """Derive the Θ table of a model: initial sizes, gradients, alignments and what each weight's update contributes.
@@ -106,6 +107,8 @@ def derive(
             asymptotics in them would not hold at that width.
         steps: optimizer steps.  From 2 on the table also has what is new at the second step, once other weights have
             moved; from 3 on what is new at the third, if it is larger still.
+        alignment: ``derived``, or what sums are assumed or were measured to be: ``full``, ``none`` or the JSON file of a
+            verify run (see :mod:`scalecalc.alignment`).
 
     Raises:
         UnknownName, InputError: see :func:`resolve`; a regime with a dim that the model does not have; no steps.
@@ -113,7 +116,10 @@ def derive(
     start = time.perf_counter()
     if steps < 1:
         raise InputError(f"steps={steps}: a table needs one optimizer step at least.")
-    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
+    resolved = resolve(
+        model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix,
+        alignment=alignment,
+    )  # fmt: skip
     found = interpret(resolved, Regime.parse(regime, resolved.program.dims), steps=steps)
     return table_of(found, time.perf_counter() - start)
 
@@ -129,6 +135,7 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
             "loss": model.loss,
             "steps": found.later.step if found.later is not None else 1,
             "regime": found.algebra.regime.text,
+            **({"alignment": model.alignment.text} if model.alignment is not None else {}),
         },
         parameterization=model.scalings,
         parameterization_name=model.parameterization,
@@ -148,6 +155,7 @@ def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tu
     where = {**held, **(widths or {})}
     found = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
     found += model.program.remarks
+    found += model.alignment.notes() if model.alignment is not None else ()
     found += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))
     return tuple(found)
 

@@ -85,6 +85,11 @@ def parse_requirements(texts: Sequence[str], program: Program) -> tuple[Requirem
     return tuple(out)
 
 
+def is_requirement(text: str) -> bool:
+    """Has a text the form of one, whatever it names?"""
+    return len(text) < 200 and _WANT.fullmatch(text) is not None
+
+
 def is_stable_only(texts: Sequence[str]) -> bool:
     """Is all that is asked for that everything be stable?"""
     return any(part.strip() == "stable" for whole in texts for part in whole.split(","))

@@ -40,19 +40,31 @@ class UnknownName(InputError):
 class Contradiction(ScalecalcError):
     """What a parameterization is required to do cannot be done.
 
-    ``rows``: the rows that contradict each other, none of which can be left out, and to which power each is taken;
-    ``product``: what their sizes then come to, a known scale above one.
+    Args:
+        rows: the rows that contradict each other, none of which can be left out; to which power each is taken; and what it
+            has to be, in words.
+        product: what their sizes, over what they have to be, then come to: a known scale above one.
+        clash: a sentence on what two of the rows ask of one rate.
     """
 
     exit_status = 1
 
-    def __init__(self, model: str, rows: Sequence[tuple[str, object]], product: object):
-        self.model, self.rows, self.product = model, tuple(rows), product
-        lines = "".join(f"\n  {label}" + (f"  (to the power {power})" if power != 1 else "") for label, power in rows)
+    def __init__(self, model: str, rows: Sequence[tuple[str, object, str]], product: object, clash: str = ""):
+        self.model, self.rows, self.product, self.clash = model, tuple(rows), product, clash
+        width = max((len(label) for label, _, _ in rows), default=0)
+        lines = "".join(f"\n  {label:{width}}  {wanted}" for label, _, wanted in rows)
+        over, under = (
+            " × ".join(f"({label})" + ("" if y in (1, -1) else f"^{str(y).lstrip('-')}") for label, y in part)
+            for part in (
+                [(label, y) for label, y, _ in rows if not str(y).startswith("-")],
+                [(label, y) for label, y, _ in rows if str(y).startswith("-")],
+            )
+        )
         super().__init__(
-            f"no parameterization of {model} can do all that is required. These contradict each other:{lines}\n"
-            f"Whatever the inits and rates are, these sizes multiply to {product}, and so cannot all be of order one. Leave "
-            "one of the requirements out, or ask for another size."
+            f"no parameterization of {model} can do all that is required. These contradict each other, and no fewer do:"
+            f"{lines}\n" + (f"{clash}\n" if clash else "") + f"Whatever the inits and rates are, {over}"
+            f"{f' / ({under})' if under else ''} is {product} times what it has to be. Leave one of the requirements out, or "
+            "ask for another size."
         )
 
 

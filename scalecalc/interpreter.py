@@ -26,7 +26,7 @@ def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted
             out.append(None)
             continue
         labels = program.growing(op.axes)
-        here = replace(algebra, rule=op.rule, at=op.name)
+        here = replace(algebra, rule=op.rule, at=op.name, place=i)
         if op.rule == "weight":
             value = replace(weights[op.name], labels=labels)
         elif op.rule == "input":

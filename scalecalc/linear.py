@@ -3,12 +3,12 @@
 A size such as N_u^(1/2) · "init W_B" · "lr W_B"² is affine in the exponents of the unknown scales, so that "this size stays
 bounded" is a linear constraint on them and "this scale as large as possible" a linear objective.  The right-hand sides are
 scales themselves: powers and logarithms, compared in a regime.  So an optimum is a scale, exact, and comes with a
-certificate that is checked in exact arithmetic: non-negative rational multipliers of the constraints whose product is the
-objective (linear programming duality; Farkas' lemma where there is no solution).
+certificate: non-negative rational multipliers of the constraints whose product is the objective (linear programming duality;
+Farkas' lemma where there is no solution).
 
 A :class:`System` is solved goal by goal: each is made as large as it can be, and kept there.  One unknown that nothing else
-trades against is bounded by a single constraint, found by comparison; anything else is put to scipy's HiGHS in floating
-point, which proposes the multipliers, and exact arithmetic verifies them.
+trades against is bounded by a single constraint, found by comparison; anything else takes the simplex method in exact
+arithmetic (:mod:`scalecalc.simplex`), which scipy's HiGHS tells where to start if the program is large.
 """
 
 from __future__ import annotations
@@ -18,17 +18,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from scalecalc.errors import ScalecalcError
 from scalecalc.scale import Point, Regime, Scale
+from scalecalc.simplex import contradiction, maximum
 
 ONE = Scale.one()
 ZERO = Fraction(0)
+LARGE = 2000  # constraints times unknowns from which a floating-point proposal pays
 TINY = 1e-4  # the weight of a logarithm, or of the next dim in order, in the floating-point proposal
 SMALL = 1e-7
-
-
-class InexactError(ScalecalcError):
-    """The floating-point proposal could not be verified: an error of scalecalc's own."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,7 @@ class System:
         self.unknowns = list(dict.fromkeys(unknowns))
         self.regime = regime
         self.given = list(constraints)
+        self._feasible = False  # known to be
         self._solved: dict[str, Scale] = {}  # unknown → formal scale in unknowns that are solved later
         self._rows: list[tuple[Scale, Constraint]] = self._reduced((c.size, c) for c in self.given)
 
@@ -91,6 +89,7 @@ class System:
         Raises:
             Infeasible: the constraints contradict each other.
         """
+        self._check()
         left = self._now(goal)
         if not self._free(left):
             return Certificate(goal, left, ())
@@ -98,12 +97,6 @@ class System:
         if certificate.value is not None:
             self._fix(left, certificate.value)
         return certificate
-
-    def require(self, size: Scale) -> None:
-        """From now on a size is of order one exactly."""
-        left = self._now(size)
-        if self._free(left):
-            self._fix(left, ONE)
 
     def value(self, size: Scale) -> Scale:
         """What a formal size comes to; unknowns that no goal has fixed are left in it."""
@@ -148,16 +141,19 @@ class System:
         return Scale(tuple((d, e) for d, e in size.powers if d not in names), size.logs)
 
     def _reduced(self, rows: Iterable[tuple[Scale, Constraint]]) -> list[tuple[Scale, Constraint]]:
-        """Of constraints that differ by a known factor only the tightest; those without unknowns are checked and left out."""
-        best: dict[tuple[object, bool], tuple[Scale, Constraint]] = {}
+        """Of constraints that differ by a known factor only the tightest; those without unknowns are checked and left out.
+
+        Equalities that differ by a known factor contradict each other, and both stay.
+        """
+        best: dict[object, tuple[Scale, Constraint]] = {}
         for size, c in rows:
             free = self._free(size)
             if not free:
                 order = self.regime.order(size, ONE)
                 if order not in (-1, 0) or (c.equal and order != 0):
-                    raise Infeasible(self._farkas() or [(c, Fraction(1))])
+                    raise Infeasible(self._contradiction())
                 continue
-            key = (tuple(sorted(free.items())), c.equal)
+            key = size if c.equal else tuple(free.items())
             if key not in best or self.regime.order(self._known(size), self._known(best[key][0])) == 1:
                 best[key] = (size, c)
         return list(best.values())
@@ -201,136 +197,95 @@ class System:
     # ------------------------------------------------------------------ by linear programming
 
     def _by_program(self, goal: Scale, left: Scale) -> Certificate:
-        from scipy.optimize import linprog  # pyright: ignore[reportUnknownVariableType]
-
-        names, a, b, equal = self._arrays([size for size, _ in self._rows], [c.equal for _, c in self._rows])
+        rows = [self._free(size) for size, _ in self._rows]
+        bounds = [self._bound(size) for size, _ in self._rows]
+        equal = [c.equal for _, c in self._rows]
         free = self._free(left)
-        c = [-float(free.get(name, ZERO)) for name in names]
-        if not set(free) <= set(names):
+        hint = proposal(rows, bounds, equal, free) if len(rows) * len(self.unknowns) > LARGE else ()
+        found = maximum(rows, bounds, equal, free, hint)
+        if found.kind == "infeasible":
+            raise Infeasible(self._contradiction())
+        self._feasible = True
+        if found.kind == "unbounded":
             return Certificate(goal, None, ())
-        found = linprog(
-            c,
-            A_ub=a[~equal] if (~equal).any() else None, b_ub=b[~equal] if (~equal).any() else None,
-            A_eq=a[equal] if equal.any() else None, b_eq=b[equal] if equal.any() else None,
-            bounds=(None, None), method="highs",
-        )  # fmt: skip
-        if found.status == 2:
-            raise Infeasible(self._farkas() or [])
-        if found.status == 3:
-            return Certificate(goal, None, ())
-        if found.status != 0:
-            raise InexactError(f"the linear program of {goal} could not be solved: {found.message}")
-        import numpy as np
-
-        weights = np.zeros(len(self._rows))
-        if (~equal).any():
-            weights[~equal] = -found.ineqlin.marginals
-        if equal.any():
-            weights[equal] = -found.eqlin.marginals
-        support = [i for i, w in enumerate(weights) if abs(w) > SMALL]
-        exact = _combination([self._free(self._rows[i][0]) for i in support], free)
-        if exact is None or any(y < 0 and not self._rows[i][1].equal for i, y in zip(support, exact, strict=True)):
-            raise InexactError(f"the multipliers of {goal} could not be verified.")
         value = self._known(left)
-        for i, y in zip(support, exact, strict=True):
+        for i, y in found.multipliers.items():
             value = value / self._known(self._rows[i][0]) ** y
-        kept = tuple((self._rows[i][1], y) for i, y in zip(support, exact, strict=True) if y)
-        return Certificate(goal, value, kept)
+        return Certificate(goal, value, tuple((self._rows[i][1], y) for i, y in found.multipliers.items()))
 
-    def _arrays(self, sizes: Sequence[Scale], equal: Sequence[bool]) -> tuple[list[str], Any, Any, Any]:
-        import numpy as np
+    def _bound(self, size: Scale) -> tuple[Fraction, ...]:
+        """What the unknowns' part of a size may come to, in the coordinates that known scales are compared by."""
+        return tuple(-part for part in self.regime.key(self._known(size)))
 
-        rows = [self._free(size) for size in sizes]
-        names = [u for u in self.unknowns if any(u in row for row in rows)]
-        place = {name: j for j, name in enumerate(names)}
-        a = np.zeros((len(rows), len(names)))
-        for i, row in enumerate(rows):
-            for name, e in row.items():
-                a[i, place[name]] = float(e)
-        b = np.array([-self._number(self._known(size)) for size in sizes], dtype=float)
-        return names, a, b, np.array(equal, dtype=bool)
+    def _contradiction(self) -> list[tuple[Constraint, Fraction]]:
+        """An irreducible set of the given constraints that contradict each other, with multipliers."""
+        sizes = [c.size for c in self.given]
+        found = contradiction(
+            [self._free(size) for size in sizes], [self._bound(size) for size in sizes], [c.equal for c in self.given]
+        )
+        assert found is not None, "goals reached so far are kept where they can be reached"
+        return [(self.given[i], y) for i, y in found.multipliers.items()]
 
-    def _number(self, size: Scale) -> float:
-        """A known scale as one number, for the proposal: its key with weights that fall fast."""
-        return float(sum(float(part) * TINY**i for i, part in enumerate(self.regime.key(size))))
+    def _check(self) -> None:
+        """Is there a solution at all?
 
-    def _farkas(self) -> list[tuple[Constraint, Fraction]] | None:
-        """An irreducible set of the given constraints that contradict each other, with multipliers, verified exactly."""
-        rows = list(self.given)
-        found = self._ray(rows)
-        if found is None:
-            return None
-        rows = [c for c, _ in found]
-        for c in list(rows):  # drop what is not needed for the contradiction
-            fewer = [other for other in rows if other is not c]
-            smaller = self._ray(fewer)
-            if smaller is not None:
-                rows, found = [other for other, _ in smaller], smaller
-        return found
-
-    def _ray(self, rows: Sequence[Constraint]) -> list[tuple[Constraint, Fraction]] | None:
-        """Multipliers whose combination of these constraints has no unknowns and says that a scale above one is bounded."""
-        import numpy as np
-        from scipy.optimize import linprog  # pyright: ignore[reportUnknownVariableType]
-
-        if not rows:
-            return None
-        names, a, b, equal = self._arrays([c.size for c in rows], [c.equal for c in rows])
-        m = len(rows)
-        # minimise Σ|y| with yᵀA = 0 and yᵀb ≤ −1; equalities have y of either sign, written as a difference
-        both = np.vstack([a, -a[equal]])
-        right = np.concatenate([b, -b[equal]])
-        found = linprog(
-            np.ones(len(both)), A_ub=right[None, :], b_ub=[-1.0],
-            A_eq=both.T if len(names) else None, b_eq=np.zeros(len(names)) if len(names) else None,
-            bounds=(0, None), method="highs",
-        )  # fmt: skip
-        if found.status != 0:
-            return None
-        y: Any = np.array(found.x[:m])
-        y[equal] -= found.x[m:]
-        support = [i for i in range(m) if abs(y[i]) > SMALL]
-        first, *others = support
-        sign = 1 if y[first] > 0 else -1
-        wanted = {name: -sign * e for name, e in self._free(rows[first].size).items()}
-        exact = _combination([self._free(rows[i].size) for i in others], wanted)
-        if exact is None:
-            return None
-        multipliers = [(rows[first], Fraction(sign)), *((rows[i], y) for i, y in zip(others, exact, strict=True))]
-        total = ONE
-        for c, e in multipliers:
-            if e < 0 and not c.equal:
-                return None
-            total = total * c.size**e
-        return multipliers if not self._free(total) and self.regime.order(total, ONE) == 1 else None
+        Raises:
+            Infeasible: there is none.
+        """
+        if self._feasible:
+            return
+        rows: list[tuple[dict[str, Fraction], bool]] = [(self._free(size), c.equal) for size, c in self._rows]
+        while rows:  # what can be made as small as one likes keeps what it is in; then the others matter no more
+            rising = {u for row, equal in rows for u, e in row.items() if e < 0 or equal}
+            kept = [(row, equal) for row, equal in rows if not row.keys() - rising]
+            if len(kept) == len(rows):
+                break
+            rows = kept
+        if rows:
+            sizes = [size for size, _ in self._rows]
+            bounds, equal = [self._bound(size) for size in sizes], [c.equal for _, c in self._rows]
+            if contradiction([self._free(size) for size in sizes], bounds, equal):
+                raise Infeasible(self._contradiction())
+        self._feasible = True
 
 
-def _combination(rows: Sequence[Mapping[str, Fraction]], goal: Mapping[str, Fraction]) -> list[Fraction] | None:
-    """Exact y with Σ y_i row_i = goal, by elimination; None if there is none.  Rows that are not needed get 0."""
-    pivots: list[tuple[str, dict[str, Fraction], dict[int, Fraction]]] = []
+def proposal(
+    rows: Sequence[Mapping[str, Fraction]],
+    bounds: Sequence[tuple[Fraction, ...]],
+    equal: Sequence[bool],
+    goal: Mapping[str, Fraction],
+) -> list[int]:
+    """The constraints that HiGHS, in floating point, believes to bind a goal: where the exact method is to start.
 
-    def reduce(row: dict[str, Fraction], by: dict[int, Fraction]) -> None:
-        for name, pivot, made in pivots:
-            e = row.get(name, ZERO)
-            if e:
-                for other, f in pivot.items():
-                    row[other] = row.get(other, ZERO) - e * f
-                for i, f in made.items():
-                    by[i] = by.get(i, ZERO) - e * f
+    Huangfu & Hall 2018.  Nothing rests on it.
+    """
+    import numpy as np
+    from scipy.optimize import linprog  # pyright: ignore[reportUnknownVariableType]
 
-    for i, given in enumerate(rows):
-        row, by = dict(given), {i: Fraction(1)}
-        reduce(row, by)
-        name = next((u for u, e in row.items() if e), None)
-        if name is not None:
-            e = row[name]
-            pivots.append((name, {u: f / e for u, f in row.items() if f}, {j: f / e for j, f in by.items() if f}))
-    left: dict[str, Fraction] = dict(goal)
-    by: dict[int, Fraction] = {}
-    reduce(left, by)
-    if any(left.values()):
-        return None
-    return [-by.get(i, ZERO) for i in range(len(rows))]
+    names = list(dict.fromkeys(u for row in rows for u in row))
+    if not set(goal) <= set(names):
+        return []
+    place = {name: j for j, name in enumerate(names)}
+    a = np.zeros((len(rows), len(names)))
+    for i, row in enumerate(rows):
+        for name, e in row.items():
+            a[i, place[name]] = float(e)
+    b = np.array([sum(float(part) * TINY**k for k, part in enumerate(bound)) for bound in bounds])
+    same = np.array(equal, dtype=bool)
+    found = linprog(
+        [-float(goal.get(name, ZERO)) for name in names],
+        A_ub=a[~same] if (~same).any() else None, b_ub=b[~same] if (~same).any() else None,
+        A_eq=a[same] if same.any() else None, b_eq=b[same] if same.any() else None,
+        bounds=(None, None), method="highs",
+    )  # fmt: skip
+    if found.status != 0:
+        return []
+    weights = np.zeros(len(rows))
+    if (~same).any():
+        weights[~same] = found.ineqlin.marginals
+    if same.any():
+        weights[same] = found.eqlin.marginals
+    return [i for i, w in enumerate(weights) if abs(w) > SMALL]
 
 
-__all__ = ["Certificate", "Constraint", "InexactError", "Infeasible", "System"]
+__all__ = ["Certificate", "Constraint", "Infeasible", "System", "proposal"]

@@ -7,7 +7,6 @@ JSON file of exponents.  Text from such a file is only ever compared and parsed,
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import importlib
 import importlib.util
 import inspect
@@ -21,21 +20,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from scalecalc import globs
+from scalecalc.alignment import Alignment, parse_alignment
 from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
-from scalecalc.parameterization import Optimizer, Parameterization, ScalingRule, assign
+from scalecalc.optimizer import Optimizer
+from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
-from scalecalc.request import ModelRequest, is_file, parse_model
+from scalecalc.request import ModelRequest, is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registry
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
+from scalecalc.term import dim_of
 
 if TYPE_CHECKING:
     from scalecalc.trace import Found
 
 YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 # What derive and verify take themselves, for a hint where it is misspelt or given as an option of the model.
-ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss")
+ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss", "alignment")
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
 AS_BUILT = "as built"  # the parameterization of a torch module that no other is given for
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
@@ -43,7 +46,10 @@ DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
 
 @dataclass(frozen=True)
 class Model:
-    """A resolved request: the program with its backward pass, and how it is scaled and trained."""
+    """A resolved request: the program with its backward pass, and how it is scaled and trained.
+
+    ``alignment``: what is known of sums from elsewhere; None: their laws are derived.
+    """
 
     name: str
     program: Program
@@ -54,6 +60,7 @@ class Model:
     loss: str
     widths: Mapping[str, Sequence[int]]
     fix: Mapping[str, int] = field(default_factory=dict[str, int])
+    alignment: Alignment | None = None
 
 
 def resolve(
@@ -64,6 +71,7 @@ def resolve(
     loss: str = "linear",
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
+    alignment: str = "derived",
 ) -> Model:
     """Find the architecture and record it, forward and backward.
 
@@ -73,6 +81,7 @@ def resolve(
         parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
+        alignment: see :func:`scalecalc.alignment.parse_alignment`.
 
     Raises:
         UnknownName: no such model, option, parameterization, optimizer or loss.
@@ -97,7 +106,7 @@ def resolve(
         defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
-    chosen = find("optimizer", method)
+    update = optimizer_of(method)
     rule = parameterization if callable(parameterization) else None
     named = parameterization if isinstance(parameterization, str) else None
     usual = AS_BUILT if built is not None else defaults["parameterization"]
@@ -108,14 +117,17 @@ def resolve(
             raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
         scalings = {w: given[w] for w in program.weights}
     elif rule:
-        scalings = assign(rule, program.weights, method)
+        scalings = assign(rule, program.weights, update.family)
     elif is_file(scheme):
         scalings = read_parameterization(scheme, program, built.scalings if built is not None else None)
     elif built is not None and named is None:
         scalings = dict(built.scalings)
     else:
-        scalings = assign(find("parameterization", scheme).make, program.weights, method)
-    scalings = {w: replace(s, role=program.weights[w].role) for w, s in scalings.items()}
+        scalings = assign(find("parameterization", scheme).make, program.weights, update.family)
+    scalings = {
+        w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or update.usual_decay)
+        for w, s in scalings.items()
+    }
     record_backward(program, start(program.tensor(program.loss), loss))
     return Model(
         name=_title(model, options or {}),
@@ -123,11 +135,71 @@ def resolve(
         parameterization=scheme,
         scalings=scalings,
         optimizer=method,
-        update=chosen.make(),
+        update=update,
         loss=loss,
         widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
         fix=dict(fix or {}),
+        alignment=parse_alignment(alignment, program),
     )
+
+
+def optimizer_of(text: str) -> Optimizer:
+    """A registered optimizer by its name, with ``:clip=yes`` behind it if gradients are clipped by their global norm.
+
+    Raises:
+        UnknownName: there is none of that name, or it has no such option.
+        InputError: an option without a value, or with one that it cannot take.
+    """
+    name, options = parse_optimizer(text)
+    make, clip = find("optimizer", name).make, options.pop("clip", "no")
+    if clip.lower() not in YES_NO:
+        raise InputError(f"{name}:clip={clip} is neither yes nor no.")
+    known = inspect.signature(make).parameters
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, [*known, "clip"])
+    made = make(**_options(name, make, options))
+    if not YES_NO[clip.lower()]:
+        return made
+    return importlib.import_module("scalecalc.rules.optimizers._clip").Clipped(made)
+def default_parameterization(model: str) -> str:
+    """The parameterization that a model is used with unless told otherwise."""
+    request = parse_model(model)
+    return _architecture(request.name, request.file)[1]["parameterization"]
+def parameterize(
+    model: str,
+    parameterization: str,
+    *,
+    optimizer: str | None = None,
+    fix: Mapping[str, int] | None = None,
+    **options: Any,
+) -> Parameterization:
+    """A published parameterization, or one from a file, as it is for one model: what a torch model can be set up by.
+
+    >>> parameterize("mlp", "mup", optimizer="adam")["W_2"].lr
+    Θ(N^(-1))
+
+    Raises:
+        UnknownName, InputError: see :func:`resolve`.
+    """
+    found = resolve(model, parameterization=parameterization, optimizer=optimizer, fix=fix, options=options)
+    program = found.program
+    return Parameterization(
+        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program)
+    )
+
+
+def axes_of(program: Program) -> dict[str, tuple[str, ...]]:
+    """Per weight, the dim of each of its axes, outputs first; ``""`` for an axis that does not grow."""
+    return {
+        name: tuple(dim_of(label) if program.grows(label) else "" for label in weight.axes)
+        for name, weight in program.weights.items()
+    }
+
+
+def exact_in(program: Program) -> frozenset[str]:
+    """The weights whose initial entries are given exactly."""
+    return frozenset(op.name for op in program.ops if op.rule == "weight" and op.params["init"] is not None)
 
 
 def _title(model: str, options: Mapping[str, Any]) -> str:
@@ -255,7 +327,8 @@ def read_parameterization(
     """Exponents per weight from a TOML or JSON file: ``[W_B] init = {N_u = "-1/2"}, multiplier = {…}, lr = {…}``.
 
     Keys are weight names or shell patterns; an exact name wins, then the pattern with the most literal characters.
-    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.  Where the weights were ``built``, what
+    Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.  ``weight_decay`` and ``epsilon`` are
+    those of the optimizer; absent, they are the optimizer's own.  Where the weights were ``built``, by a torch module, what
     the file does not give is as it was.
 
     Raises:
@@ -272,9 +345,8 @@ def read_parameterization(
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise InputError(f"the parameterization file {str(path)!r} is no {kind}: {error}") from error
     found = found.get("parameterization", found)
-    idle = [key for key in found if not any(fnmatch.fnmatchcase(w, key) for w in program.weights)]
-    if idle:
-        raise InputError(f"{path.name}: {', '.join(idle)} matches no weight; the weights: {', '.join(program.weights)}.")
+    if without := globs.idle(found, program.weights):
+        raise InputError(f"{path.name}: {', '.join(without)} matches no weight; the weights: {', '.join(program.weights)}.")
     own = built or {}
     return {name: _scaling(path.name, w, found, program.dims, own.get(name)) for name, w in program.weights.items()}
 
@@ -282,25 +354,28 @@ def read_parameterization(
 def _scaling(
     file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence[str], built: WeightScaling | None = None
 ) -> WeightScaling:
-    def literal(key: str) -> tuple[bool, int]:
-        return key == weight.name, sum(c not in "*?[]" for c in key)
-
-    keys = sorted((k for k in found if fnmatch.fnmatchcase(weight.name, k)), key=literal)
-    if not keys and built is not None:
+    key = globs.chosen(found, weight.name)
+    if key is None and built is not None:
         return built
-    if not keys:
+    if key is None:
         raise InputError(f"{file} says nothing of the weight {weight.name}; add a table for it, or a pattern.")
-    entry = found[keys[-1]]
-    unknown = set(entry) - {"init", "multiplier", "lr", "lr_log", "role"} if isinstance(entry, dict) else {"?"}
+    entry = found[key]
+    quantities = ("init", "multiplier", "lr", "weight_decay", "epsilon")
+    takes = {*quantities, *(f"{q}_log" for q in quantities), "role", "pieces"}
+    unknown = set(entry) - takes if isinstance(entry, dict) else {"?"}
     if unknown:
-        raise InputError(f"{file}: {keys[-1]} takes the tables init, multiplier, lr and lr_log; got {', '.join(unknown)}.")
+        raise InputError(
+            f"{file}: {key} takes the tables {', '.join(quantities[:-1])} and {quantities[-1]}, and each with _log; "
+            f"got {', '.join(sorted(unknown))}."
+        )
 
-    def scale(table: str, logs: str = "") -> Scale:
-        parts = [entry.get(table, {}), entry.get(logs, {}) if logs else {}]
+    def scale(table: str) -> Scale:
+        parts = [entry.get(table, {}), entry.get(f"{table}_log", {})]
         if not all(isinstance(p, dict) for p in parts) or any(dim not in dims for p in parts for dim in p):
-            raise InputError(f"{file}: {keys[-1]}.{table} maps dims ({', '.join(dims)}) to exponents; got {parts[0]}.")
+            raise InputError(f"{file}: {key}.{table} maps dims ({', '.join(dims)}) to exponents; got {parts[0]}.")
         return Scale.from_strings(*parts)
 
-    init = built.init if built is not None and "init" not in entry else scale("init")
-    lr = built.lr if built is not None and not {"lr", "lr_log"} & set(entry) else scale("lr", "lr_log")
-    return WeightScaling(init, scale("multiplier"), lr)
+    given = {q: scale(q) for q in quantities if q in entry or f"{q}_log" in entry}
+    if built is not None:
+        return replace(built, **given)
+    return WeightScaling(**{q: Scale.one() for q in quantities[:3]} | given)

@@ -106,7 +106,7 @@ def _deriving(regime: str) -> Callable[[Any], Any]:
             "--optimizer",
             type=Registered("optimizer"),
             metavar="NAME",
-            help="[default: the one the model names, else adam]",
+            help="With :clip=yes behind it, gradients clipped.  [default: the one the model names, else adam]",
         ),
         click.option(
             "--regime",
@@ -123,7 +123,28 @@ def _deriving(regime: str) -> Callable[[Any], Any]:
     )
 
 
+alignment_option = click.option(
+    "--alignment",
+    default="derived",
+    show_default=True,
+    metavar="HOW",
+    help="Of sums: derived; full or none as Everett et al. assume; or the JSON file of a verify run, as measured there.",
+)
 deriving_options = _deriving("free")
 solving_options = _deriving("proportional")
 model_options = options(model_argument, parameterization_option, deriving_options)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+
+
+def _number(option: str, words: str) -> Callable[[Any], Any]:
+    return click.option(option, multiple=True, metavar="X", help=f"{words}; W_in=X for one weight. Repeatable.")
+
+
+number_options = options(
+    click.option("--base", multiple=True, metavar="DIM=N", help="Print numbers: the width that yours are for. Repeatable."),
+    click.option("--target", multiple=True, metavar="DIM=N", help="The width to go to; a dim not given stays. Repeatable."),
+    _number("--lr", "The rate at base"),
+    _number("--std", "Initial standard deviations at base, where they are not fan-in^(-1/2)"),
+    _number("--weight-decay", "Weight decay at base"),
+    _number("--eps", "The optimizer's ε at base"),
+)

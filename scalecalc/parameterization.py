@@ -1,4 +1,4 @@
-"""How initialisation, multiplier and rate of every weight scale with the widths, and optimizers as update laws.
+"""How initialisation, multiplier and rate of every weight scale with the widths.
 
 abc-parameterization (Yang & Hu 2021, arXiv 2011.14522): the network uses m·w, with entries of w initialised at size σ and
 trained at rate η; m, σ and η are Θ monomials in the weight's fan-in and fan-out.  Only m·σ and what one step changes in
@@ -7,18 +7,15 @@ m·w can be seen from outside; the rest is gauge.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from scalecalc.optimizer import Optimizer
 from scalecalc.program import Weight
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.value import Algebra, Value
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["Optimizer", "Parameterization", "ScalingRule", "assign", "scaling"]
 
 ScalingRule = Callable[[Weight, str], WeightScaling]
 
@@ -38,6 +35,7 @@ class Parameterization(Mapping[str, WeightScaling]):
         dims: the growing dims.
         scalings: per weight, in the order of the program.
         axes: per weight, the dim of each of its axes, outputs first; ``""`` for an axis that does not grow.
+        exact: the weights whose initial entries are given exactly (a gain of one) and have no size to scale.
     """
 
     name: str
@@ -45,6 +43,7 @@ class Parameterization(Mapping[str, WeightScaling]):
     dims: tuple[str, ...]
     scalings: Mapping[str, WeightScaling]
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    exact: frozenset[str] = frozenset()
 
     def __getitem__(self, weight: str) -> WeightScaling:
         return self.scalings[weight]
@@ -56,39 +55,8 @@ class Parameterization(Mapping[str, WeightScaling]):
         return len(self.scalings)
 
 
-class Optimizer(ABC):
-    """The update of a weight from zero memory, as a law on values and as torch code.
-
-    ``law`` receives the gradient's value, ``torch`` the gradients' numbers with a leading seed axis; both return the
-    update's direction and size without the rate and without the sign.
-
-    ``smooth``: is the update a smooth function of the gradient wherever that is small (SGD), or does it answer to the
-    gradient's relative change (Adam)?  It decides how a second step is measured (``scalecalc.measure.training``).
-    """
-
-    smooth: bool = True
-
-    @abstractmethod
-    def law(self, algebra: Algebra, gradient: Value) -> Value:
-        """Size and patterns of the update for a rate of one.
-
-        The gradient's untagged terms are the first gradient, the same at every step; tagged ones are what a later one
-        gained since.
-        """
-
-    @abstractmethod
-    def torch(self, gradient: torch.Tensor, earlier: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        """The update for a rate of one, ``earlier`` the gradients of the steps before."""
-
-    def update(self, algebra: Algebra, gradient: Value, scaling: WeightScaling) -> Value:
-        """The change of the effective weight m·w: the chain rule gives one m, the use of w another."""
-        m = scaling.multiplier
-        raw = self.law(algebra, algebra.scale(gradient, m, "chain rule through the multiplier"))
-        return algebra.scale(raw, scaling.lr * m, f"rate {scaling.lr}, multiplier {m}")
-
-
 def assign(rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str) -> dict[str, WeightScaling]:
-    """The scaling of every weight of a program under a parameterization."""
+    """The scaling of every weight of a program under a parameterization; ``optimizer``: the family whose rates are meant."""
     return {name: rule(weight, optimizer) for name, weight in weights.items()}
 
 

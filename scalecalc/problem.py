@@ -25,7 +25,7 @@ from scalecalc.claims import (
 from scalecalc.derive import Derivation
 from scalecalc.desiderata import Requirement
 from scalecalc.errors import Contradiction, InputError
-from scalecalc.linear import Certificate, Constraint, InexactError, Infeasible, System
+from scalecalc.linear import Certificate, Constraint, Infeasible, System
 from scalecalc.model import Model
 from scalecalc.scale import Regime, Scale
 
@@ -104,12 +104,11 @@ class Problem:
             try:
                 answer = self._with(equalities, found, every, regime)
             except Infeasible as contradicted:
-                rows = [(c.origin.label, y) for c, y in contradicted.multipliers]
-                error = error or Contradiction(self.model.name, rows, _product(contradicted))
+                error = error or self._contradiction(contradicted)
                 continue
             if error is not None:  # the nearest weight cannot, another one can
                 made = "; ".join(c.origin.label for c in equalities if c.origin.tag)
-                names = ", ".join(label for label, _ in error.rows)
+                names = "; ".join(f"{label} {wanted}" for label, _, wanted in error.rows)
                 note = f"met by {made}. By a weight nearer to the feature it cannot be: these contradict each other: {names}."
                 answer = replace(answer, notes=(note,))
             return answer
@@ -132,9 +131,7 @@ class Problem:
         for label, goal in self._goals(found, every):
             certificates[label] = system.maximize(goal)
         solved = system.solution()
-        broken = system.violated()
-        if broken:
-            raise InexactError(f"the solution breaks {broken[0].origin.label}.")
+        assert not system.violated()
         over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
         return Answer({u: solved[u] for u in names if u in solved}, certificates, over, found, every)
 
@@ -171,6 +168,19 @@ class Problem:
                 return initial[0]
         return ONE
 
+    def _contradiction(self, error: Infeasible) -> Contradiction:
+        rows = [(c, y) for c, y in error.multipliers if c.origin.kind != "excess"]
+        listed = [(replace(c.origin, required="").label, y, self._wanted(c)) for c, y in rows]
+        return Contradiction(self.model.name, listed, _product(error), _clash(rows, _product(error)))
+
+    def _wanted(self, c: Constraint) -> str:
+        """What a row has to be, in words."""
+        claim: Claim = c.origin
+        if c.equal:
+            return f"= {claim.size / c.size}, required"
+        asked = [r for r in self.wanted if r.feature == claim.row and r.kind == claim.kind and r.by in ("", *claim.tag[:1])]
+        return f"= {asked[0].scale}, required" if asked else f"at most {self._bound(claim)}"
+
     def _order(self, s: Scale) -> int | None:
         return self.regime.order(s, ONE)
 
@@ -188,7 +198,9 @@ class Problem:
                     lead = _largest(mine, found.algebra.regime)
                     options.append([Constraint(lead.size / scale, replace(lead, required=r.text), equal=True)])
             if not options:
-                raise InputError(f"--require {r.text!r}: {r.feature} has no such update; nothing changes it.")
+                by = " and ".join(tag[0] for tag in _tags_of(found, own)) or "no weight"
+                who = f"{r.by} does not change {r.feature}" if r.by else f"{r.feature} has no update"
+                raise InputError(f"--require {r.text!r}: {who}; it is changed by {by}.")
             lists.append(options)
         return [[c for option in chosen for c in option] for chosen in product(*lists)] or [[]]
 
@@ -215,6 +227,20 @@ def _tags_of(found: Derivation, own: Sequence[Claim]) -> list[tuple[str, ...]]:
     features = found.model.program.features
     tags = {c.tag for c in own if len(c.tag) == 1}
     return sorted(tags, key=lambda tag: (-features[near[tag[0]]], position[tag[0]]))
+
+
+def _clash(rows: Sequence[tuple[Constraint, Fraction]], product: Scale) -> str:
+    """One rate, or init, about which two of the rows disagree while the others hold: by how much."""
+    for u in sorted(unknowns_in((c.size for c, _ in rows), ()), key=lambda u: not u.startswith("lr ")):
+        pulls = [(c, y * c.size.power(u)) for c, y in rows if c.size.power(u)]
+        if u.split()[0] in QUANTITIES and len(pulls) == 2:
+            (low, power), (high, _) = sorted(pulls, key=lambda pull: -pull[1])
+            quantity, weight = u.split(maxsplit=1)
+            names = [replace(c.origin, required="").label for c in (high, low)]
+            word = {"lr": "rate"}.get(quantity, quantity)
+            ratio = product ** (1 / power)
+            return f"The {word} of {weight} that “{names[0]}” asks for is {ratio} times what “{names[1]}” allows."
+    return ""
 
 
 def _product(error: Infeasible) -> Scale:

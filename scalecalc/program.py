@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,11 @@ class Program:
 
     def copy(self) -> Program:
         """A program of its own with the same operations."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Program(**{k: v.copy() if isinstance(v, (list, dict)) else v for k, v in own.items()})
+        return replace(
+            self,
+            fixed=self.fixed.copy(), held=self.held.copy(), multiples=self.multiples.copy(), remarks=self.remarks.copy(),
+            ops=self.ops.copy(), weights=self.weights.copy(), features=self.features.copy(), gradients=self.gradients.copy(),
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ leaves
 

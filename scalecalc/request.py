@@ -11,6 +11,7 @@ ModelRequest(name='s6', options={'discretization': 'mamba', 'step': 'fixed'}, fi
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ _WIDTH = re.compile(r"[+-]?[0-9]+")
 _MODEL_FORMS = (
     "write a name (s6), a name with options (s6:discretization=mamba,step=fixed) or path/to/file.py:name"
 )
+_OPTIMIZER_FORMS = "write a name (adam; scalecalc list optimizers), or one whose gradients are clipped (sgd:clip=yes)"
 _DIMS_FORMS = "write --dims N_u=64:1024 (the powers of two between the bounds) or --dims N_u=64,96,128"
 
 
@@ -57,7 +59,22 @@ def parse_model(text: str) -> ModelRequest:
     return ModelRequest(name, parse_options(tail, text) if colon else {}, file)
 
 
-def parse_options(tail: str, text: str) -> dict[str, str]:
+def parse_optimizer(text: str) -> tuple[str, dict[str, str]]:
+    """``adam`` or ``sgd:clip=yes``.
+
+    >>> parse_optimizer("sgd:clip=yes")
+    ('sgd', {'clip': 'yes'})
+
+    Raises:
+        InputError: the text has none of these forms.
+    """
+    name, colon, tail = text.strip().partition(":")
+    if not _NAME.fullmatch(name.strip()) or (colon and not tail.strip()):
+        raise InputError(f"{text!r} is no optimizer; {_OPTIMIZER_FORMS}.")
+    return name.strip(), parse_options(tail, text, _OPTIMIZER_FORMS) if colon else {}
+
+
+def parse_options(tail: str, text: str, forms: str = _MODEL_FORMS) -> dict[str, str]:
     """``discretization=mamba,step=fixed`` as a dict; ``text`` is the whole of what was typed, for messages.
 
     Raises:
@@ -67,7 +84,7 @@ def parse_options(tail: str, text: str) -> dict[str, str]:
     for part in tail.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value or not _NAME.fullmatch(key):
-            raise InputError(f"in {text!r}, {part!r} is no option of the form key=value; {_MODEL_FORMS}.")
+            raise InputError(f"in {text!r}, {part!r} is no option of the form key=value; {forms}.")
         if key in options:
             raise InputError(f"in {text!r}, the option {key!r} is given twice.")
         options[key] = value
@@ -98,8 +115,8 @@ def parse_dims(texts: Iterable[str]) -> dict[str, list[int]]:
     return dims
 
 
-def parse_fix(texts: Iterable[str]) -> dict[str, int]:
-    """``["N_x=16"]`` as one width per dim.
+def parse_fix(texts: Iterable[str], option: str = "--fix") -> dict[str, int]:
+    """``["N_x=16"]`` as one width per dim, of ``--fix`` and of other options like it.
 
     >>> parse_fix(["N_x=16"])
     {'N_x': 16}
@@ -111,13 +128,38 @@ def parse_fix(texts: Iterable[str]) -> dict[str, int]:
     for text in map(_short, texts):
         dim, equals, width = (piece.strip() for piece in text.partition("="))
         if not equals or not _DIM.fullmatch(dim) or not _WIDTH.fullmatch(width):
-            raise InputError(f"--fix {text!r} is malformed; write --fix N_x=16, and repeat the option for another dim.")
+            raise InputError(f"{option} {text!r} is malformed; write {option} N_x=16, and repeat the option for another dim.")
         if dim in out:
-            raise InputError(f"--fix gives {dim} twice; one width each.")
+            raise InputError(f"{option} gives {dim} twice; one width each.")
         if not 1 <= int(width) <= LARGEST_WIDTH:
-            raise InputError(f"in --fix {text!r}, the width is not between 1 and {LARGEST_WIDTH} (2^20).")
+            raise InputError(f"in {option} {text!r}, the width is not between 1 and {LARGEST_WIDTH} (2^20).")
         out[dim] = int(width)
     return out
+
+
+def parse_numbers(texts: Iterable[str], option: str) -> float | dict[str, float] | None:
+    """``["3e-4"]`` as a number for all weights, ``["W_in=0.1", "W_*=0.02"]`` as one per weight or pattern.
+
+    >>> parse_numbers(["W_in=0.1", "*=2e-2"], "--std"), parse_numbers(["3e-4"], "--lr"), parse_numbers([], "--eps")
+    ({'W_in': 0.1, '*': 0.02}, 0.0003, None)
+
+    Raises:
+        InputError: no number above zero, a weight given twice, or one number for all beside one for some.
+    """
+    out: dict[str, float] = {}
+    for text in map(_short, texts):
+        name, equals, value = (piece.strip() for piece in text.rpartition("="))
+        key = name if equals else "*"
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0) or not key:
+            raise InputError(f"{option} {text!r} is malformed; write {option} 0.02, or {option} W_in=0.02 for one weight.")
+        if key in out:
+            raise InputError(f"{option} gives {'all weights' if key == '*' else key} twice; one number each.")
+        out[key] = number
+    return out.get("*") if set(out) == {"*"} else out or None
 
 
 def _short(text: str) -> str:

@@ -239,6 +239,10 @@ class Point:
             self._known[scale] = found
         return found
 
+    def known(self, scale: Scale) -> bool:
+        """Is it free of unknowns?"""
+        return not any(dim in self.unknowns for dim, _ in scale.powers)
+
 
 @dataclass(frozen=True)
 class Regime:
@@ -323,6 +327,10 @@ class Regime:
     def same(self, a: Scale, b: Scale) -> bool:
         """Are they of one order, and so for every value of the unknowns?"""
         return a is b or (self.point is None and self.order(a, b) == 0)
+
+    def always(self, a: Scale, b: Scale) -> bool:
+        """Do a and b compare alike for every value of the unknowns, since they depend on them in the same way?"""
+        return self.point is None or self.point.known(a / b)
 
     def bounded(self, scale: Scale) -> bool:
         """Does the scale stay O(1)?"""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc.parameterization import Parameterization
 from scalecalc.pieces import Piece
 from scalecalc.scale import Regime, Scale
-from scalecalc.symmetry import Shift
 from scalecalc.table import Table
+
+if TYPE_CHECKING:
+    from scalecalc.symmetry import Shift
+
+ONE = Scale.one()
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,60 @@ class Bound:
     rows: tuple[str, ...]
 
 
+NAMES = {"multiplier": "multiplier", "init": "init", "lr": "rate", "weight_decay": "weight decay", "epsilon": "ε"}
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """How two parameterizations of one model differ; true if only by gauge.
+
+    Args:
+        own: per weight the θ that takes the first one's multiplier to the second's, where that is not one.
+        shared: shifts over several weights, each with its θ.
+        differs: weight → quantity → (the first one's scale, the second's), in the gauge in which multipliers are one;
+            empty if they are equivalent.
+    """
+
+    own: Mapping[str, Scale] = field(default_factory=dict[str, Scale])
+    shared: tuple[tuple[Shift, Scale], ...] = ()
+    differs: Mapping[str, Mapping[str, tuple[Scale, Scale]]] = field(
+        default_factory=dict[str, Mapping[str, tuple[Scale, Scale]]]
+    )
+
+    def __bool__(self) -> bool:
+        return not self.differs
+
+    @property
+    def exact(self) -> bool:
+        """Are they the same as written, gauge and all?"""
+        return not (self.own or self.shared or self.differs)
+
+    @property
+    def count(self) -> int:
+        """How many quantities differ."""
+        return sum(map(len, self.differs.values()))
+
+    def __str__(self) -> str:
+        parts = [f"{w}: multiplier · {theta}" for w, theta in self.own.items()]
+        parts += [f"{shift}, with θ = {theta}" for shift, theta in self.shared]
+        for w, own in self.differs.items():
+            parts += [f"{w}: {NAMES[q]} {a}, there {b}" for q, (a, b) in own.items()]
+        return "; ".join(parts) or "the same"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A registered parameterization that a solution is, or nearly is.
+
+    ``along``: the path on which they agree, where they are not the same monomials.
+    """
+
+    name: str
+    source: str
+    found: Equivalence
+    along: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Solution(Parameterization):
     """A solved parameterization: the exponents, those of the long run, with what binds each and what each weight does.
@@ -42,6 +100,9 @@ class Solution(Parameterization):
             does), ``lazy`` (none does) or ``idle`` (nothing depends on it).
         excess: features that the requirements keep above order one, and by how much.
         group: the shifts over several weights that leave output and training alone.
+        own: per weight the shift of its multiplier, with init and rate to match, that leaves everything alone.
+        matches: the registered parameterizations that this is, or else the one that it nearly is.
+        first_matches: the same for ``first``, if its rates are others.
         pieces: exponents that depend on the growth ratio ρ (N_x = N_u^ρ), by pieces.
         derived: the Θ table under this parameterization.
         notes: what a reader must know.
@@ -55,6 +116,9 @@ class Solution(Parameterization):
     fates: Mapping[str, str] = field(default_factory=dict[str, str])
     excess: Mapping[str, Scale] = field(default_factory=dict[str, Scale])
     group: tuple[Shift, ...] = ()
+    own: Mapping[str, Shift] = field(default_factory=dict[str, "Shift"])
+    matches: tuple[Match, ...] = ()
+    first_matches: tuple[Match, ...] = ()
     pieces: Mapping[tuple[str, str], Sequence[Piece]] = field(default_factory=dict[tuple[str, str], Sequence[Piece]])
     derived: Table | None = None
     notes: tuple[str, ...] = ()

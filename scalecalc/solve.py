@@ -33,19 +33,20 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from scalecalc.claims import formal, made_by, nearest, output_of, unknown, unknowns_in
+from scalecalc.claims import Claim, formal, made_by, nearest, output_of, unknown
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
-from scalecalc.model import Model, resolve
+from scalecalc.equivalence import Match, recognised
+from scalecalc.gauge import Choice, at_point, chosen, own_shifts, parse_gauge, values_of
+from scalecalc.model import Model, axes_of, exact_in, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.pieces import Piece, path, pieces
 from scalecalc.problem import Answer, Problem
 from scalecalc.program import Weight
 from scalecalc.scale import Point, Regime, Scale
 from scalecalc.solution import Bound, Solution
-from scalecalc.symmetry import fixed_by, shifts
+from scalecalc.symmetry import Shift, shifts
 from scalecalc.table import WeightScaling
-from scalecalc.term import dim_of
 
 ONE = Scale.one()
 NEAR = Fraction(1, 97)  # how far from a path its neighbours are
@@ -62,6 +63,7 @@ def solve(
     parameterization: str | Parameterization | None = None,
     loss: str = "linear",
     fix: Mapping[str, int] | None = None,
+    alignment: str = "derived",
     **options: Any,
 ) -> Solution:
     """Solve for the parameterization that keeps every layer stable and learning.
@@ -76,8 +78,11 @@ def solve(
         steps: 1 for the first step only, 2 for all steps.
         require: what must hold beside the default: see :func:`scalecalc.desiderata.parse_requirements`; ``stable`` asks
             for no weight to learn, only for the largest inits and then the largest rates that are stable.
-        gauge: which of the equivalent solutions: ``h = 1`` for the one in which a feature has that size initially.
+        gauge: which of the equivalent solutions, see :func:`scalecalc.gauge.parse_gauge`: ``init = 1`` for unit variances,
+            ``like mup_table8``, ``h = 1`` for the one in which a feature has that size initially.  By default multipliers are
+            one, or those that the parameterization has.
         parameterization: its inits and multipliers are kept, only rates are solved for.
+        alignment: see :func:`scalecalc.derive`.
 
     Raises:
         Contradiction: the requirements cannot be met; its message names the smallest set of rows that contradict.
@@ -85,48 +90,45 @@ def solve(
     """
     start = time.perf_counter()
     resolved = resolve(
-        model, parameterization=parameterization or unscaled, optimizer=optimizer, loss=loss, options=options, fix=fix
-    )
+        model, parameterization=parameterization or unscaled, optimizer=optimizer, loss=loss, options=options, fix=fix,
+        alignment=alignment,
+    )  # fmt: skip
     program = resolved.program
     parse_requirements(require, program)
     held = resolved.scalings if parameterization is not None else None
+    choices = parse_gauge(gauge, resolved) if gauge else ()
     asked = _Asked(resolved, held, steps, tuple(require))
     how = Regime.parse(regime, program.dims)
     found = asked.along(how)
+    written = asked.written(found, choices)
     by_pieces: dict[tuple[str, str], tuple[Piece, ...]] = {}
     if len(program.dims) == 2 and how.kind == "free":
-        every = pieces(program.dims, lambda rho: asked.along(path(program.dims, rho), found.values).values)
+        every = pieces(program.dims, lambda rho: written(asked.along(path(program.dims, rho), found.values).values))
         by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
     elif len(program.dims) == 2 and how.kind == "path":
-        by_pieces = asked.beside(found, how)
-    group = shifts(found.first.claims, output_of(program), program.dims)
-    values, early = found.values, found.first.values
-    if gauge:
-        wanted = [
-            (next(c for c in found.first.claims if c.kind == "init" and c.row == r.feature), r.scale)
-            for r in parse_requirements([gauge], program)
-        ]
-        values, early = (fixed_by(group, found.first.claims, v, wanted) for v in (values, early))
+        by_pieces = asked.beside(found, how, written)
+    values, early = written(found.values), written(found.first.values)
     name = f"solved, inits of {resolved.parameterization}" if held else "solved"
     scalings, before = (_scalings(asked.problem(how, 1).model, v) for v in (values, early))
-    axes = {
-        w: tuple(dim_of(label) if program.grows(label) else "" for label in weight.axes)
-        for w, weight in program.weights.items()
-    }
+    differs = any(scalings[w].lr is not before[w].lr for w in scalings)
+    axes = axes_of(program)
     after = replace(resolved, scalings=scalings, parameterization=name)
     return Solution(
-        name, resolved.optimizer, program.dims, scalings, axes,
+        name, resolved.optimizer, program.dims, scalings, axes, exact_in(program),
         model=resolved.name,
         regime=how,
         first=Parameterization(f"{name}, first step", resolved.optimizer, program.dims, before, axes),
         bounds={**_bounds(found.first, early), **_bounds(found.last, values)},
         fates=_fates(found.last),
         excess=found.last.excess,
-        group=group,
+        group=written.group,
+        own=written.own,
+        matches=written.matches(scalings, how, steps),
+        first_matches=written.matches(before, how, 1) if differs else (),
         pieces=by_pieces,
         derived=table_of(interpret(after, how, steps=steps)),
-        notes=tuple(_notes(found, how)),
-        options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge},
+        notes=(*_notes(found, how), *(resolved.alignment.notes() if resolved.alignment is not None else ())),
+        options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge, "alignment": alignment},
         seconds=time.perf_counter() - start,
     )  # fmt: skip
 
@@ -157,6 +159,17 @@ class _Asked:
     steps: int
     require: tuple[str, ...]
 
+    def written(self, found: _Found, choices: Sequence[Choice]) -> _Written:
+        first, program = found.first.found, self.model.program
+        point = {**(first.algebra.regime.point or Point({})).unknowns, **found.first.values}
+        places = {w: program.gradients[i] for w, i in program.leaves("weight").items() if i in program.gradients}
+        gradients = {w: v for w, i in places.items() if (v := first.values[i]) is not None}
+        own = own_shifts(self.model, at_point(gradients, point), replace(first.algebra.regime, point=None))
+        group = shifts(found.first.claims, output_of(program), program.dims)
+        held = values_of(self.held or {}, program)
+        kept = {u: v for u, v in held.items() if u.startswith(("multiplier ", "init "))}
+        return _Written(self.model, choices, own, group, found.first.claims, kept)
+
     def problem(self, regime: Regime, steps: int, held: Mapping[str, WeightScaling] | None = None) -> Problem:
         wanted = parse_requirements(self.require, self.model.program)
         return Problem(formal(self.model, held or self.held), regime, steps, wanted, not is_stable_only(self.require))
@@ -168,7 +181,7 @@ class _Asked:
             last = self.problem(regime, self.steps, _scalings(early.model, first.values)).solve(first.values)
         return _Found(first, last)
 
-    def beside(self, found: _Found, how: Regime) -> dict[tuple[str, str], tuple[Piece, ...]]:
+    def beside(self, found: _Found, how: Regime, written: _Written) -> dict[tuple[str, str], tuple[Piece, ...]]:
         """Where a path lies on a breakpoint: the two pieces that meet there, from the sizes derived on it."""
         dims = self.model.program.dims
         rates = {**dict.fromkeys(dims, Fraction(1)), **dict(how.rates)}
@@ -181,13 +194,39 @@ class _Asked:
             if found.last is not found.first:
                 model = self.problem(regime, 1).model
                 values = {**values, **self.problem(regime, self.steps, _scalings(model, values)).at(found.last).values}
-            sides.append(dict(values))
+            sides.append(written(values))
         low, high = sides
         return {
             _place(u): (Piece(Fraction(0), rho, low[u]), Piece(rho, None, high[u]))
             for u in low
             if u in high and low[u] is not high[u]
         }
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A solution as it is written: in the gauge that was asked for, and by the name that it has if it has one.
+
+    Args:
+        own, group: the shifts of each weight, and those over several.
+        claims: the sizes at the solution.
+        kept: inits and multipliers of the parameterization that is kept, if one is.
+    """
+
+    model: Model
+    choices: Sequence[Choice]
+    own: Mapping[str, Shift]
+    group: tuple[Shift, ...]
+    claims: Sequence[Claim]
+    kept: Mapping[str, Scale]
+
+    def __call__(self, values: Mapping[str, Scale]) -> dict[str, Scale]:
+        given = {**self.kept, **values}
+        return chosen(given, self.choices, self.own, self.group, self.claims) if self.choices else given
+
+    def matches(self, scalings: Mapping[str, WeightScaling], how: Regime, steps: int) -> tuple[Match, ...]:
+        values = values_of(scalings, self.model.program)
+        return recognised(self.model, values, self.own, self.group, how, steps)
 
 
 def _place(unknown_name: str) -> tuple[str, str]:
@@ -212,16 +251,16 @@ def _notes(found: _Found, how: Regime) -> list[str]:
 
 def _scalings(model: Model, values: Mapping[str, Scale]) -> dict[str, WeightScaling]:
     """The formal scalings with the unknowns' values; what nothing depends on does not scale."""
-    at = Point({**{u: ONE for s in model.scalings.values() for u in _names(s, model)}, **values})
+    def known(quantity: str, name: str) -> Scale:
+        formal_one, own = Scale.of(unknown(quantity, name)), getattr(model.scalings[name], quantity)
+        return values.get(unknown(quantity, name), ONE if own is formal_one else own)
+
     out: dict[str, WeightScaling] = {}
     for name, s in model.scalings.items():
+        first = (known(q, name) for q in ("init", "multiplier", "lr"))
         own = {q: values.get(unknown(q, name)) for q in ("weight_decay", "epsilon")}
-        out[name] = WeightScaling(at(s.init), s.multiplier, at(s.lr), s.role, **own)
+        out[name] = WeightScaling(*first, s.role, **own)
     return out
-
-
-def _names(s: WeightScaling, model: Model) -> list[str]:
-    return unknowns_in((s.init, s.lr), model.program.dims)
 
 
 def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str], Bound]:

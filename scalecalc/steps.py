@@ -28,9 +28,12 @@ from dataclasses import dataclass, replace
 
 from scalecalc.interpreter import run
 from scalecalc.model import Model
+from scalecalc.optimizer import Trained
+from scalecalc.scale import Scale
 from scalecalc.term import Limits, Term, simplify
 from scalecalc.value import Algebra, Value
 
+ONE = Scale.one()
 MOST_STEPS = 4
 MOST_ORDER = 3
 AFFORDABLE = 800  # terms in one pass with updates of order one; with order three a pass has some ten times as many
@@ -70,16 +73,31 @@ def moved(weights: Mapping[str, Value], updates: Mapping[str, Value], order: int
 def step(
     model: Model, algebra: Algebra, weights: Mapping[str, Value], gradients: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """The optimizer's updates by the gradients' values: every term's tag gains the weight that it moves."""
+    """The optimizer's updates by the gradients' values: every term's tag gains the weight that it moves.
+
+    Args:
+        weights: the effective weights where the gradients were taken.
+        gradients: those of the effective weights.
+    """
     out: dict[str, Value] = {}
-    for name, gradient in gradients.items():
-        here = replace(algebra, rule=model.optimizer, at=f"d{name}")
-        update = model.update.update(here, gradient, model.scalings[name])
+    here = replace(algebra, rule=model.optimizer)
+    chain = "chain rule through the multiplier"
+    raw = {w: replace(here, at=f"d{w}").scale(g, model.scalings[w].multiplier, chain) for w, g in gradients.items()}
+    for name, gradient in model.update.together(here, raw).items():
+        own = replace(here, at=f"d{name}")
+        update = model.update.update(own, gradient, trained(model, own, name, weights[name]))
         terms = (replace(t, tag=tuple(sorted((name, *t.tag)))) for t in update.terms)
         # Only the orders are new, so there is nothing to simplify in a first update.
         kept = tuple(terms) if not any(t.tag for t in update.terms) else simplify(terms, algebra.regime, algebra.margin)
         out[name] = replace(update, terms=kept, labels=weights[name].labels)
     return out
+
+
+def trained(model: Model, algebra: Algebra, name: str, value: Value) -> Trained:
+    """An effective weight as its optimizer sees it."""
+    s = model.scalings[name]
+    raw = value if s.multiplier is ONE else algebra.scale(value, ONE / s.multiplier, "without its multiplier")
+    return Trained(model.program.weights[name], raw, s)
 
 
 def train(
@@ -113,7 +131,7 @@ def train(
         here = replace(algebra, limits=Limits(degree=kept, distinct=kept, total=kept))
         values = run(program, here, moved(weights, updates, kept), [*gradients.values(), *watched])
         found = {w: value for w, i in gradients.items() if (value := values[i]) is not None}
-        updates, before, taken = step(model, here, weights, found), now, k
+        updates, before, taken = step(model, here, moved(weights, updates, kept), found), now, k
         if sum(len(v.terms) for v in values if v is not None) > AFFORDABLE:
             order = min(order, k)
     here = replace(algebra, limits=Limits(degree=order, distinct=order, total=order))

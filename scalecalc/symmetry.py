@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import gcd, lcm
 from typing import Any
 
-from scalecalc.claims import Claim, unknowns_in
+from scalecalc.claims import Claim, unknown, unknowns_in
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
 
@@ -56,12 +56,14 @@ def shifts(claims: Sequence[Claim], output: str, dims: Sequence[str]) -> tuple[S
     Unknowns that the output does not depend on (a weight that is idle) are left out.
     """
     seen = [c.size for c in claims if c.row == output and c.kind in ("init", "update")]
+    known = unknowns_in(seen, dims)  # decays and ε move with the rates and gradients that they are compared with
+    seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in known]
     names = unknowns_in(seen, dims)
     rows = [{u: e for u, e in size.powers if u in names} for size in seen]
-    return tuple(Shift(tuple((u, v[u]) for u in names if v.get(u))) for v in _null_space(rows, names))
+    return tuple(Shift(tuple((u, v[u]) for u in names if v.get(u))) for v in null_space(rows, names))
 
 
-def _null_space(rows: Sequence[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
+def null_space(rows: Sequence[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
     """A basis in whole numbers, the first entry of each positive."""
     from sympy import QQ
     from sympy.polys.matrices import DomainMatrix
@@ -70,7 +72,8 @@ def _null_space(rows: Sequence[Mapping[str, Fraction]], names: Sequence[str]) ->
     if not unique or not names:
         return []
     entries = [[QQ(e.numerator, e.denominator) for e in row] for row in unique]
-    basis: list[list[Any]] = DomainMatrix(entries, (len(entries), len(names)), QQ).nullspace().to_Matrix().tolist()
+    matrix: Any = DomainMatrix(entries, (len(entries), len(names)), QQ)
+    basis: list[list[Any]] = matrix.nullspace().to_Matrix().tolist()
     out: list[dict[str, Fraction]] = []
     for vector in basis:
         exact = [Fraction(int(e.p), int(e.q)) for e in vector]

@@ -136,6 +136,12 @@ class WeightScaling:
     weight_decay: Scale | None = None
     epsilon: Scale | None = None
 
+    def given(self) -> dict[str, Scale]:
+        """What there is of it, by name: init, multiplier, lr, and weight_decay and epsilon where they are given."""
+        every = {"init": self.init, "multiplier": self.multiplier, "lr": self.lr}
+        more = {"weight_decay": self.weight_decay, "epsilon": self.epsilon}
+        return {**every, **{name: scale for name, scale in more.items() if scale is not None}}
+
 
 @dataclass(frozen=True)
 class Table:

@@ -153,8 +153,8 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
         return False  # the other is smaller somewhere, or exactly zero where t is not
     size = t.size * _gain(t.pattern, other.pattern) * margin
     order = regime.order(size, other.size)
-    if order == 0 and (margin is not ONE or size is t.size or regime.point is not None):
-        return False  # at the margin, or alike, or alike at this point
+    if order == 0 and (margin is not ONE or size is t.size or not regime.always(size, other.size)):
+        return False  # at the margin, or alike, or alike at this point only
     return order in (-1, 0)
 
 

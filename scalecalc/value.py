@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import (
@@ -31,6 +31,9 @@ from scalecalc.term import (
     simplify,
     sum_pattern,
 )
+
+if TYPE_CHECKING:
+    from scalecalc.alignment import Alignment
 
 ONE = Scale.one()
 Direction = tuple[int, str]  # position of a tensor in its program, and an axis
@@ -68,7 +71,8 @@ class Algebra:
     """Products and sums of values, with the regime in which sizes are compared and the tags that are kept.
 
     ``margin``: how far below the leading ones terms are kept, as corrections to scaling.  ``at`` is the place in the
-    program that a derivation names; ``rule`` the rule that is speaking.
+    program that a derivation names, ``place`` its position there; ``rule`` the rule that is speaking.  ``alignment``: a
+    policy that may give a sum another law than the derived one.
     """
 
     regime: Regime = FREE
@@ -76,6 +80,8 @@ class Algebra:
     margin: Scale = ONE
     rule: str = ""
     at: str = ""
+    place: int = -1
+    alignment: Alignment | None = None
 
     def step(self, law: str, *parents: Term, assumption: str = "") -> Step:
         return Step(self.rule, law, self.at, parents, assumption)
@@ -125,10 +131,31 @@ class Algebra:
         constant = any((ONES, label) in v.perp and label not in w.labels for v, w in ((a, b), (b, a)) for label in over)
         if constant or any(label in over for _, label in (a.perp & b.ray) | (b.perp & a.ray)):
             return Value(tuple(labels), ())
+        if self.alignment is not None and over and self.alignment.covers(self.place):
+            return self._aligned(self.alignment, labels, a, b, over)
         out = self.multiply([*labels, *over], a, b)
         for label in over:
             out = self.sum(out, label)
         return Value(tuple(labels), out.terms, ray=out.ray, perp=out.perp)
+
+    def _aligned(self, policy: Alignment, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:
+        """Σ_over a·b with the cosines that a policy has: ‖a‖ ‖b‖ times the cosine, with the patterns that are derived."""
+        derived = replace(self, alignment=None)
+        terms: list[Term] = []
+        for x in a.terms:
+            for y in b.terms:
+                own = derived.contract(labels, replace(a, terms=(x,)), replace(b, terms=(y,)), over)
+                law = policy.cosine(self.place, x.tag, y.tag, over)
+                if law is None:
+                    terms += own.terms
+                    continue
+                size = x.size * y.size * law[0]
+                for t, label in ((t, label) for t in (x, y) for label in over):
+                    size = size * t.pattern.profile(label).norm(dim_of(label))
+                why = self.step(f"sum over {', '.join(map(dim_of, over))}: cosine {law[0]}", x, y, assumption=law[1])
+                terms += [Term(size, t.pattern, t.tag, why) for t in own.terms]
+        whole = derived.contract(labels, replace(a, terms=()), replace(b, terms=()), over)
+        return replace(self.value(labels, terms), ray=whole.ray, perp=whole.perp)
 
     def scale(self, value: Value, by: Scale, law: str) -> Value:
         return replace(

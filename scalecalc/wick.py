@@ -149,6 +149,12 @@ def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
             if x is y or (not isinstance(x, Source) and x == y):
                 after.append((graph, pairs, names))
                 continue
+            if isinstance(x, Source) and isinstance(y, Source):  # nothing else hangs on their index: a number
+                for cosine in _cosine(x, y):
+                    new = graph.copy()
+                    new.size = new.size * cosine
+                    after.append((new, pairs, names))
+                continue
             for one, left in _open(graph, x):
                 for two, right in _open(one, y):
                     now, more = two.meet(left, right)
@@ -156,6 +162,20 @@ def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
                     after.append((two, pairs + more, known))
         found = after
     yield from ((graph, pairs) for graph, pairs, _ in found)
+
+
+@cache
+def _cosine(a: Source, b: Source) -> tuple[Scale, ...]:
+    """⟨a, b⟩ / ‖a‖ ‖b‖ of what two slots were summed with: its leading sizes.
+
+    By the same two laws, and once per pair: in graphs the ways to pair what is within sources within sources multiply.
+    """
+    found: list[Scale] = []
+    for p in a.patterns:
+        for q in b.patterns:
+            norms = a.norm(p) * b.norm(q)
+            found += (size * sum_pattern(one, a.label)[0] / norms for size, one in _product(p, q))
+    return FREE.leading(found)
 
 
 def _resolve(g: _Graph, pairs: Sequence[Pair]) -> Iterator[tuple[Scale, Pattern]]:

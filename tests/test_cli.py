@@ -73,8 +73,11 @@ def test_derive(engine, capsys, snapshot) -> None:
     assert asked(engine) == (
         "derive",
         "s6:discretization=euler",
-        {"parameterization": None, "optimizer": None, "steps": 1, "regime": "free", "loss": "linear"},
-    )
+        {
+            "parameterization": None, "optimizer": None, "steps": 1, "regime": "free", "loss": "linear",
+            "alignment": "derived",
+        },
+    )  # fmt: skip
     out = capsys.readouterr()
     assert out.err == ""
     snapshot(out.out, "terminal_derived.txt")
@@ -82,6 +85,7 @@ def test_derive(engine, capsys, snapshot) -> None:
 
 def test_derive_passes_its_options_on(engine) -> None:
     given = {"parameterization": "mup", "optimizer": "sgd", "steps": 3, "regime": "N_u>N_x", "loss": "mse"}
+    given["alignment"] = "none"
     options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     assert cli.main(["derive", "s6", "--seed", "7", *options]) == 0
     assert asked(engine)[2] == given

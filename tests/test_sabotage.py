@@ -192,7 +192,7 @@ def test_adam_taken_for_sgd_is_found(model: str, kept: Any, monkeypatch: pytest.
     """Adam's law without the division by each entry's own size."""
     file = kept(model, "adam")
     adam = type(registry("optimizer")["adam"].make())
-    monkeypatch.setattr(adam, "law", lambda self, algebra, gradient: gradient)
+    monkeypatch.setattr(adam, "law", lambda self, algebra, gradient, weight: gradient)
     found = blame(verify(model, "adam", file))
     assert found
     assert all("update" in label for label in found)

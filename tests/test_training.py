@@ -20,6 +20,7 @@ from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
 from scalecalc.measure.slopes import Cell, fit
 from scalecalc.measure.training import Training, kinked
+from scalecalc.optimizer import Numbers
 from scalecalc.parameterization import scaling
 from scalecalc.program import Weight
 from scalecalc.rule import _REGISTRY, find, parameterization
@@ -29,6 +30,7 @@ from scalecalc.table import Row, Table, WeightScaling
 U, X, ONE = Scale.of("N_u"), Scale.of("N_x"), Scale.one()
 HALF = Fraction(1, 2)
 ERROR = 1e-6
+ONCE = Numbers([])
 
 
 def update(name: str, tag: str) -> Row:
@@ -103,13 +105,13 @@ def test_adam_takes_its_moments_over_all_steps() -> None:
     later = torch.tensor([[-3.0, 2.0, 0.0, 0.3]], dtype=torch.float64)
     parameter = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     reference = torch.optim.Adam([parameter], lr=1.0, eps=0.0)
-    for gradient, expected in ((g, adam.torch(g)), (later, adam.torch(later, [g]))):
+    for gradient, expected in ((g, adam.torch([g], ONCE)), (later, adam.torch([g, later], ONCE))):
         before = parameter.detach().clone()
         parameter.grad = torch.where(gradient[0] == 0, 1e-300, gradient[0])  # torch divides 0 by 0
         reference.step()
         moved = (before - parameter.detach())[gradient[0] != 0]
         torch.testing.assert_close(moved, expected[0][gradient[0] != 0])
-    assert float(adam.torch(later, [g])[0, 2]) == 0
+    assert float(adam.torch([g, later], ONCE)[0, 2]) == 0
 
 
 def test_a_kink_is_seen() -> None:

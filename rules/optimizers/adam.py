@@ -1,8 +1,8 @@
-"""Adam from zero memory."""
+"""Adam from zero memory, with ε and weight decay."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import sympy as sp
@@ -10,17 +10,18 @@ import sympy as sp
 from scalecalc.asymptotics import Function, OneVariable, X
 from scalecalc.errors import UnsupportedScale
 from scalecalc.expand import expand, leading
-from scalecalc.parameterization import Optimizer
+from scalecalc.optimizer import Numbers, Optimizer, Trained, smallest
 from scalecalc.rule import optimizer
-from scalecalc.scale import Regime, Scale
-from scalecalc.term import Profile, Term, dim_of
+from scalecalc.rules.optimizers._normalised import in_parts, ratios, sign
+from scalecalc.scale import Scale
+from scalecalc.term import Term
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
     import torch
 
+ONE = Scale.one()
 BETA_1, BETA_2 = 0.9, 0.999
-SIGN = OneVariable(Function(X / X, -sp.Integer(1)))
 SOFT = OneVariable(Function(X / sp.sqrt(X**2 + 1), -X / sp.sqrt(X**2 + 1)))  # like g/(|g| + 1) at every size, and smooth
 
 
@@ -29,88 +30,81 @@ class Adam(Optimizer):
 
     From zero memory the first step is g/(|g| + ε).  With ε = 0, or scaled with the gradient, this is the gradient's sign.
     So the law is that of the sign function, entry by entry: terms that lead at every index come out flat, the others
-    divided by what leads where they stand.  With an ``epsilon`` of order one it is a size of its own: a gradient above it
-    gives its sign, one below it g/ε, and Adam is an SGD.  Which of the two is decided by the gradient's size.
+    divided by what leads where they stand.  An ε above the gradient is a size of its own: the update is g/ε, and Adam an
+    SGD.  Which of the two is decided by the gradient's size.
 
-    Later steps need no other law.  Step k takes m̂/√v̂ of the gradients g_1 … g_k, which is odd, homogeneous of degree 0
-    and bounded; it divides by the largest of them (hard case W5), and that is never smaller than the first, which every
-    later one has as its untagged part.  A part δ that a gradient has gained since is therefore treated as any smaller
-    term of sign(g_1 + δ) is: where it is smaller than g_1 it counts as δ/|g_1|.  Where it is larger it has taken over,
-    and the update is its sign: the update stays of size one, and a rate that holds at the first step holds at all.
-    Two sizes that do not bound each other give min(1, δ/|g_1|), which is no monomial: 1 is taken, an upper bound.
+    Later steps need no other law (``_normalised.py``): m̂/√v̂ of g_1 … g_k is odd, homogeneous of degree 0 and bounded.
+
+    ε must be no larger than the smallest entries of the gradient, those at the last index where it falls along an axis:
+    above that the update is no longer flat.  That is the bound a solver takes; ε then scales like the gradient.
+
+    Args:
+        epsilon: ε, if a parameterization gives none; None: 0, or scaled with the gradient.
+        decay: see :mod:`scalecalc.optimizer`.
+        usual_decay: λ, if a parameterization gives none.
     """
 
     smooth = False
 
-    def __init__(self, epsilon: float = 0.0):
-        self.epsilon = epsilon
+    def __init__(self, epsilon: Scale | None = None, decay: str = "", usual_decay: Scale | None = None):
+        self.epsilon, self.decay, self.usual_decay = epsilon, decay, usual_decay
+        self.damped = self.scale_free = epsilon is None
 
-    def law(self, algebra: Algebra, gradient: Value) -> Value:
-        initial = [t for t in gradient.terms if not t.tag]
-        heads = leading(initial, algebra)
-        function, bar = SIGN, heads
-        if self.epsilon:
-            function, bar = SOFT, [*heads, Term(Scale.one())]
-            _check_sides(heads, gradient.labels, algebra)
-        groups: dict[tuple[str, ...], list[Term]] = {}
-        for t in gradient.terms:
-            if t.tag:
-                groups.setdefault(t.tag, []).append(t)
-        over = [tag for tag, own in groups.items() if heads and _takes_over(own, bar, gradient.labels, algebra)]
-        below = [t for t in gradient.terms if t.tag not in over]
-        parts = [Value(gradient.labels, tuple(below)), *(Value(gradient.labels, tuple(groups[tag])) for tag in over)]
-        return algebra.add(gradient.labels, *(expand(function, gradient.labels, [part], algebra) for part in parts))
+    def law(self, algebra: Algebra, gradient: Value, weight: Trained) -> Value:
+        epsilon = self._epsilon(weight, algebra)
+        if epsilon is None:
+            return sign(algebra, gradient)
+        relative = algebra.scale(gradient, ONE / epsilon, f"over ε = {epsilon}")
+        if not _below(relative, epsilon, algebra):
+            return sign(algebra, gradient)
+        floor = [Term(ONE)]
+        return in_parts(algebra, relative, lambda part: expand(SOFT, part.labels, [part], algebra), floor)
 
-    def torch(self, gradient: torch.Tensor, earlier: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        if not earlier:
-            return gradient / (gradient.abs() + self.epsilon) if self.epsilon else gradient.sign()
+    def _epsilon(self, weight: Trained, algebra: Algebra) -> Scale | None:
+        """ε, if it is one to reckon with; a solver keeps it below the gradient by a bound of its own (``limits``)."""
+        given = weight.scaling.epsilon if self.damped and algebra.regime.point is None else None
+        return given or self.epsilon
+
+    def limits(self, algebra: Algebra, gradient: Value, weight: Trained) -> Mapping[str, Scale]:
+        out = dict(super().limits(algebra, gradient, weight))
+        epsilon = weight.scaling.epsilon
+        if self.damped and epsilon is not None:
+            for size in smallest(gradient, algebra)[:1]:
+                out["ε: no larger than the smallest entries of the gradient"] = epsilon / size
+        return out
+
+    def torch(self, gradients: Sequence[torch.Tensor], weight: Numbers) -> torch.Tensor:
         import torch
 
+        *earlier, gradient = gradients
+        epsilon = weight.epsilon or (1.0 if self.epsilon is not None else 0.0)
+        if not earlier:
+            return gradient / (gradient.abs() + epsilon) if epsilon else gradient.sign()
         first, second = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        for g in (*earlier, gradient):
+        for g in gradients:
             first, second = BETA_1 * first + (1 - BETA_1) * g, BETA_2 * second + (1 - BETA_2) * g.square()
-        steps = len(earlier) + 1
+        steps = len(gradients)
         root = (second / (1 - BETA_2**steps)).sqrt()
-        return torch.where(root > 0, first / (1 - BETA_1**steps) / (root + self.epsilon), torch.zeros_like(root))
+        return torch.where(root > 0, first / (1 - BETA_1**steps) / (root + epsilon), torch.zeros_like(root))
 
 
-def _takes_over(own: Sequence[Term], heads: Sequence[Term], labels: Sequence[str], algebra: Algebra) -> bool:
-    """Does some gained term exceed every leading term of the first gradient, at the first index or at the last?"""
-    return any(all(_exceeds(t, head, labels, algebra.regime) for head in heads) for t in leading(own, algebra))
-
-
-def _exceeds(t: Term, head: Term, labels: Sequence[str], regime: Regime) -> bool:
-    below = (-1, 0) if regime.point is None else (-1,)  # where unknowns make it tie, it stays of size one as they go on
-    return any(regime.order(ratio, Scale.one()) not in below for ratio in _ratios(t, head, labels))
-
-
-def _ratios(t: Term, head: Term, labels: Sequence[str]) -> tuple[Scale, Scale]:
-    """How large t is relative to the other term, at the first index and at the last."""
-    last = t.size / head.size
-    for label in labels:
-        mine, its = t.pattern.profile(label), head.pattern.profile(label)
-        last = last * _last(mine, dim_of(label)) / _last(its, dim_of(label))
-    return t.size / head.size, last
-
-
-def _check_sides(heads: Sequence[Term], labels: Sequence[str], algebra: Algebra) -> None:
-    """Is each leading term of the gradient on one side of ε, at the first index and at the last?
+def _below(relative: Value, epsilon: Scale, algebra: Algebra) -> bool:
+    """Does the gradient, relative to ε, lie below it?
 
     Raises:
-        UnsupportedScale: one is not; then neither law holds for the whole of it.
+        UnsupportedScale: a leading term of it lies above in part; then neither law holds for the whole of it.
     """
-    for t in heads:
-        orders = [algebra.regime.order(ratio, Scale.one()) for ratio in _ratios(t, Term(Scale.one()), labels)]
-        if None in orders or {-1, 1} <= set(orders):
+    found: set[int | None] = set()
+    for t in leading([t for t in relative.terms if not t.tag], algebra):
+        orders = {algebra.regime.order(ratio, ONE) for ratio in ratios(t, Term(ONE), relative.labels)}
+        if None in orders or {-1, 1} <= orders:
             raise UnsupportedScale(
-                f"the gradient at {algebra.at} ({t.size} at small index) lies above Adam's ε for some widths or indices and "
-                "below it for others. Use adam (ε scaled with the gradient), or a --regime in which it stays on one side."
+                f"the gradient at {algebra.at} ({t.size * epsilon} at small index) lies above Adam's ε ({epsilon}) for some "
+                "widths or indices and below it for others. Use adam (ε scaled with the gradient), or a --regime in which it "
+                "stays on one side."
             )
-
-
-def _last(profile: Profile, dim: str) -> Scale:
-    """A profile's value at the last index, one at the first; an exponentially falling one is not followed that far."""
-    return Scale.one() if profile.decaying else Scale({dim: -profile.power}, {dim: profile.log})
+        found |= orders
+    return -1 in found
 
 
 @optimizer("adam", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 from zero memory with ε = 0")
@@ -122,4 +116,22 @@ def adam() -> Optimizer:
 @optimizer("adam_eps", "Kingma & Ba 2015, arXiv 1412.6980, alg. 1 from zero memory with ε = Θ(1)")
 def adam_eps() -> Optimizer:
     """Adam with an ε that is not scaled with the gradient: an SGD for every weight whose gradient falls below it."""
-    return Adam(epsilon=1.0)
+    return Adam(epsilon=ONE)
+
+
+@optimizer("adam_l2", "torch.optim.Adam with weight_decay; Loshchilov & Hutter 2019, arXiv 1711.05101, alg. 2")
+def adam_l2() -> Optimizer:
+    """Adam with L2 (coupled decay): λ·w goes through the division, which leaves its sign where it outgrows the gradient."""
+    return Adam(decay="coupled", usual_decay=ONE)
+
+
+@optimizer("adamw", "Loshchilov & Hutter 2019, arXiv 1711.05101, alg. 2, as torch.optim.AdamW: η·λ·w")
+def adamw() -> Optimizer:
+    """AdamW: Adam, and the weight loses η·λ of itself at every step (λ = Θ(1) where no parameterization gives it)."""
+    return Adam(decay="decoupled", usual_decay=ONE)
+
+
+@optimizer("adamw_independent", "Wortsman et al. 2023, arXiv 2309.14322, sec. 3.2.2; Loshchilov & Hutter 2019, eq. 12")
+def adamw_independent() -> Optimizer:
+    """Adam with independent decay: the weight loses λ of itself at every step, whatever the rate (λ = Θ(1) by default)."""
+    return Adam(decay="independent", usual_decay=ONE)

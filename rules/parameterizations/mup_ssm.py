@@ -5,6 +5,7 @@ from fractions import Fraction
 from scalecalc.parameterization import scaling
 from scalecalc.program import Weight
 from scalecalc.rule import parameterization
+from scalecalc.rules.parameterizations._rates import rate
 from scalecalc.rules.parameterizations.mup import mup
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
@@ -21,9 +22,9 @@ def mup_ssm(weight: Weight, optimizer: str) -> WeightScaling:
     """Selection weights scaled for the structured transition (rates for the first steps); mup for all others."""
     states, channels = weight.fan_out, weight.fan_in
     if weight.role == "selection_B":
-        rate = states * channels**-HALF if optimizer == "sgd" else states**HALF / channels
-        return scaling((states / channels) ** HALF, rate)
-    if weight.role == "selection_C":
-        rate = ONE / (states * channels**HALF) if optimizer == "sgd" else states**-HALF / channels
-        return scaling((states * channels) ** -HALF, rate)
-    return mup(weight, optimizer)
+        init, sgd, adam = (states / channels) ** HALF, states * channels**-HALF, states**HALF / channels
+    elif weight.role == "selection_C":
+        init, sgd, adam = (states * channels) ** -HALF, ONE / (states * channels**HALF), states**-HALF / channels
+    else:
+        return mup(weight, optimizer)
+    return scaling(init, sgd if optimizer == "sgd" else rate(weight, optimizer, adam, init) or adam)

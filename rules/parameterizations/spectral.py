@@ -5,6 +5,7 @@ from fractions import Fraction
 from scalecalc.parameterization import scaling
 from scalecalc.program import Weight
 from scalecalc.rule import parameterization
+from scalecalc.rules.parameterizations._rates import rate
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 
@@ -17,4 +18,5 @@ def spectral(weight: Weight, optimizer: str) -> WeightScaling:
     ratio = weight.fan_out / weight.fan_in
     # min(1, ratio); where two dims grow apart the input is taken to be the wider side, as the condition is used for SSMs
     shrink = ONE if ratio >= ONE else ratio**HALF
-    return scaling(weight.fan_in**-HALF * shrink, ratio if optimizer == "sgd" else weight.fan_in**-1)
+    init, adam = weight.fan_in**-HALF * shrink, weight.fan_in**-1
+    return scaling(init, ratio if optimizer == "sgd" else rate(weight, optimizer, adam, init) or adam)

@@ -18,7 +18,7 @@ import torch
 
 from scalecalc.derive import Model, sums
 from scalecalc.measure.interpret import Setting, draw_leaves, norm, rms, run
-from scalecalc.measure.training import Training, later
+from scalecalc.measure.training import Training, joined, later
 from scalecalc.table import Row
 
 Key = tuple[str, str, int, tuple[str, ...]]
@@ -76,6 +76,8 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
     movers = {name for r in whole.rows if r.step > 1 for name in r.tag}
     moving = {r.tag[0] for r in plan.of("update")}
     reuse = _boundaries(plan, moving)
+    joint = plan.model.update.joint and bool(moving or movers)
+    others = [name for name in plan.weights if name in plan.gradients] if joint else []
     cosines = {r.row for r in plan.of("alignment")}
     watched = {i: name for i, (name, _) in plan.sums.items() if name in cosines}
     tensors = {r.key: _position(plan, r) for r in plan.of("weight", "init", "gradient")}
@@ -84,6 +86,7 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
         *watched,
         *(i for name in moving for i in (plan.weights[name], plan.gradients[name], *reuse[name])),
         *(program.features[r.row] for r in plan.of("update")),
+        *(plan.gradients[name] for name in others),
         *(i for name in movers for i in (plan.weights[name], plan.gradients[name], *program.features.values())),
     ]
     out: dict[Key, torch.Tensor] = {}
@@ -100,10 +103,15 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
             out[row.key] = rms(values[tensors[row.key]]).log()
         elif row.kind == "alignment":
             out[row.key] = found[row.row].log()
-    updates = {name: _update(plan.model, name, values[plan.gradients[name]], setting) for name in moving}
+    first = joined(plan.model, {name: values[plan.gradients[name]] for name in {*moving, *movers, *others}}, setting.widths)
+    updates = {
+        name: plan.model.update.change(
+            [first[name]], [values[plan.weights[name]]], plan.model.scalings[name], setting.widths
+        )
+        for name in moving
+    }
     out.update(_contributions(plan, {**leaves, **values}, reuse, updates))
     if movers:
-        first = {name: values[plan.gradients[name]] for name in movers}
         out.update(later(whole, Training(whole, setting, {**leaves, **values}, first)))
     return {key: value.to("cpu", torch.float64) for key, value in out.items()}
 
@@ -125,18 +133,6 @@ def _cosine(
     program = plan.model.program
     a, b = (norm(program, j, over, x) for j, x in zip(program.ops[i].inputs, inputs, strict=True))
     return rms(result) / (a * b)
-
-
-def _update(
-    model: Model, name: str, gradient: torch.Tensor, setting: Setting
-) -> tuple[torch.Tensor, float]:
-    """The direction of one optimizer step in the effective weight, and the factor that makes it the step.
-
-    Kept apart because the first order is linear: a large tensor need not be scaled.
-    """
-    scaling = model.scalings[name]
-    m, rate = scaling.multiplier.at(setting.widths), scaling.lr.at(setting.widths)
-    return model.update.torch(gradient if m == 1 else m * gradient), rate * m
 
 
 def _boundaries(plan: Plan, moving: Iterable[str]) -> dict[str, list[int]]:

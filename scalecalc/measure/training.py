@@ -31,6 +31,7 @@ import torch
 
 from scalecalc.backward import rule_of
 from scalecalc.measure.interpret import Setting, norm, rms, run
+from scalecalc.model import Model
 from scalecalc.program import Program
 from scalecalc.table import Row
 
@@ -51,6 +52,15 @@ def kinked(program: Program) -> bool:
     elementwise = import_module("scalecalc.rules.elementwise").Elementwise
     rules = [(rule_of(program, i), op) for i, op in enumerate(program.ops) if op.inputs]
     return any(rule.derivative(op.params["order"] + 2).singular for rule, op in rules if isinstance(rule, elementwise))
+
+
+def joined(model: Model, gradients: Mapping[str, torch.Tensor], widths: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """What the optimizer makes of the effective gradients of all weights together (clipping by their norm)."""
+    if not model.update.joint:
+        return dict(gradients)
+    by = {name: model.scalings[name].multiplier.at(widths) for name in gradients}
+    found = model.update.together_torch({name: by[name] * g for name, g in gradients.items()})
+    return {name: g / by[name] for name, g in found.items()}
 
 
 def along(x: torch.Tensor, by: torch.Tensor | float) -> torch.Tensor:
@@ -79,12 +89,22 @@ class Training:
     def __post_init__(self) -> None:
         self.step = self.step or (KINKED if kinked(self.plan.model.program) else SMALL)
 
-    def update(self, name: str, *gradients: torch.Tensor) -> torch.Tensor:
-        """The last of the optimizer's updates of an effective weight, at its rate, by all gradients so far."""
-        scaling = self.plan.model.scalings[name]
-        m, rate = scaling.multiplier.at(self.setting.widths), scaling.lr.at(self.setting.widths)
-        *earlier, last = gradients
-        return rate * m * self.plan.model.update.torch(m * last, [m * g for g in earlier])
+    def update(
+        self, name: str, *gradients: torch.Tensor, weights: Sequence[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """The last of the optimizer's updates of an effective weight, at its rate, by all gradients so far.
+
+        ``weights``: the effective weight at every step so far; the initial one at all of them, unless given.
+        """
+        model, start = self.plan.model, self.known[self.plan.weights[name]]
+        values = [start] * len(gradients) if weights is None else weights
+        direction, factor = model.update.change(gradients, values, model.scalings[name], self.setting.widths)
+        return factor * direction
+
+    def twice(self, name: str) -> torch.Tensor:
+        """The sum of the first two updates, where nothing has moved in between."""
+        first = self.first[name]
+        return self.update(name, first) + self.update(name, first, first)
 
     def at(
         self, moves: Mapping[str, torch.Tensor], wanted: Sequence[int], watch: Watch | None = None
@@ -145,7 +165,8 @@ class Training:
 def later(plan: Plan, training: Training) -> dict[Key, torch.Tensor]:
     """Natural logarithm of every row of a second step: tensors of shape (seeds,) by row key."""
     rows = [r for r in plan.rows if r.step > 1]
-    smooth = plan.model.update.smooth
+    smooth, joint = plan.model.update.smooth, plan.model.update.joint
+    every = [name for name in plan.weights if name in plan.gradients] if joint else []
     pairs = list(dict.fromkeys(r.tag for r in rows if r.kind == "update"))
     single = [r for r in rows if r.kind != "update"]
     partners: dict[str, list[str]] = {}
@@ -158,7 +179,8 @@ def later(plan: Plan, training: Training) -> dict[Key, torch.Tensor]:
     for v in dict.fromkeys([*(r.tag[0] for r in single), *partners]):
         own = [r for r in single if r.tag == (v,)]
         moved_by_v = partners.get(v, []) if smooth else []
-        wanted = list(dict.fromkeys([*(r.row for r in own if r.kind == "gradient"), *moved_by_v]))
+        needed = [*moved_by_v, *(every if moved_by_v else [])]
+        wanted = list(dict.fromkeys([*(r.row for r in own if r.kind == "gradient"), *needed]))
         if own or moved_by_v:
             names = {r.row for r in own if r.kind == "alignment"}
             b, found, watched = training.gradients(v, wanted, (i for i, s in plan.sums.items() if s[0] in names), False)
@@ -167,20 +189,28 @@ def later(plan: Plan, training: Training) -> dict[Key, torch.Tensor]:
                     out[r.key] = (rms(found[0][r.row] - found[1][r.row]) / (2 * b)).log()
             cosines = {plan.sums[i][0]: _cosine(plan, i, watched[0][i], watched[1][i]) for i in watched[0]}
             out.update({r.key: cosines[r.row].log() for r in own if r.kind == "alignment"})
-            gains.update({(w, v): _gain(training, w, b, found) for w in moved_by_v})
+            both = [joined(plan.model, values, training.setting.widths) for values in found] if moved_by_v else []
+            gains.update({(w, v): _gain(training, w, v, b, both) for w in moved_by_v})
         if not smooth and v in partners:
-            b, found, _ = training.gradients(v, partners[v], (), True)
-            gains.update({(w, v): _gain(training, w, b, found) for w in partners[v]})
+            b, found, _ = training.gradients(v, every or partners[v], (), True)
+            both = [joined(plan.model, values, training.setting.widths) for values in found]
+            gains.update({(w, v): _gain(training, w, v, b, both) for w in partners[v]})
     for tag in pairs:
         out.update(_pair(plan, training, tag, [r for r in rows if r.kind == "update" and r.tag == tag], gains))
     return out
 
 
-def _gain(training: Training, name: str, b: torch.Tensor, found: Sequence[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-    """D_V of the second update of a weight."""
-    first = training.first[name]
-    up, down = (training.update(name, first, values[name]) for values in found)
-    return along(up - down, 1 / (2 * b))
+def _gain(
+    training: Training, name: str, by: str, b: torch.Tensor, found: Sequence[Mapping[str, torch.Tensor]]
+) -> torch.Tensor:
+    """D_V of the second update of a weight, V having moved by ±b; of its own, the weight itself has moved as well."""
+    start = training.known[training.plan.weights[name]]
+    moved = along(training.update(by, training.first[by]), b) if name == by else None
+    ends: list[torch.Tensor] = []
+    for sign, values in zip((1.0, -1.0), found, strict=True):
+        weights = [start, start if moved is None else start + sign * moved]
+        ends.append(training.update(name, training.first[name], values[name], weights=weights))
+    return along(ends[0] - ends[1], 1 / (2 * b))
 
 
 def _cosine(
@@ -207,7 +237,7 @@ def _pair(
     w, v = tag
     wanted = {r.row: plan.model.program.features[r.row] for r in rows}
     steps = {name: training.step / training.relative(name) for name in tag}
-    twice = {name: 2 * along(training.update(name, training.first[name]), steps[name]) for name in tag}
+    twice = {name: along(training.twice(name), steps[name]) for name in tag}
     second = steps[w] * steps[v]
 
     positions = list(wanted.values())

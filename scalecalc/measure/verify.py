@@ -236,7 +236,10 @@ def _identity(model: Model, widths: Mapping[str, Sequence[int]], seed: int, dtyp
     return {
         "model": model.name,
         "parameterization": model.parameterization,
-        "scalings": {w: [str(s.init), str(s.multiplier), str(s.lr)] for w, s in model.scalings.items()},
+        "scalings": {
+            w: [str(x) for x in (s.init, s.multiplier, s.lr, s.weight_decay, s.epsilon) if x is not None]
+            for w, s in model.scalings.items()
+        },
         "optimizer": model.optimizer,
         "loss": model.loss,
         **({"fix": dict(model.fix)} if model.fix else {}),

@@ -103,7 +103,9 @@ def _scaling(scaling: WeightScaling | None, write: Writer) -> str:
     if scaling is None:
         return write.text(ABSENT)
     multiplier = [] if scaling.multiplier == Scale.one() else [f"multiplier {write.size(scaling.multiplier)}"]
-    return "\n".join([f"init {write.size(scaling.init)}", *multiplier, f"rate {write.size(scaling.lr)}"])
+    others = (("decay", scaling.weight_decay), ("ε", scaling.epsilon))
+    more = [f"{title} {write.size(s)}" for title, s in others if s is not None]
+    return "\n".join([f"init {write.size(scaling.init)}", *multiplier, f"rate {write.size(scaling.lr)}", *more])
 
 
 def closing(found: Comparison) -> list[str]:

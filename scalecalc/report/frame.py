@@ -4,7 +4,7 @@ A line is the exponent of one dim in one term of one row, with the row's measure
 term has a line for every dim, so ``frame[frame.dim == "N_u"]`` misses nothing; a quantity that is exactly zero has
 lines without a term, and a table without dims has lines without a dim.  ``of`` says what the exponent belongs to: the
 row's size (``theta``), an entry at small index where that differs (``entry``), or, in lines of the kind
-``parameterization``, a weight's ``init``, ``multiplier`` or ``lr``.
+``parameterization``, a weight's ``init``, ``multiplier``, ``lr``, ``weight_decay`` or ``epsilon``.
 
 CSV is exact: rationals as ``p/q``, floats so that they read back bit for bit, ``nan`` and ``inf`` for what diverged,
 empty for what was not measured.  :func:`from_csv` is the inverse of :func:`to_csv`, for the rows.
@@ -81,9 +81,8 @@ def _lines(table: Table) -> Iterator[Mapping[str, Any]]:
     }
     blank = dict.fromkeys(COLUMNS)
     for name, scaling in table.parameterization.items():
-        for of in ("init", "multiplier", "lr"):
+        for of, scale in scaling.given().items():
             row = {"row": name, "kind": "parameterization", "of": of, "step": 0}
-            scale: Scale = getattr(scaling, of)
             for exponent in _exponents((scale,), (*table.dims, *sorted(scale.dims - set(table.dims)))):
                 yield {**blank, **row, **exponent, **common}
     for index, row in enumerate(table):

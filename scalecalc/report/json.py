@@ -49,7 +49,7 @@ def to_object(table: Table) -> dict[str, Any]:
 
 def _weight(scaling: WeightScaling) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for key, scale in (("init", scaling.init), ("multiplier", scaling.multiplier), ("lr", scaling.lr)):
+    for key, scale in scaling.given().items():
         powers, logs = scale.strings()
         out[key] = powers
         if logs or key == "lr":

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from scalecalc._version import __version__
 from scalecalc.compare import Comparison
+from scalecalc.numbers import Numbers
 from scalecalc.report import layout
 from scalecalc.report.layout import Section, Writer, heading, sections
 from scalecalc.report.summary import details, summary
@@ -161,6 +162,14 @@ def solution(found: Solution, *, standalone: bool = False) -> str:
 
     pairs = zip(report.sections(found, write=WRITER), report.sections(found), strict=True)
     return _document(found.model, report.heading(found), pairs, report.closing(found), standalone)
+
+
+def numbers(found: Numbers, *, standalone: bool = False) -> str:
+    """The numbers of a parameterization at base and at the target."""
+    from scalecalc.report import numbers as report
+
+    pairs = [(report.section(found, write=WRITER), report.section(found))]
+    return _document(found.parameterization.name, report.heading(found), pairs, found.notes, standalone)
 
 
 def _document(

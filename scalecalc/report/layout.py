@@ -137,9 +137,16 @@ def theta(row: Row, write: Writer = PLAIN) -> str:
 
 def _parameterization(table: Table, write: Writer) -> Section:
     scalings = table.parameterization.items()
-    columns = ("weight", "role", "init", "multiplier", "rate")
+    titles = {"weight_decay": "decay", "epsilon": "ε"}
+    more = {q: title for q, title in titles.items() if any(q in s.given() for _, s in scalings)}
+    columns = ("weight", "role", "init", "multiplier", "rate", *more.values())
     rows = tuple(
-        (write.name(name), write.text(s.role), *(write.size(one) for one in (s.init, s.multiplier, s.lr)))
+        (
+            write.name(name),
+            write.text(s.role),
+            *(write.size(one) for one in (s.init, s.multiplier, s.lr)),
+            *(write.size(s.given()[q]) if q in s.given() else "" for q in more),
+        )
         for name, s in scalings
     )
     if not any(s.role for _, s in scalings):

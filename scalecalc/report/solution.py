@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +14,7 @@ from scalecalc.errors import Contradiction, UnknownName
 from scalecalc.pieces import Piece, formula
 from scalecalc.report.layout import PLAIN, Section, Writer
 from scalecalc.scale import Scale
-from scalecalc.solution import Solution
+from scalecalc.solution import NAMES, Match, Solution
 
 ONE = Scale.one()
 QUANTITIES = {"init": "init", "multiplier": "multiplier", "lr": "rate", "weight_decay": "decay", "epsilon": "ε"}
@@ -117,9 +117,62 @@ def closing(found: Solution) -> list[str]:
         )
     for (weight, quantity), one in found.pieces.items():
         out.append(f"{weight}, {QUANTITIES[quantity]}: {_by_ratio(found, one)}.")
+    out += named(found)
     if found.group:
         out.append("The same network and training (θ any power of the widths): " + "; or ".join(map(str, found.group)) + ".")
     return [*out, *found.notes]
+
+
+def named(found: Solution) -> list[str]:
+    """Which registered parameterizations the solution is, in sentences; which it nearly is if it is none."""
+    out = _named(found.matches, "This is", "This is")
+    if found.first_matches:
+        out += _named(found.first_matches, "At the first step it is", "At the first step it is")
+    return out
+
+
+def _named(matches: Sequence[Match], is_: str, nearly: str) -> list[str]:
+    alike = [m for m in matches if m.found]
+    if not alike:
+        return [f"{nearly} {_cited(m)}{_apart(m)}." for m in matches]
+    groups: dict[str, list[Match]] = {}
+    for m in alike:
+        groups.setdefault(_apart(m), []).append(m)
+    (how, first), *others = groups.items()
+    also = [m.name for m in first[1:]]
+    more = f"; for this model so {'is' if len(also) == 1 else 'are'} {_and(also)}" if also else ""
+    out = [f"{is_} {_cited(first[0])}{how}{more}."]
+    if others:
+        listed = "; ".join(f"{_and([m.name for m in own])}{how}" for how, own in others)
+        out.append(f"In another gauge it is {listed.replace(GAUGE, '')}.")
+    return out
+
+
+GAUGE = " in another gauge"
+
+
+def _cited(m: Match) -> str:
+    return f"{m.name} ({m.source})" if m.source else m.name
+
+
+def _apart(m: Match) -> str:
+    """How a solution and a registered parameterization differ, to go on from its name."""
+    parts: list[str] = []
+    if m.found.own:
+        parts.append(f"{GAUGE} (multipliers: " + ", ".join(f"{w} · {theta}" for w, theta in m.found.own.items()) + ")")
+    if m.along:
+        parts.append(" with all dims in proportion" if m.along == "proportional" else f" for {m.along}")
+    parts += [f", up to the shift {shift} with θ = {theta}" for shift, theta in m.found.shared]
+    if m.found.differs:
+        own = [
+            f"the {NAMES[q]} of {w} ({a}, there {b})" for w, each in m.found.differs.items() for q, (a, b) in each.items()
+        ]
+        parts.append(f", but for {_and(own)}")
+    return "".join(parts)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _by_ratio(found: Solution, one: Any) -> str:
@@ -264,7 +317,8 @@ def contradiction_json(error: Contradiction) -> str:
         "command": "solve",
         "version": __version__,
         "model": error.model,
-        "contradiction": [{"row": label, "power": str(power)} for label, power in error.rows],
+        "contradiction": [{"row": label, "is": wanted, "power": str(power)} for label, power, wanted in error.rows],
+        "clash": error.clash,
         "product": str(error.product),
     }
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

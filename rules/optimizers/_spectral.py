@@ -1,0 +1,124 @@
+"""What the laws of optimizers that divide by the gradient's singular values have in common.  No rule file.
+
+The gradient of a matrix is a sum of factor pairs dh ⊗ x: D Xᵀ with one column per sample, position and use.  Their number r
+is Θ(1).  As long as the columns of D are not parallel at leading order, nor those of X, all r singular values are of the
+order of the Frobenius norm.  U Vᵀ is then D M Xᵀ with an r × r matrix M of size one over that norm: the gradient's own factor
+pairs over its norm, with their profiles and parities (no entry is divided by its own size, as Adam does it).
+
+A smaller term of a pair, (d + d′) ⊗ x, changes D and X and not their number: it is not promoted.  A pair of its own that is
+smaller throughout (a second use of the weight, with a smaller signal) is: to singular value one by an exact U Vᵀ, but by k
+steps of Newton and Schulz's iteration, whose slope at 0 is 3.44^k, by no more than that constant (485 for k = 5).  The law
+follows the iteration, so that at widths below 485² such a pair may show as more than is derived; it is a recorded assumption
+that there is none.
+
+A term that is odd in something with both an output and an input axis (a random matrix, a sum over an axis of another dim) is
+no factor pair: its Frobenius norm is R^(1/2) times its spectral norm, R the smaller side, and U Vᵀ has R singular values one.
+(There the exact result is taken, which Newton and Schulz's iteration gives up to R = 485².)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scalecalc.expand import expand, leading
+from scalecalc.optimizer import Trained
+from scalecalc.rules.optimizers._normalised import RSQRT
+from scalecalc.scale import Scale
+from scalecalc.term import HALF, Term, dim_of
+from scalecalc.value import Algebra, Value
+
+if TYPE_CHECKING:
+    import torch
+
+ONE = Scale.one()
+PAIRS = "the factor pairs that lead span all directions of the gradient; none has a smaller pair for itself"
+SKETCH = 64  # gradients of a rank up to this are reduced to matrices of that side, exactly
+
+
+def sides(weight: Trained) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The growing axes of a matrix's rows (outputs) and of its columns (inputs)."""
+    grows = weight.value.labels
+    axes = weight.weight.axes
+    return tuple(a for a in axes[:-1] if a in grows), tuple(a for a in axes[-1:] if a in grows)
+
+
+def orthogonal(algebra: Algebra, part: Value, weight: Trained) -> Value:
+    """U Vᵀ of a gradient: its factor pairs over their norm; what is no factor pair over its own."""
+    rows, columns = sides(weight)
+    pairs = part.only(lambda t: not _both(t, rows, columns))
+    whole = part.only(lambda t: _both(t, rows, columns))
+    if not whole.terms:
+        return _over(algebra, part, norm(algebra, part), PAIRS)
+    fewer = algebra.regime.order(_size(columns), _size(rows)) == -1
+    rank = _size(columns) if fewer else _size(rows)  # where neither bounds the other, an upper bound
+    spectral = algebra.scale(norm(algebra, whole), rank**HALF, f"over the spectral norm: rank {rank}")
+    done = _over(algebra, whole, spectral, "all singular values of a full matrix are alike")
+    if not pairs.terms:
+        return done
+    own = norm(algebra, pairs)
+    first, second = (algebra.regime.leading(v.sizes(())) for v in (own, spectral))
+    above = not second or not first or algebra.regime.order(first[0], second[0]) in (-1, 0, None)  # of reciprocal norms
+    return algebra.add(part.labels, done, _over(algebra, pairs, own if above else spectral, PAIRS))
+
+
+def norm(algebra: Algebra, value: Value) -> Value:
+    """One over the Frobenius norm, with what gains change in it."""
+    heads = leading([t for t in value.terms if not t.tag], algebra)
+    some = Value(value.labels, (*heads, *(t for t in value.terms if t.tag)))
+    square = algebra.contract((), some, value, list(value.labels))
+    return expand(RSQRT, (), [square], algebra)
+
+
+def _over(algebra: Algebra, value: Value, by: Value, assumption: str) -> Value:
+    law = "orthogonalised: over the Frobenius norm"
+    out = algebra.multiply(value.labels, value, by, law)
+    return Value(
+        out.labels,
+        tuple(Term(t.size, t.pattern, t.tag, algebra.step(law, t, assumption=assumption)) for t in out.terms),
+    )
+
+
+def _both(t: Term, rows: Sequence[str], columns: Sequence[str]) -> bool:
+    """Is it odd in something, or on a diagonal, that has an output and an input axis?"""
+    things = [*(a.labels for a in t.pattern.odd), *t.pattern.same]
+    return any(own & set(rows) and own & set(columns) for own in things)
+
+
+def _size(labels: Sequence[str]) -> Scale:
+    out = ONE
+    for label in labels:
+        out = out * Scale.of(dim_of(label))
+    return out
+
+
+# ------------------------------------------------------------------ numbers
+
+
+def as_matrix(x: torch.Tensor) -> torch.Tensor:
+    """(seeds, outputs, inputs): all output axes as rows."""
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+def reduced(gradients: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Q, P and small matrices with gradient = Q small Pᵀ, Q and P with orthonormal columns, for all gradients at once.
+
+    Exact: where the rank of the gradients together exceeds :data:`SKETCH` nothing is reduced.
+    """
+    import torch
+
+    both = torch.cat(list(gradients), dim=2), torch.cat([g.mT for g in gradients], dim=2)
+    bases: list[torch.Tensor] = []
+    for x in both:
+        seeds, side, other = x.shape
+        basis = torch.eye(side, dtype=x.dtype, device=x.device).expand(seeds, side, side)
+        if side > SKETCH and other > 0:
+            generator = torch.Generator(device=x.device).manual_seed(0)
+            draw = torch.randn((other, SKETCH), generator=generator, dtype=x.dtype, device=x.device)
+            range_, _ = torch.linalg.qr(x @ draw)
+            left = x - range_ @ (range_.mT @ x)
+            if bool((left.square().sum((1, 2)) <= 1e-20 * x.square().sum((1, 2))).all()):
+                basis = range_
+        bases.append(basis)
+    rows, columns = bases
+    return rows, columns, [rows.mT @ g @ columns for g in gradients]
