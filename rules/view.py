@@ -146,9 +146,9 @@ class Reshape(View):
         return names[0]
 
     def sample(self, program: Program) -> Tensor:
-        program.multiples["M'"] = 4
-        x = program.input("x", "M N") * program.input("c", "batch")
-        return view(x, ("batch", "M"), ("M'",))
+        program.multiples["N'"] = 4
+        x = program.input("x", "batch N")
+        return view(x, ("batch", "N"), ("N'",))
 
 
 @rule("windows", "definition")

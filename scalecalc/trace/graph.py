@@ -178,7 +178,9 @@ def export(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[st
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(module, tuple(inputs), strict=False).run_decompositions({})
+            found = torch.export.export(module, tuple(inputs), strict=False)
+            in_place = any("_." in str(node.target).rpartition(".")[0] + "." for node in found.graph.nodes)
+            return found.run_decompositions({}) if in_place else found
     except Exception as error:
         text = str(error)
         if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:

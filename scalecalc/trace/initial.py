@@ -29,13 +29,13 @@ from scalecalc.trace.recorder import Refusal
 from scalecalc.trace.sizes import Form
 
 SEEDS = 3
-MOST_SEEDS = 48
+MOST_SEEDS = 64
 GROWTH = (1, 4, 16)  # of one dim, the others at their base
 LARGEST = 4e6  # entries of all parameters together: with more the widths grow less
 ROUNDING = 2e-6  # of single precision, through a logarithm and back
 SURE = 4.5  # standard errors: one test in 10⁵ is wrong
 STEP = Fraction(1, 4)  # exponents are multiples of it
-MARGIN = 0.07  # a fitted exponent is that near, error included twice
+MARGIN = 0.11  # a fitted exponent is that near, and its error SURE times smaller
 PROFILES: Sequence[sp.Expr] = (n, sp.log(n + 1), 1 / (n + 1), sp.sqrt(n + 1), 1 / sp.sqrt(n + 1), (n + 1) ** 2, 2**-n)
 
 
@@ -61,6 +61,7 @@ class Initials:
     base: Mapping[str, int]
     options: Mapping[str, Any]
     drawn: dict[tuple[int, int], dict[str, torch.Tensor]] = field(default_factory=dict[Any, Any])
+    known: dict[Any, Initial] = field(default_factory=dict[Any, Any])
     settings: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
 
     def __post_init__(self) -> None:
@@ -90,6 +91,12 @@ class Initials:
         Raises:
             Refusal: none of what there is.
         """
+        key = name, repr(parts)
+        if key not in self.known:
+            self.known[key] = self._classify(name, parts, growing)
+        return self.known[key]
+
+    def _classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
         every = range(len(self.settings))
         drawn = [[self.piece(name, parts, k, seed) for seed in range(SEEDS)] for k in every]
         alike = [all(torch.equal(own[0], other) for other in own[1:]) for own in drawn]
@@ -160,7 +167,7 @@ class Initials:
                 spread = float(entries.std())
                 fourth = float((entries - entries.mean()).pow(4).mean()) / max(spread, 1e-300) ** 4
                 error = math.sqrt(max(fourth - 1, 0.1) / (4 * len(entries)))
-                if error < MARGIN / 4 or len(own) >= MOST_SEEDS:
+                if SURE * error < MARGIN or len(own) >= MOST_SEEDS:
                     break
                 own.extend(self.piece(name, parts, k, seed) for seed in range(len(own), min(2 * len(own), MOST_SEEDS)))
             if not spread:
@@ -169,13 +176,19 @@ class Initials:
         return out
 
     def _power(self, name: str, dim: str, moments: Sequence[tuple[float, float, int, float]], first: int) -> Fraction:
-        """The exponent of the deviation in one dim: between its last two widths, where what is fixed counts least."""
-        one, two = first, first + 1
-        step = math.log(self.settings[two][dim] / self.settings[one][dim])
-        slope = math.log(moments[two][1] / moments[one][1]) / step
-        error = math.hypot(moments[one][3], moments[two][3]) / step
+        """The exponent of the deviation in one dim.
+
+        Between its last two widths, where a fixed size beside it counts least; between the first and the last where there are
+        too few entries for that.
+        """
+        for one, two in ((first, first + 1), (0, first + 1)):
+            step = math.log(self.settings[two][dim] / self.settings[one][dim])
+            slope = math.log(moments[two][1] / moments[one][1]) / step
+            error = math.hypot(moments[one][3], moments[two][3]) / step
+            if SURE * error < MARGIN:
+                break
         power = round(slope / float(STEP)) * STEP
-        if abs(slope - power) > MARGIN or 2 * error > MARGIN:
+        if abs(slope - power) > MARGIN or SURE * error > MARGIN:
             raise Refusal(
                 f"the size of the parameter {name} changes like {dim}^({slope:.2f} ± {2 * error:.2f}), which is no clear "
                 "multiple of 1/4; say it in a parameterization file"

@@ -353,7 +353,7 @@ def same(rec: Recorder, node: Node, x: Traced, *others: Any, **more: Any) -> Tra
     return _resized(x, node.shapes[0]) if "expand" in node.target else x
 
 
-@torch_op("dropout.default")
+@torch_op("dropout.default", "native_dropout.default", "dropout_.default")
 def dropout(rec: Recorder, node: Node, x: Traced, p: float, train: bool) -> Traced:
     if p and train:
         raise Refusal(f"dropout with p = {p} in training mode, which is random: return module.eval(), or build it with p = 0")

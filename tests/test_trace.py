@@ -1,0 +1,414 @@
+"""Torch modules as programs: what they compute, how their parameters start, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from scalecalc.errors import InputError, ScalecalcError
+from scalecalc.rule import registry
+
+registry("rule")
+from scalecalc.trace import Found, trace  # noqa: E402
+from scalecalc.trace.check import TraceError, check  # noqa: E402
+
+warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")  # torch.export's own
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+class Net(nn.Module):
+    """A module made of its parts by name, with a forward function."""
+
+    def __init__(self, forward: Callable[..., Any], **parts: Any):
+        super().__init__()
+        for name, part in parts.items():
+            if isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter):
+                self.register_buffer(name, part)
+            else:
+                setattr(self, name, part)
+        self.call = forward
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.call(self, *inputs)
+
+
+def traced(make: Callable[..., nn.Module], *shape: int | str, **more: Any) -> Found:
+    """Trace a factory on standard normal inputs; a letter in their shape is a dim."""
+
+    def example_inputs(**dims: int) -> tuple[torch.Tensor, ...]:
+        return (torch.randn([dims[s] if isinstance(s, str) else s for s in shape or (3, 8)]),)
+
+    return trace(make, example_inputs, **more)
+
+
+def inits(found: Found) -> dict[str, str]:
+    return {name: str(s.init) for name, s in found.scalings.items()}
+
+
+def mlp(N: int = 8) -> nn.Module:
+    return nn.Sequential(nn.Linear(8, N), nn.ReLU(), nn.Linear(N, N, bias=False), nn.Identity(), nn.Linear(N, 2))
+
+
+@pytest.fixture(scope="module")
+def own() -> Found:
+    return traced(mlp)
+
+
+# ------------------------------------------------------------------ programs
+
+
+def test_a_module_is_a_program(own: Found) -> None:
+    program = own.program
+    assert list(program.features) == ["0", "1", "2", "3", "4"]  # the identity has a row of its own, ReLU as well
+    assert {w: v.role for w, v in program.weights.items()} == {
+        "0.weight": "embedding", "0.bias": "vector", "2.weight": "hidden", "4.weight": "readout", "4.bias": "vector",
+    }  # fmt: skip
+    half = "N^(-1/2)"
+    assert inits(own) == {"0.weight": "1", "0.bias": "1", "2.weight": half, "4.weight": half, "4.bias": half}
+    assert own.widths == {"N": [16, 32, 64]}
+
+
+class Block(nn.Module):
+    def __init__(self, N: int, X: int):
+        super().__init__()
+        self.rank, self.states = 2, X
+        self.inp, self.conv = nn.Linear(N, 4 * N, bias=False), nn.Conv1d(2 * N, 2 * N, 4, groups=2 * N, padding=3)
+        self.select, self.step = nn.Linear(2 * N, 2 + 2 * X, bias=False), nn.Linear(2, 2 * N)
+        self.A_log = nn.Parameter(torch.arange(1, X + 1).float().log().repeat(2 * N, 1))
+        self.D, self.out, self.y = nn.Parameter(torch.ones(2 * N)), nn.Linear(2 * N, N, bias=False), nn.Identity()
+        dt = torch.exp(torch.rand(2 * N) * 4.6 - 6.9)
+        with torch.no_grad():
+            self.step.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u, z = self.inp(x).chunk(2, -1)
+        u = F.silu(self.conv(u.transpose(1, 2))[:, :, : x.shape[1]].transpose(1, 2))
+        dt, B, C = self.select(u).split([self.rank, self.states, self.states], -1)
+        dt = F.softplus(self.step(dt)).unsqueeze(-1)
+        decay, drive = torch.exp(dt * -torch.exp(self.A_log)), dt * B.unsqueeze(2) * u.unsqueeze(-1)
+        h, ys = torch.zeros(x.shape[0], u.shape[-1], self.states), []
+        for t in range(x.shape[1]):
+            h = decay[:, t] * h + drive[:, t]
+            ys.append((h @ C[:, t].unsqueeze(-1)).squeeze(-1))
+        y = self.y(torch.stack(ys, 1))
+        return self.out((y + self.D * u) * F.silu(z))
+
+
+def test_a_mamba_block() -> None:
+    """Halves that are sliced are matrices of their own; A is exact in the states; Δ's bias is random about a mean."""
+
+    def make(N: int = 8, X: int = 4) -> nn.Module:
+        return Block(N, X)
+
+    found = traced(make, 2, 3, "N")
+    weights = found.program.weights
+    assert {"inp.weight.0", "inp.weight.1", "select.weight.0", "select.weight.1", "select.weight.2"} <= set(weights)
+    assert (weights["select.weight.0"].role, weights["select.weight.1"].role) == ("readout", "hidden")
+    assert (weights["conv.weight"].role, weights["A_log"].role) == ("embedding", "vector")
+    exact = {op.name: str(op.params["init"]) for op in found.program.ops if op.rule == "weight"}
+    assert exact["A_log"] == "log(n + 1)" and exact["D"] == "1"
+    assert -5.5 < float(exact["step.bias"]) < -4
+    assert any(op.rule == "mamba" for op in found.program.ops)  # exp(Δ A) is the decay of a discretization
+    sizes = {str(m) for m in found.program.multiples.values()}
+    assert sizes == {"2"}
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention(heads: int) -> None:
+    """Queries, keys and values are matrices of their own, and the bias of the keys has no effect."""
+
+    def make(N: int = 16) -> nn.Module:
+        return nn.TransformerEncoderLayer(N, heads, 4 * N, dropout=0.0, batch_first=True)
+
+    found = traced(make, 2, 3, "N")
+    assert {f"self_attn.in_proj_weight.{k}" for k in range(3)} <= set(found.program.weights)
+    assert "self_attn.in_proj_bias.1" not in found.program.weights
+    assert any("self_attn.in_proj_bias.1" in remark for remark in found.program.remarks)
+    assert any("ε" in remark for remark in found.program.remarks)
+
+
+def test_a_growing_number_of_heads() -> None:
+    def make(H: int = 2) -> nn.Module:
+        return Net(
+            lambda m, x: m.o(F.scaled_dot_product_attention(*(w(x).view(2, 3, -1, 4).transpose(1, 2) for w in (m.q, m.k, m.v)))
+                             .transpose(1, 2).flatten(2)),
+            q=nn.Linear(4 * H, 4 * H), k=nn.Linear(4 * H, 4 * H), v=nn.Linear(4 * H, 4 * H), o=nn.Linear(4 * H, 4 * H),
+        )  # fmt: skip
+
+    found = trace(make, lambda H: (torch.randn(2, 3, 4 * H),))
+    assert found.program.dims == ("H",)
+
+
+WAYS: Mapping[str, tuple[Callable[..., Any], Callable[[int], dict[str, Any]]]] = {
+    "a weight used as a function": (lambda m, x: m.o((m.a.weight @ x.T).T.relu()), lambda N: {"a": nn.Linear(8, N)}),
+    "a weight used twice": (lambda m, x: m.o(m.s(m.s(m.a(x)).tanh())), lambda N: {"a": nn.Linear(8, N), "s": nn.Linear(N, N)}),
+    "a transposed use": (lambda m, x: m.o((m.s(m.a(x)).tanh() @ m.s.weight).relu()),
+                         lambda N: {"a": nn.Linear(8, N), "s": nn.Linear(N, N)}),
+    "einsum": (lambda m, x: m.o(torch.einsum("bi,oi->bo", x, m.a.weight).sigmoid()), lambda N: {"a": nn.Linear(8, N)}),
+    "an in-place write": (lambda m, x: m.o(m.a(x).relu_().mul_(2.0).add_(1.0)), lambda N: {"a": nn.Linear(8, N)}),
+    "a buffer": (lambda m, x: m.o(m.a(x) * m.c), lambda N: {"a": nn.Linear(8, N), "c": torch.full((N,), 0.5)}),
+    "concatenation": (lambda m, x: m.o(torch.cat([m.a(x), m.b(x).relu()], -1)),
+                      lambda N: {"a": nn.Linear(8, N), "b": nn.Linear(8, N), "o": nn.Linear(2 * N, 2)}),
+    "a ratio": (lambda m, x: m.o(m.b(m.a(x)).relu()),
+                lambda N: {"a": nn.Linear(8, N), "b": nn.Linear(N, N // 4), "o": nn.Linear(N // 4, 2)}),
+    "a mean": (lambda m, x: m.a(x).abs().mean(-1, keepdim=True) * m.o(m.a(x)), lambda N: {"a": nn.Linear(8, N)}),
+    "a power of a width": (lambda m, x: m.o(m.a(x).tanh() / x.new_ones(()).item() / m.a.out_features**0.5),
+                           lambda N: {"a": nn.Linear(8, N)}),
+    "rms norm": (lambda m, x: m.o(m.r(m.a(x))), lambda N: {"a": nn.Linear(8, N), "r": nn.RMSNorm(N)}),
+    "a loop over layers": (lambda m, x: m.o(nn.Sequential(*[m.s] * 2)(m.a(x))),
+                           lambda N: {"a": nn.Linear(8, N), "s": nn.Linear(N, N)}),
+    "an unused parameter": (lambda m, x: m.o(m.a(x)), lambda N: {"a": nn.Linear(8, N), "idle": nn.Linear(N, N)}),
+    "an ordinary convolution": (lambda m, x: m.o(m.c(m.a(x).unsqueeze(-1).expand(-1, -1, 5))[..., 2]),
+                                lambda N: {"a": nn.Linear(8, N), "c": nn.Conv1d(N, N, 3)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ways_to_write_a_module(way: str) -> None:
+    """Each is traced, and reproduced in output and gradients (which tracing itself checks)."""
+    forward, parts = WAYS[way]
+
+    def make(N: int = 8) -> nn.Module:
+        return Net(forward, **{"o": nn.Linear(N, 2), **parts(N)})
+
+    found = traced(make)
+    assert found.program.dims == ("N",) and found.program.loss is not None
+
+
+def test_equal_sizes_are_told_apart() -> None:
+    """Two dims of one width, and fixed axes of the same size as well."""
+
+    def make(N: int = 8, M: int = 8) -> nn.Module:
+        return nn.Sequential(nn.Linear(8, N), nn.ReLU(), nn.Linear(N, M), nn.ReLU(), nn.Linear(M, 8))
+
+    weights = traced(make, 8, 8).program.weights
+    assert [w.axes for name, w in weights.items() if "weight" in name] == [("N", "8"), ("M", "N"), ("8", "M")]
+
+
+def test_token_indices() -> None:
+    def make(N: int = 8) -> nn.Module:
+        return nn.Sequential(nn.Embedding(11, N), nn.Linear(N, 2))
+
+    found = trace(make, lambda: (torch.tensor([[1, 4, 4], [0, 10, 2]]),))
+    assert found.program.weights["0.weight"].role == "embedding"
+
+
+# ------------------------------------------------------------------ what is refused, with one message
+
+
+def refused(make: Callable[..., Any], *shape: int | str, **more: Any) -> str:
+    with pytest.raises(ScalecalcError) as caught:
+        traced(make, *shape, **more)
+    assert caught.value.exit_status == 2
+    return str(caught.value)
+
+
+def net(forward: Callable[..., Any], **parts: Callable[[int], Any]) -> Callable[..., nn.Module]:
+    def make(N: int = 8) -> nn.Module:
+        return Net(forward, a=nn.Linear(8, N), o=nn.Linear(N, 2), **{k: part(N) for k, part in parts.items()})
+
+    return make
+
+
+def branching(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return m.o(m.a(x)) if x.sum() > 0 else m.o(-m.a(x))
+
+
+AWKWARD: Mapping[str, tuple[Callable[..., nn.Module], list[str]]] = {
+    "control flow by data": (net(branching), ["branches on its data", "test_trace.py"]),
+    "several unknown operations": (
+        net(lambda m, x: m.o(torch.sort(m.a(x).cumsum(-1))[0].erf())),
+        ["no rule for the operation aten.cumsum", "no rule for the operation aten.sort", "aten.erf", "test_trace.py:"],
+    ),
+    "2N + 1": (
+        net(lambda m, x: m.p(m.b(m.a(x))), b=lambda N: nn.Linear(N, 2 * N + 1), p=lambda N: nn.Linear(2 * N + 1, 2)),
+        ["17 at N=8, 33 at N=16", "b.weight", "no constant times one growing dim"],
+    ),
+    "dropout": (net(lambda m, x: m.o(F.dropout(m.a(x), 0.1, True))), ["dropout with p = 0.1", "module.eval()"]),
+    "batch norm": (net(lambda m, x: m.o(m.b(m.a(x))), b=lambda N: nn.BatchNorm1d(N)), ["batch_norm"]),
+    "complex tensors": (net(lambda m, x: m.o(torch.fft.fft(m.a(x)).real)), ["fft"]),
+    "as many layers as the width": (
+        net(lambda m, x: m.o(sum(m.a(x).relu() for _ in range(m.a.out_features)))),
+        ["other operations at N=16 than at N=8", "no loop runs over it"],
+    ),
+    "a width that fails": (
+        net(lambda m, x: m.o(m.b(m.a(x))), b=lambda N: nn.Linear(8, N)),
+        ["fails at N=16", "RuntimeError"],
+    ),
+    "orthogonal": (
+        net(lambda m, x: m.o(m.b(m.a(x))), b=lambda N: nn.utils.parametrizations.orthogonal(nn.Linear(N, N))),
+        ["no rule for the operation"],
+    ),
+    "no parameter at work": (net(lambda m, x: x * 2), ["does not depend on any parameter"]),
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+def test_awkward_modules_get_one_message(case: str) -> None:
+    make, words = AWKWARD[case]
+    message = refused(make)
+    for word in words:
+        assert word in message, message
+
+
+def test_what_is_no_width_is_said() -> None:
+    def depth(N: int = 8, *, layers: int = 2) -> nn.Module:
+        return nn.Sequential(nn.Linear(8, N), *[nn.Linear(N, N) for _ in range(layers)], nn.Linear(N, 2))
+
+    assert traced(depth, options={"layers": 3}).program.dims == ("N",)
+    assert "no growing dim" in refused(lambda: mlp())
+    assert "make it keyword-only" in refused(lambda N=8, bias=True: mlp(N))
+    assert "no argument 'M'" in refused(mlp, fix={"M": 2})
+
+    def layers(N: int = 8, L: int = 2) -> nn.Module:
+        return depth(N, layers=L)
+
+    message = refused(layers)
+    assert "hold it with --fix L=…" in message
+    assert traced(layers, fix={"L": 1}).program.dims == ("N",)
+
+
+# ------------------------------------------------------------------ parameters
+
+
+def start(values: Callable[[int], torch.Tensor]) -> Callable[..., nn.Module]:
+    def make(N: int = 8) -> nn.Module:
+        return Net(lambda m, x: m.o(m.a(x).relu() * m.p), a=nn.Linear(8, N), o=nn.Linear(N, 2), p=nn.Parameter(values(N)))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("values", "expression"),
+    [
+        (lambda N: torch.full((N,), 0.25), "1/4"),
+        (lambda N: -torch.arange(N).float() - 1, "-n - 1"),
+        (lambda N: torch.arange(1, N + 1).float().log(), "log(n + 1)"),
+        (lambda N: 3 / torch.arange(1, N + 1).float(), "3/(n + 1)"),
+        (lambda N: 1 + 2 * torch.arange(1, N + 1).float().sqrt(), "2*sqrt(n + 1) + 1"),
+    ],
+)
+def test_exact_parameters(values: Any, expression: str) -> None:
+    found = traced(start(values))
+    assert next(str(op.params["init"]) for op in found.program.ops if op.name == "p") == expression
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        (lambda N: torch.randn(N) * N**-0.75, "N^(-3/4)"),
+        (lambda N: torch.rand(N) - 0.5, "1"),
+        (lambda N: torch.distributions.Laplace(0.0, 1.0 / N).sample((N,)), "N^(-1)"),
+    ],
+)
+def test_random_parameters(values: Any, scale: str) -> None:
+    assert inits(traced(start(values)))["p"] == scale
+
+
+def matrix(values: Callable[[int], torch.Tensor]) -> Callable[..., nn.Module]:
+    def make(N: int = 8) -> nn.Module:
+        return Net(lambda m, x: m.o(m.a(x) @ m.p), a=nn.Linear(8, N), o=nn.Linear(N, 2), p=nn.Parameter(values(N)))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (start(lambda N: torch.randn(N) * N**-0.37), r"N\^\(-0.3. ± .*no clear multiple of 1/4"),
+        (start(lambda N: torch.randn(N) / torch.arange(1, N + 1)), "fall or grow along its axis 0"),
+        (start(lambda N: torch.sin(torch.arange(N).float())), "no function of the index that is known"),
+        (start(lambda N: torch.full((N,), 1.0 / N)), "a constant that depends on the widths"),
+        (start(lambda N: N**0.5 + torch.randn(N)), "about a mean that depends on the widths"),
+        (matrix(lambda N: nn.init.orthogonal_(torch.empty(N, N))), "orthogonal at initialisation"),
+        (matrix(lambda N: torch.randn(N, 1) @ torch.randn(1, N)), "not independent"),
+        (matrix(torch.eye), "varies along several axes"),
+    ],
+)
+def test_parameters_that_have_no_law(make: Any, words: str) -> None:
+    import re
+
+    assert re.search(words, refused(make))
+
+
+# ------------------------------------------------------------------ the check
+
+
+def test_a_wrong_program_is_caught(own: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relu traced as a tanh: the check says so, and nothing is derived."""
+    from scalecalc.trace import operations
+
+    monkeypatch.setitem(operations.TABLE, "aten.relu.default", operations.TABLE["aten.tanh.default"])
+    with pytest.raises(TraceError, match=r"its output differs by .* at N=8"):
+        traced(mlp)
+    assert callable(check)
+
+
+def test_a_module_that_is_random_is_caught() -> None:
+    def make(N: int = 8) -> nn.Module:
+        return Net(lambda m, x: m.o(m.a(x) * m.noise), a=nn.Linear(8, N), o=nn.Linear(N, 2), noise=torch.randn(N))
+
+    with pytest.raises(InputError, match="the buffer noise is random"):
+        traced(make)
+
+
+# ------------------------------------------------------------------ as a model
+
+
+FILE = """
+import torch
+from torch import nn
+
+def net(N=16):
+    return nn.Sequential(nn.Linear(8, N), nn.ReLU(), nn.Linear(N, N), nn.ReLU(), nn.Linear(N, 1))
+
+def example_inputs():
+    return (torch.randn(4, 8),)
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trace") / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_the_table_is_that_of_the_program_written_by_hand(file: Path) -> None:
+    """A module under mup has the table of the built-in multilayer perceptron."""
+    import scalecalc as sc
+
+    mine, ours = sc.derive(f"{file}:net", parameterization="mup"), sc.derive("mlp:depth=2", parameterization="mup")
+    names = {"0": "h1", "2": "h2", "4": "f"}
+    weights = {"0.weight": "W_in", "2.weight": "W_2", "4.weight": "W_out"}
+    for feature, name in names.items():
+        assert mine[feature, "init"].theta == ours[name, "init"].theta
+        for weight, w in weights.items():
+            if any(row.row == feature and row.tag == (weight,) for row in mine):
+                assert mine[feature, "update", weight].theta == ours[name, "update", w].theta
+
+
+def test_what_a_file_does_not_give_is_as_built(file: Path, tmp_path: Path) -> None:
+    from scalecalc.model import resolve
+
+    given = tmp_path / "p.toml"
+    given.write_text('["*.weight"]\nlr = {N = "-1"}\n["4.weight"]\ninit = {N = "-1"}\n')
+    found = resolve(f"{file}:net", parameterization=str(given)).scalings
+    assert [str(found[w].init) for w in ("2.weight", "2.bias", "4.weight")] == ["N^(-1/2)", "N^(-1/2)", "N^(-1)"]
+    assert [str(found[w].lr) for w in ("2.weight", "2.bias", "4.weight")] == ["N^(-1)", "1", "1"]
+
+
+@pytest.mark.slow
+def test_a_module_verified(file: Path) -> None:
+    import scalecalc as sc
+    from scalecalc.testing import assert_agrees
+
+    rows = sc.verify(f"{file}:net", parameterization="mup", budget=8)
+    assert_agrees(rows)
