@@ -52,7 +52,7 @@ class Elementwise(Rule):
             return expand(OneVariable(f), labels, values, algebra)
         # The argument is known exactly: compose, and let sympy find the profile of the composition.
         side = f.plus.subs(X, _ARGUMENT) if _positive(value.exact) else f.minus.subs(X, -_ARGUMENT)
-        label = next((name for name in labels if value.exact.has(n)), "")
+        label = labels[-1] if labels and value.exact.has(n) else ""  # the index runs along the last axis
         out = expand(Indexed(side, (_ARGUMENT,), (value.exact,), label), labels, values, algebra)
         return Value(out.labels, out.terms, side.subs(_ARGUMENT, value.exact))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scalecalc.derive import derive
     from scalecalc.equivalence import equivalent
     from scalecalc.measure.verify import verify
-    from scalecalc.model import parameterize
+    from scalecalc.model import TorchModule, parameterize
     from scalecalc.numbers import Numbers, numbers
     from scalecalc.parameterization import Parameterization
     from scalecalc.scale import Regime, Scale
@@ -53,6 +53,7 @@ _HOME = {
     "Regime": "scalecalc.scale",
     "Row": "scalecalc.table",
     "Scale": "scalecalc.scale",
+    "TorchModule": "scalecalc.model",
     "Table": "scalecalc.table",
 }
 

@@ -26,7 +26,7 @@ from scalecalc import rows
 from scalecalc import steps as training
 from scalecalc.errors import InputError
 from scalecalc.interpreter import exact_leaf, initial_weights, run
-from scalecalc.model import Model, resolve
+from scalecalc.model import Model, TorchModule, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.rows import sums
@@ -85,7 +85,7 @@ def interpret(
 
 
 def derive(
-    model: str,
+    model: str | TorchModule,
     *,
     parameterization: str | Parameterization | None = None,
     optimizer: str | None = None,

@@ -63,8 +63,19 @@ class Model:
     alignment: Alignment | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class TorchModule:
+    """A torch module in place of a model's name: ``factory(**dims)`` and ``example_inputs(**dims)``."""
+
+    factory: Callable[..., Any]
+    example_inputs: Callable[..., Any]
+
+    def __str__(self) -> str:
+        return getattr(self.factory, "__name__", "module")
+
+
 def resolve(
-    model: str,
+    model: str | TorchModule,
     *,
     parameterization: str | Parameterization | ScalingRule | None = None,
     optimizer: str | None = None,
@@ -76,7 +87,7 @@ def resolve(
     """Find the architecture and record it, forward and backward.
 
     Args:
-        model: a registered name or ``path/to/file.py:name``, with options after a colon
+        model: a :class:`TorchModule`, a registered name or ``path/to/file.py:name``, with options after a colon
             (``s6:discretization=mamba,step=fixed``).
         parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
@@ -87,13 +98,17 @@ def resolve(
         UnknownName: no such model, option, parameterization, optimizer or loss.
         InputError: an option with a value that it cannot take; a file that cannot be read or fails.
     """
-    request = parse_model(model)
-    make, defaults = _architecture(request.name, request.file)
+    if isinstance(model, TorchModule):
+        request, make, defaults = ModelRequest(str(model)), model.factory, dict[str, Any](DEFAULTS)
+        find("parameterization", DEFAULTS["parameterization"])  # loads the rules
+    else:
+        request = parse_model(model)
+        make, defaults = _architecture(request.name, request.file)
     # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
     start = importlib.import_module("scalecalc.rules.loss").start
     asked = _options(request.name, make, {**request.options, **(options or {})})
-    inputs = _example_inputs(request, make)
-    built = _traced(request, make, inputs, asked, fix or {}) if inputs is not None else None
+    inputs = model.example_inputs if isinstance(model, TorchModule) else _example_inputs(request, make)
+    built = _traced(model, request, make, inputs, asked, fix or {}) if inputs is not None else None
     program = built.program.copy() if built is not None else make(**asked)
     if not isinstance(program, Program) or program.loss is None:
         raise InputError(
@@ -101,7 +116,7 @@ def resolve(
             "torch module: that takes a function example_inputs beside it.)"
         )
     if built is None:
-        _hold(program, model, fix or {})
+        _hold(program, str(model), fix or {})
     else:
         defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
     given = parameterization if isinstance(parameterization, Parameterization) else None
@@ -124,8 +139,10 @@ def resolve(
         scalings = dict(built.scalings)
     else:
         scalings = assign(find("parameterization", scheme).make, program.weights, update.family)
+    # an optimizer that was built with a module has its own decay, none included
+    decay = None if built is not None and method == built.optimizer else update.usual_decay
     scalings = {
-        w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or update.usual_decay)
+        w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or decay)
         for w, s in scalings.items()
     }
     record_backward(program, start(program.tensor(program.loss), loss))
@@ -202,12 +219,12 @@ def exact_in(program: Program) -> frozenset[str]:
     return frozenset(op.name for op in program.ops if op.rule == "weight" and op.params["init"] is not None)
 
 
-def _title(model: str, options: Mapping[str, Any]) -> str:
+def _title(model: str | TorchModule, options: Mapping[str, Any]) -> str:
     """The model with all its options, as one would type it: what tables and resume files tell it by."""
-    request = parse_model(model)
+    request = ModelRequest(str(model)) if isinstance(model, TorchModule) else parse_model(model)
     every = {**request.options, **{k: ("no", "yes")[v] if isinstance(v, bool) else v for k, v in options.items()}}
     name = request.name if request.file is None else f"{request.file}:{request.name}"
-    return f"{name}:{','.join(f'{k}={v}' for k, v in every.items())}" if options else model
+    return f"{name}:{','.join(f'{k}={v}' for k, v in every.items())}" if options else str(model)
 
 
 def _hold(program: Program, model: str, fix: Mapping[str, int]) -> None:
@@ -250,15 +267,16 @@ _TRACED: dict[Any, Found] = {}
 
 
 def _traced(
+    model: str | TorchModule,
     request: ModelRequest,
     make: Callable[..., Any],
     inputs: Callable[..., Any],
     options: Mapping[str, Any],
     fix: Mapping[str, int],
 ) -> Found:
-    """A torch module's program; traced once per file as it stands."""
-    assert request.file is not None
-    key = request.file.resolve(), request.file.stat().st_mtime_ns, request.name, repr(options), repr(sorted(fix.items()))
+    """A torch module's program, traced once; that of a file once per file as it stands."""
+    file = request.file and (request.file.resolve(), request.file.stat().st_mtime_ns)
+    key = file or model, request.name, repr(options), repr(sorted(fix.items()))
     if key not in _TRACED:
         from scalecalc.trace import trace
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,12 +25,12 @@ from torch import nn
 
 from scalecalc.errors import InputError
 from scalecalc.program import Program
-from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.trace.check import check
 from scalecalc.trace.graph import Graph, at, export, lay_over, set_up
 from scalecalc.trace.initial import Initials
 from scalecalc.trace.network import record
+from scalecalc.trace.optimizers import read
 from scalecalc.trace.sizes import Settings
 
 BASE = 32  # the width of a dim whose default the factory does not give
@@ -97,16 +97,31 @@ def trace(
     options = {**(options or {}), **fix}
     base = dims_of(factory, {k: v for k, v in options.items() if k not in fix}, fix)
     graph = graph_of(factory, example_inputs, base, options)
+    training = read(factory, graph.settings, options)
+    trained = {name for name, p in graph.modules[0].named_parameters() if p.requires_grad}
+    if training is not None:
+        trained &= set(training.rates)
+    frozen = {name for name, _ in graph.modules[0].named_parameters()} - trained
     initials, title = Initials(factory, base, options), name or getattr(factory, "__name__", "module")
-    network, scalings = record(graph, initials, title)
+    network, scalings = record(graph, initials, title, frozen)
     idle = check(graph, network)
     if idle:
-        network, scalings = record(graph, initials, title, idle)
+        network, scalings = record(graph, initials, title, frozen | idle)
         check(graph, network)
-        network.program.remarks.append(f"no effect on the output, whatever they are, so never trained: {', '.join(idle)}.")
+        network.program.remarks.append(
+            f"no effect on the output, whatever they are, so never trained: {', '.join(sorted(idle))}."
+        )
+    if frozen:
+        network.program.remarks.append(f"not trained: {', '.join(sorted(frozen))}.")
     without_epsilon(network.program)
+    if training is not None:
+        rates = {w: training.rates[network.origin[w]] for w in scalings}
+        scalings = {
+            w: replace(s, lr=rates[w].lr, weight_decay=rates[w].weight_decay, epsilon=rates[w].epsilon)
+            for w, s in scalings.items()
+        }
     widths = {dim: [k * width for k in WIDTHS] for dim, width in base.items()}
-    return Found(network.program, scalings, widths)
+    return Found(network.program, scalings, widths, training.optimizer if training is not None else None)
 
 
 def graph_of(
@@ -141,8 +156,6 @@ def _inputs(example_inputs: Callable[..., Any], arguments: Mapping[str, Any]) ->
 
 def without_epsilon(program: Program) -> None:
     """The ε of norms set to zero from here on, with a remark: the law takes it to be small, and so is it measured."""
-    from dataclasses import replace
-
     found = {op.params["eps"] for op in program.ops if op.params.get("eps")}
     for i, op in enumerate(program.ops):
         if op.params.get("eps"):
@@ -153,5 +166,3 @@ def without_epsilon(program: Program) -> None:
             "normalised does not vanish."
         )
 
-
-ONE = Scale.one()

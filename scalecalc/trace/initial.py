@@ -29,7 +29,7 @@ from scalecalc.trace.recorder import Refusal
 from scalecalc.trace.sizes import Form
 
 SEEDS = 3
-MOST_SEEDS = 64
+MOST_SEEDS = 256
 GROWTH = (1, 4, 16)  # of one dim, the others at their base
 LARGEST = 4e6  # entries of all parameters together: with more the widths grow less
 ROUNDING = 2e-6  # of single precision, through a logarithm and back

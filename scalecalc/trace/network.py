@@ -24,11 +24,15 @@ ONE = Scale.one()
 
 @dataclass
 class Network:
-    """A recorded program with what ties it to the module: the leaves' parts, and the output by position."""
+    """A recorded program with what ties it to the module: the leaves' parts, and the output by position.
+
+    ``origin``: per weight, the parameter that it is (a piece of).
+    """
 
     program: Program
     placed: list[Placed]
     output: Block
+    origin: dict[str, str]
 
 
 @dataclass
@@ -72,6 +76,7 @@ class _Attempt:
     def run(self) -> tuple[Network, dict[str, WeightScaling]]:
         rec, graph = self.rec, self.graph
         self.scalings: dict[str, WeightScaling] = {}
+        self.origin: dict[str, str] = {}
         self.named: set[str] = set()
         used = {r.name for node in graph.nodes for r in _refs((node.args, node.kwargs))} | {r.name for r in graph.output}
         rec.parameters = {leaf.node for leaf in graph.leaves if leaf.kind == "parameter"}
@@ -87,7 +92,7 @@ class _Attempt:
         self.problems.check()
         self.check_sizes()
         block = self.output(known)
-        return Network(rec.program, rec.placed, block), self.scalings
+        return Network(rec.program, rec.placed, block, self.origin), self.scalings
 
     # ------------------------------------------------------------------ leaves
 
@@ -137,10 +142,11 @@ class _Attempt:
                 raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
             return Block(program.index(name, _text(labels, order), initial.exact), tuple(labels))
         mean = initial.exact if initial.exact is not None else initial.mean
-        if name in self.idle:
+        if name in self.idle or leaf.name in self.idle:
             return self.untrained(leaf, name, initial, labels, order, parts)
         tensor = program.weight(name, _text(labels, order), init=mean)
         rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
+        self.origin[name] = leaf.name
         self.scalings[name] = WeightScaling(ONE if mean is not None else initial.scale, ONE, ONE)
         if initial.mean is not None:
             noise = program.input(f"{name} about its mean", _text(labels, order))
