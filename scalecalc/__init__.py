@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scalecalc.table import Row, Table
 
 __all__ = [
-    "Comparison", "Equivalence", "Numbers", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table",
+    "Comparison", "Equivalence", "Numbers", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table", "TorchModule",
     "__version__", "compare", "derive", "equivalent", "numbers", "parameterize", "solve", "verify",
 ]  # fmt: skip
 

@@ -451,6 +451,55 @@ def test_the_table_is_that_of_the_program_written_by_hand(file: Path) -> None:
                 assert mine[feature, "update", weight].theta == ours[name, "update", w].theta
 
 
+class S6(nn.Module):
+    """The layer of rules/architectures/s6.py with the discretization of mamba, in plain torch."""
+
+    def __init__(self, N_u: int, N_x: int):
+        super().__init__()
+        self.W_in, self.W_out = nn.Linear(32, N_u, bias=False), nn.Linear(N_u, 4, bias=False)
+        self.W_B, self.W_C = nn.Linear(N_u, N_x, bias=False), nn.Linear(N_u, N_x, bias=False)
+        self.W_Delta, self.u, self.Delta, self.y = nn.Linear(N_u, N_u, bias=False), nn.Identity(), nn.Softplus(), nn.Identity()
+        self.register_buffer("A", -torch.arange(1.0, N_x + 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u = self.u(self.W_in(x).tanh())
+        B, C, dt = self.W_B(u), self.W_C(u), self.Delta(self.W_Delta(u) + 1)[..., None]
+        decay, h, ys = torch.exp(dt * self.A), u.new_zeros(()), []
+        for t in range(x.shape[1]):
+            h = decay[:, t] * h + dt[:, t] * B[:, t, None] * u[:, t, :, None]
+            ys.append(torch.einsum("bun,bn->bu", h, C[:, t]))
+        return self.W_out(self.y(torch.stack(ys, 1)))
+
+
+def test_s6_in_torch_has_the_table_of_s6() -> None:
+    """Row by row: sizes at initialisation, gradients, and what the update of each weight does to each feature."""
+    from scalecalc.derive import derive, interpret, table_of
+    from scalecalc.model import TorchModule, resolve
+    from scalecalc.scale import Regime
+
+    def make(N_u: int = 8, N_x: int = 4) -> nn.Module:
+        return S6(N_u, N_x)
+
+    def example_inputs() -> tuple[torch.Tensor, ...]:
+        return (torch.randn(2, 2, 32),)
+
+    for optimizer in ("sgd", "adam"):
+        model = resolve(TorchModule(make, example_inputs), parameterization="mup", optimizer=optimizer)
+        mine = table_of(interpret(model, Regime()))
+        ours = derive("s6:discretization=mamba", parameterization="mup", optimizer=optimizer)
+        named = {"B": "W_B", "C": "W_C", "f": "W_out"}
+        compared = 0
+        for row in ours:
+            if row.kind == "alignment" or row.row == "h":
+                continue
+            name = f"{row.row}.weight" if row.row.startswith("W_") else named.get(row.row, row.row)
+            tag = tuple(f"{w}.weight" for w in row.tag)
+            found = [r for r in mine if (r.row, r.kind, r.tag) == (name, row.kind, tag)]
+            assert [set(r.terms) for r in found] == [set(row.terms)], (optimizer, row.label)
+            compared += 1
+        assert compared > 20
+
+
 def test_what_a_file_does_not_give_is_as_built(file: Path, tmp_path: Path) -> None:
     from scalecalc.model import resolve
 
@@ -469,6 +518,31 @@ def test_assert_scaling_says_what_explodes() -> None:
 
     with pytest.raises(AssertionError, match=r"rows of mlp explode with the widths:\n(.*\n)*.* by 2.weight, step 1: N"):
         assert_scaling(mlp, example_inputs, optimizer="adam")
+
+
+@pytest.mark.slow
+def test_mambapy() -> None:
+    """A block that nobody here wrote: Δ's low-rank product written as a function of a weight, rank ⌈N/16⌉, A in the states."""
+    from mambapy.mamba import MambaBlock, MambaConfig
+
+    from scalecalc.derive import derive
+    from scalecalc.model import TorchModule
+
+    def make(N: int = 32, X: int = 8) -> nn.Module:
+        return MambaBlock(MambaConfig(d_model=N, n_layers=1, d_state=X, pscan=False))
+
+    def example_inputs(N: int) -> tuple[torch.Tensor, ...]:
+        return (torch.randn(2, 3, N),)
+
+    table = derive(TorchModule(make, example_inputs), optimizer="adam")  # type: ignore[arg-type]
+    built = {w: str(s.init) for w, s in table.parameterization.items()}
+    half = "N^(-1/2)"
+    assert (built["x_proj.weight.1"], built["dt_proj.weight"], built["in_proj.weight.0"]) == (half, half, half)
+    assert table["out_proj", "init"].formula() == "X^(1/2)"  # Euler's B: nothing pays for the sum over the states
+    # as built, with one rate for all: a finite fan-out behind the states, A elementwise, Δ's bias
+    assert table["out_proj", "update", "x_proj.weight.1"].formula() == "N X"
+    assert table["out_proj", "update", "A_log"].formula() == "1"
+    assert table["out_proj", "update", "dt_proj.bias"].formula() == "X^(1/2)"
 
 
 @pytest.mark.slow
