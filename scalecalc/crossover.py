@@ -152,10 +152,8 @@ def typical(program: Program, position: int, u: float) -> float | None:
         return sum(known)
     if op.rule in ("rename", "broadcast", "delay", "view", "part", "windows"):
         return known[0]
-    if op.rule == "contraction" and not all(known):
-        return 0.0
-    if op.rule == "contraction" and not op.params["over"]:
-        return math.prod(known)
+    if op.rule == "contraction" and any(program.ops[j].rule == "index" for j in op.inputs):
+        return math.prod(known)  # by a constant; of two random factors the medians say nothing
     rule = registry("rule").get(op.rule)
     if hasattr(rule, "derivative"):
         from scalecalc.asymptotics import X

@@ -29,13 +29,14 @@ from scalecalc.trace.recorder import Refusal
 from scalecalc.trace.sizes import Form
 
 SEEDS = 3
-MOST_SEEDS = 256
-GROWTH = (1, 4, 16)  # of one dim, the others at their base
+MOST_SEEDS = 512
+GROWTH = ((1, 8, 64), (1, 4, 16), (1, 2, 8), (1, 2, 4))  # of one dim, the others at their base
 LARGEST = 4e6  # entries of all parameters together: with more the widths grow less
 ROUNDING = 2e-6  # of single precision, through a logarithm and back
 SURE = 4.5  # standard errors: one test in 10⁵ is wrong
-STEP = Fraction(1, 4)  # exponents are multiples of it
-MARGIN = 0.11  # a fitted exponent is that near, and its error SURE times smaller
+POWERS = sorted({Fraction(k, d) for d in (3, 4) for k in range(-3 * d, 3 * d + 1)})  # what exponents are
+MARGIN = 0.035  # a fitted exponent is that near to one of them, which are 1/12 apart, and its error three times smaller
+PRECISE = 0.011  # relative error of a standard deviation
 PROFILES: Sequence[sp.Expr] = (n, sp.log(n + 1), 1 / (n + 1), sp.sqrt(n + 1), 1 / sp.sqrt(n + 1), (n + 1) ** 2, 2**-n)
 
 
@@ -66,7 +67,7 @@ class Initials:
 
     def __post_init__(self) -> None:
         count = sum(p.numel() for p in self.of(dict(self.base), 0).values())
-        growth = next((g for g in (GROWTH, (1, 2, 8), (1, 2, 4)) if count * g[-1] ** 2 <= LARGEST), (1, 2, 4))
+        growth = next((g for g in GROWTH if count * g[-1] ** 2 <= LARGEST), GROWTH[-1])
         self.settings = [dict(self.base)]
         self.settings += [{**self.base, dim: g * width} for dim, width in self.base.items() for g in growth[1:]]
 
@@ -167,7 +168,7 @@ class Initials:
                 spread = float(entries.std())
                 fourth = float((entries - entries.mean()).pow(4).mean()) / max(spread, 1e-300) ** 4
                 error = math.sqrt(max(fourth - 1, 0.1) / (4 * len(entries)))
-                if SURE * error < MARGIN or len(own) >= MOST_SEEDS:
+                if error < PRECISE or len(own) >= MOST_SEEDS:
                     break
                 own.extend(self.piece(name, parts, k, seed) for seed in range(len(own), min(2 * len(own), MOST_SEEDS)))
             if not spread:
@@ -185,13 +186,13 @@ class Initials:
             step = math.log(self.settings[two][dim] / self.settings[one][dim])
             slope = math.log(moments[two][1] / moments[one][1]) / step
             error = math.hypot(moments[one][3], moments[two][3]) / step
-            if SURE * error < MARGIN:
+            if 3 * error < MARGIN:
                 break
-        power = round(slope / float(STEP)) * STEP
-        if abs(slope - power) > MARGIN or SURE * error > MARGIN:
+        power = min(POWERS, key=lambda p: abs(slope - p))
+        if abs(slope - power) > MARGIN or 3 * error > MARGIN:
             raise Refusal(
                 f"the size of the parameter {name} changes like {dim}^({slope:.2f} ± {2 * error:.2f}), which is no clear "
-                "multiple of 1/4; say it in a parameterization file"
+                "multiple of 1/4 or 1/3; say it in a parameterization file"
             )
         return power
 

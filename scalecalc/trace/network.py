@@ -88,7 +88,10 @@ class _Attempt:
         if idle:
             rec.program.remarks.append(f"never used, and left out: {', '.join(idle)}.")
         for node in graph.nodes:
+            before = len(rec.program.ops)
             known[node.name] = self.operation(node, known)
+            for i in range(before, len(rec.program.ops) if node.place else before):
+                rec.program.ops[i] = replace(rec.program.ops[i], where=f"{node.place.file}:{node.place.line}")
         self.problems.check()
         self.check_sizes()
         block = self.output(known)
