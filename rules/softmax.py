@@ -24,9 +24,10 @@ EXP = OneVariable(Function(sp.exp(X), sp.exp(-X)))
 RECIPROCAL = OneVariable(Function(1 / X, sp.Integer(0)))
 
 
-def softmax(x: Tensor, over: str) -> Tensor:
-    """exp(x) / Σ exp(x) over an axis."""
-    return x.program.record("softmax", (x,), x.axes, over=over)
+def softmax(x: Tensor, over: str, causal: str = "") -> Tensor:
+    """exp(x) / Σ exp(x) over an axis; ``causal``: an axis of queries, of fixed size, that see no later place on ``over``."""
+    more = {"causal": causal} if causal else {}
+    return x.program.record("softmax", (x,), x.axes, over=over, **more)
 
 
 def _moved(algebra: Algebra, p: Value, change: Value, over: str) -> Value:
@@ -71,8 +72,16 @@ class Softmax(Rule):
         return [output.program.record("softmax_backward", (output, g), output.axes, over=over)]
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
-        (x,) = tensors
-        return x.softmax(dim=1 + axes[0].index(op.params["over"]))
+        import torch
+
+        (x,), dim = tensors, 1 + axes[0].index(op.params["over"])
+        if "causal" in op.params:
+            rows = 1 + axes[0].index(op.params["causal"])
+            q, k = (torch.arange(x.shape[d], device=x.device) for d in (rows, dim))
+            later = (k[None, :] > q[:, None]) if rows < dim else (k[:, None] > q[None, :])
+            shape = [x.shape[d] if d in (rows, dim) else 1 for d in range(x.dim())]
+            x = x.masked_fill(later.reshape(shape), -torch.inf)
+        return x.softmax(dim)
 
     def latex(self, op: Op, *names: str) -> str:
         return rf"\operatorname{{softmax}}_{{{op.params['over']}}}({names[0]})"

@@ -147,6 +147,10 @@ def test_a_growing_number_of_heads() -> None:
     assert found.program.dims == ("H",)
 
 
+def written_out(h: torch.Tensor) -> torch.Tensor:
+    return h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-5)
+
+
 WAYS: Mapping[str, tuple[Callable[..., Any], Callable[[int], dict[str, Any]]]] = {
     "a weight used as a function": (lambda m, x: m.o((m.a.weight @ x.T).T.relu()), lambda N: {"a": nn.Linear(8, N)}),
     "a weight used twice": (lambda m, x: m.o(m.s(m.s(m.a(x)).tanh())),
@@ -164,6 +168,9 @@ WAYS: Mapping[str, tuple[Callable[..., Any], Callable[[int], dict[str, Any]]]] =
     "a power of a width": (lambda m, x: m.o(m.a(x).tanh() / m.a.out_features**0.5),
                            lambda N: {"a": nn.Linear(8, N)}),
     "rms norm": (lambda m, x: m.o(m.r(m.a(x))), lambda N: {"a": nn.Linear(8, N), "r": nn.RMSNorm(N)}),
+    "a norm written out": (lambda m, x: m.o(written_out(m.a(x))), lambda N: {"a": nn.Linear(8, N)}),
+    "a causal mask": (lambda m, x: m.o(F.scaled_dot_product_attention(m.a(x), m.b(x), m.c(x), is_causal=True)),
+                      lambda N: {"a": nn.Linear(8, N), "b": nn.Linear(8, N), "c": nn.Linear(8, N)}),
     "a loop over layers": (lambda m, x: m.o(nn.Sequential(*[m.s] * 2)(m.a(x))),
                            lambda N: {"a": nn.Linear(8, N), "s": nn.Linear(N, N)}),
     "an unused parameter": (lambda m, x: m.o(m.a(x)), lambda N: {"a": nn.Linear(8, N), "idle": nn.Linear(N, N)}),
@@ -236,6 +243,10 @@ AWKWARD: Mapping[str, tuple[Callable[..., nn.Module], list[str]]] = {
     "2N + 1": (
         net(lambda m, x: m.b(m.a(x)).sum(-1, keepdim=True) * m.o(m.a(x)), b=lambda N: nn.Linear(N, 2 * N + 1)),
         ["17 at N=8, 33 at N=16", "b.weight", "no constant times one growing dim"],
+    ),
+    "a root that is no norm": (
+        net(lambda m, x: m.o(m.a(x) * torch.rsqrt(m.a(x).relu().pow(2).mean(-1, keepdim=True) + 1))),
+        ["rsqrt of a mean square that multiplies anything else"],
     ),
     "dropout": (net(lambda m, x: m.o(F.dropout(m.a(x), 0.1, True))), ["dropout with p = 0.1", "module.eval()"]),
     "batch norm": (net(lambda m, x: m.o(m.b(m.a(x))), b=lambda N: nn.BatchNorm1d(N)), ["batch_norm"]),

@@ -14,11 +14,12 @@ from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
 from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref
 from scalecalc.trace.initial import Initial, Initials
-from scalecalc.trace.operations import TABLE
+from scalecalc.trace.operations import TABLE, mul, same
 from scalecalc.trace.recorder import Axis, Block, Origin, Placed, Recorder, Refusal, Restart, Traced
 from scalecalc.trace.sizes import Sizes, minus
 
 MOST_STARTS = 100
+PASSES_NORMS = tuple(name for name, handler in TABLE.items() if handler in (mul, same))
 ONE = Scale.one()
 
 
@@ -202,6 +203,8 @@ class _Attempt:
                 return self.feature(node, args[0], args[1])
             if node.target == "aten.embedding.default":
                 return self.embedding(args[0], args[1])
+            if node.target not in PASSES_NORMS and any(isinstance(a, Traced) and a.norm is not None for a in args):
+                raise Refusal("rsqrt of a mean square that is no factor of what it is the mean square of")
             if any(isinstance(a, Tokens) for a in args):
                 raise Refusal("an integer input that is no index of an embedding")
             return TABLE[node.target](self.rec, node, *args, **kwargs)

@@ -179,6 +179,9 @@ def rsub(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
 
 @torch_op("mul.Tensor", "mul.Scalar")
 def mul(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
+    if isinstance(x, Traced) and isinstance(y, Traced) and (found := _norm_of(rec, x, y)) is not None:
+        return found
+
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         a, b = blocks
         if a.tensor is None or b.tensor is None:
@@ -312,18 +315,71 @@ def _over(rec: Recorder, x: Traced, axis: int, what: str) -> str:
     return label
 
 
+@torch_op("rsqrt.default")
+def rsqrt(rec: Recorder, node: Node, x: Traced) -> Traced:
+    """Of a mean square and an ε it is what a norm divides by; of anything else it has no rule."""
+    source = _mean_square(rec, x)
+    if source is None:
+        raise Refusal("rsqrt of anything but the mean square over the last axis, with an ε")
+    return replace(x, norm=source)
+
+
+def _mean_square(rec: Recorder, x: Traced) -> tuple[Tensor, str, float] | None:
+    """(y, axis, ε) where a tensor is mean(y²) + ε over one axis."""
+    if len(x.blocks) != 1 or x.only.tensor is None:
+        return None
+    program, tensor, eps = rec.program, x.only.tensor, 0.0
+    if tensor.op.rule == "add":
+        constant = next((i for i in tensor.op.inputs if program.ops[i].rule == "index"), None)
+        if constant is None or program.ops[constant].axes or "scale" in program.ops[constant].params:
+            return None
+        eps = float(program.ops[constant].params["expression"])
+        (tensor,) = (program.tensor(i) for i in tensor.op.inputs if i != constant)
+    if tensor.op.rule != "contraction" or tensor.op.params["over"]:
+        return None
+    total, by = (program.tensor(i) for i in tensor.op.inputs)
+    if total.op.rule != "sum" or len(total.op.params["over"]) != 1 or by.op.rule != "index" or by.axes:
+        return None
+    square, label = program.tensor(total.op.inputs[0]), total.op.params["over"][0]
+    size = rec.sizes[label]
+    mean = rec.constants.get(_inverse(rec, size))
+    if mean is None or mean.index != by.index or square.op.rule != "square" or square.op.params["order"]:
+        return None
+    return program.tensor(square.op.inputs[0]), label, eps
+
+
+def _inverse(rec: Recorder, size: Sizes) -> Any:
+    """What the constant 1/size is kept under."""
+    form = rec.settings.form([1 / s for s in size])
+    return None if form is None else (form.coefficient, form.powers)
+
+
+def _norm_of(rec: Recorder, a: Traced, b: Traced) -> Traced | None:
+    """x · rsqrt(mean(x²) + ε) as a norm of x; None if it is no such product."""
+    for x, r in ((a, b), (b, a)):
+        if r.norm is not None and len(x.blocks) == 1 and x.only.tensor is not None:
+            y, label, eps = r.norm
+            if x.only.tensor.index != y.index or label not in x.only.labels:
+                raise Refusal("rsqrt of a mean square that multiplies anything else than what it is of")
+            return Traced(x.axes, {(0,) * len(x.axes): Block(rules("norm").rmsnorm(y, label, eps), x.only.labels)})
+    return None
+
+
 @torch_op("softmax.int", "_softmax.default")
 def softmax(rec: Recorder, node: Node, x: Traced, dim: int, dtype: Any = None) -> Traced:
     return _softmaxed(rec, x, dim % len(x.axes))
 
 
-def _softmaxed(rec: Recorder, x: Traced, axis: int) -> Traced:
+def _softmaxed(rec: Recorder, x: Traced, axis: int, causal: int | None = None) -> Traced:
     label = _over(rec, x, axis, "a softmax")
+    rows = "" if causal is None else _over(rec, x, causal, "a causal softmax")
+    if rows and (rec.program.grows(rows) or rec.program.grows(label)):
+        raise Refusal("a causal softmax over a sequence that grows")
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         (block,) = blocks
         assert block.tensor is not None
-        return Block(rules("softmax").softmax(block.tensor, label), block.labels)
+        return Block(rules("softmax").softmax(block.tensor, label, rows), block.labels)
 
     return rec.each([x], make)
 
@@ -333,12 +389,12 @@ def attention(
     rec: Recorder, node: Node, q: Traced, k: Traced, v: Traced, mask: Any = None, dropout: float = 0.0,
     causal: bool = False, scale: Any = None, enable_gqa: bool = False,
 ) -> Traced:  # fmt: skip
-    if mask is not None or causal or dropout or enable_gqa:
-        raise Refusal("attention with a mask, dropout or grouped heads")
+    if mask is not None or dropout or enable_gqa:
+        raise Refusal("attention with a mask other than is_causal, with dropout or grouped heads")
     batch = "abcdefgh"[: len(q.axes) - 2]
     scores = rec.contract((q, k), (batch + "qd", batch + "kd"), batch + "qk")
     by = Varying(d**-0.5 for d in q.axes[-1].size) if scale is None else scale
-    p = _softmaxed(rec, mul(rec, node, scores, by), len(batch) + 1)
+    p = _softmaxed(rec, mul(rec, node, scores, by), len(batch) + 1, len(batch) if causal else None)
     return rec.contract((p, v), (batch + "qk", batch + "kd"), batch + "qd")
 
 

@@ -97,10 +97,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Traced:
-    """A tensor of the module: axes by position, and its blocks by the numbers of their pieces."""
+    """A tensor of the module: axes by position, and its blocks by the numbers of their pieces.
+
+    ``norm``: it is 1/(mean of y² over an axis + ε)^(1/2), which has a law only as a factor of y: (y, axis, ε).
+    """
 
     axes: tuple[Axis, ...]
     blocks: Mapping[tuple[int, ...], Block]
+    norm: tuple[Tensor, str, float] | None = None
 
     @property
     def sizes(self) -> tuple[Sizes, ...]:
