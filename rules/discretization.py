@@ -8,18 +8,20 @@ the end of this file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
-from scalecalc.asymptotics import U, V, n
+from scalecalc.asymptotics import N, U, V, n
 from scalecalc.errors import UnknownName
 from scalecalc.expand import expand
 from scalecalc.indexed import Indexed
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, register, spread
 from scalecalc.rules.complex import conjugate
+from scalecalc.term import Term
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ class Discretization(Rule):
         label = transition.labels[-1] if transition.labels else ""
         known = step.exact is not None and not step.exact.has(U, V)  # a random step is generic, its phases too
         f = Indexed(self._expression(op), (Delta, A), (step.exact if known else None, transition.exact), label)
-        return expand(f, labels, values, algebra)
+        out = expand(f, labels, values, algebra)
+        return replace(out, terms=tuple(map(_both_sides, out.terms))) if transition.exact.has(N) else out
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         part, (i, j) = output.op.params["part"], output.op.params["order"]
@@ -78,6 +81,17 @@ class Discretization(Rule):
         step = absolute(program.input("x", "batch N")) + program.index("least", "", sp.Rational(1, 2))
         decay, factor = discretize(self.name, step, program.index("A", "M", -(n + 1)))
         return decay + negative(factor)  # the sum of both is 1 in the first state, whatever the step
+
+
+def _both_sides(t: Term) -> Term:
+    """What is assumed where the transition's smallest entries lie inside the axis (S4D-Inv's, about n = N/2)."""
+    assumption = (
+        "entries on either side of the transition's smallest add up: an upper bound, since they may be of opposite sign and "
+        "cancel (a logarithm of the width, where they fall like 1/n)"
+    )
+    if t.why is None:
+        return t
+    return replace(t, why=replace(t.why, assumption="; ".join(filter(None, (t.why.assumption, assumption)))))
 
 
 @cache

@@ -69,7 +69,8 @@ def centred(algebra: Algebra, x: Value, over: str) -> Value:
 class Centre(Rule):
     """The mean is removed exactly: what is left sums to zero, against whatever is constant there."""
 
-    centres = True
+    def centred(self, op: Op) -> Sequence[str]:
+        return (op.params["over"],)
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         over = op.params["over"]

@@ -34,6 +34,9 @@ def delay(x: Tensor, by: int, over: str = "time") -> Tensor:
 class Recurrence(Rule):
     """Unrolled: lag 0 carries no decay, lag k the decay's k-th power; over Θ(1) steps a few lags say everything."""
 
+    def lags(self, op: Op) -> int:
+        return op.params["lags"]
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         decay, drive = values
         if any(not algebra.regime.bounded(t.size) for t in decay.terms if not t.tag):

@@ -48,7 +48,8 @@ def _moved(algebra: Algebra, p: Value, change: Value, over: str) -> Value:
 class Softmax(Rule):
     """Softmax of logits of order one is 1/N each; what the logits have in common is without effect, now and in an update."""
 
-    centres = True
+    def centred(self, op: Op) -> Sequence[str]:
+        return (op.params["over"],)
 
     def saturates(self, op: Op) -> bool:
         return True
@@ -94,7 +95,8 @@ class Softmax(Rule):
 class SoftmaxBackward(Rule):
     """The gradient behind a softmax sums to zero exactly: what the gradient has in common along the axis is removed."""
 
-    centres = True
+    def centred(self, op: Op) -> Sequence[str]:
+        return (op.params["over"],)
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         p, g = values

@@ -45,7 +45,8 @@ def annotate(
     Raises:
         InputError: the model is no torch module.
     """
-    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, fix=fix)
+    scheme = {"parameterization": parameterization, "optimizer": optimizer}
+    resolved = resolve(model, **scheme, loss=loss, fix=fix, regime=regime)
     found = interpret(resolved, Regime.parse(regime, resolved.program.dims))
     lines = sizes_of(found)
     if not lines:

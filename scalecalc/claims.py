@@ -15,18 +15,19 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from scalecalc import backward
+from scalecalc.cuts import MARK, Cuts, is_sum
 from scalecalc.derive import Derivation, interpret
 from scalecalc.model import Model
 from scalecalc.program import Program
 from scalecalc.scale import Point, Regime, Scale
-from scalecalc.steps import trained
+from scalecalc.steps import raw_gradients, trained
 from scalecalc.table import WeightScaling
 from scalecalc.term import Limits
 from scalecalc.value import Value
 
 ONE = Scale.one()
 HALF = Fraction(1, 2)
-MOST_IN_PAIRS = 12  # weights; with more of them the pairs are bounded by what each does alone
+MOST_IN_PAIRS = 8  # weights; with more of them updates are summed up at every feature
 QUANTITIES = ("init", "lr", "weight_decay", "epsilon")
 
 
@@ -40,13 +41,14 @@ class Claim:
     """One leading term of one row.
 
     Args:
-        kind: ``init`` (of a feature), ``argument`` (of a function that saturates or overflows), ``update`` or
-            ``optimizer`` (what weight decay and ε must not exceed).
+        kind: ``init`` (of a feature), ``argument`` (of a function that saturates or overflows), ``update``, ``sum`` (a size
+            over that by which it is summed up, :mod:`scalecalc.cuts`) or ``optimizer`` (what weight decay and ε must not
+            exceed).
         row: the feature's name, or in words what it is a size of.
         tag: the weights whose updates make it.
         size: its formal size, root-mean-square or ``entry`` (at small index).
         step: the first step at which it is complete.
-        required: the requirement in words, if it has to be of a given size exactly.
+        required: the requirement in words, if there is one of this row.
     """
 
     kind: str
@@ -60,13 +62,21 @@ class Claim:
     @property
     def label(self) -> str:
         """In words: ``y, update by W_B``."""
-        if self.required:
-            return f"{self.row}, {self.kind}{f' by {self.tag[0]}' if self.tag else ''} (required: {self.required})"
+        return self.name + (f" (required: {self.required})" if self.required else "")
+
+    @property
+    def name(self) -> str:
+        """The row without what is required of it."""
         if self.kind == "update":
-            return f"{self.row}, update by {'+'.join(self.tag)}" + (f", step {self.step}" if self.step > 1 else "")
+            return f"{self.row}, update by {by(self.tag)}" + (f", step {self.step}" if self.step > 1 else "")
         if self.kind == "optimizer":
             return f"{self.tag[0]}, {self.row}"
         return f"{self.row}, {self.kind}" if self.kind == "init" else self.row
+
+
+def by(tag: Sequence[str]) -> str:
+    """A tag in words, sums as what they sum up."""
+    return "+".join(f"all that moves {name.removeprefix(MARK)}" if is_sum(name) else name for name in tag)
 
 
 def formal(model: Model, held: Mapping[str, WeightScaling] | None = None) -> Model:
@@ -97,11 +107,14 @@ def guess(model: Model) -> dict[str, Scale]:
 
 
 def derive_at(model: Model, point: Mapping[str, Scale], regime: Regime, steps: int) -> Derivation:
-    """A formal model derived with its unknowns at a point; what pairs of updates do together, too, if they are few."""
+    """A formal model derived with its unknowns at a point, with what pairs of updates do together.
+
+    With many weights updates are summed up at every feature (:mod:`scalecalc.cuts`).
+    """
     here = replace(regime, point=Point(point))
-    few = len(model.program.weights) <= MOST_IN_PAIRS
-    limits = Limits(degree=2, distinct=2, total=2) if few else Limits()
-    return interpret(model, here, limits, steps=steps)
+    comparable = regime.kind != "free" or len(model.program.dims) == 1  # one size is the largest
+    cuts = Cuts.of(model.program, here) if comparable and len(model.program.weights) > MOST_IN_PAIRS else None
+    return interpret(model, here, Limits(degree=2, distinct=2, total=2), steps=steps, cuts=cuts)
 
 
 def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
@@ -120,21 +133,27 @@ def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
                 own = value.only(lambda t, tag=tag: t.tag == tag) if value else None
                 if own is not None and (step == 1 or len(tag) > 1):
                     out += _claims(regime, "update", name, tag, own, step, name in entries)
+    for name, tag, size in found.sums:
+        out.append(Claim("sum", f"{name}, update by {by(tag)}", tag, size))
     return list(dict.fromkeys([*out, *_limits(found)]))
 
 
 def _limits(found: Derivation) -> list[Claim]:
     """What weight decay and ε must not exceed, as the optimizer says (:meth:`scalecalc.optimizer.Optimizer.limits`)."""
     model, out = found.model, list[Claim]()
-    for name, i in model.program.leaves("weight").items():
-        value = found.values[model.program.gradients[i]] if i in model.program.gradients else None
-        if value is None:
-            continue
+    raw = raw_gradients(model, found.algebra, gradients(found))
+    for name, gradient in model.update.together(found.algebra, raw).items():
         weight = trained(model, found.algebra, name, found.weights[name])
-        raw = found.algebra.scale(value, model.scalings[name].multiplier, "chain rule through the multiplier")
-        limits = model.update.limits(found.algebra, raw, weight)
+        limits = model.update.limits(found.algebra, gradient, weight)
         out += [Claim("optimizer", text, (name,), size) for text, size in limits.items()]
     return out
+
+
+def gradients(found: Derivation) -> dict[str, Value]:
+    """The first gradient of every effective weight that has one."""
+    program = found.model.program
+    every = {w: found.values[program.gradients[i]] for w, i in program.leaves("weight").items() if i in program.gradients}
+    return {w: value for w, value in every.items() if value is not None}
 
 
 def _tags(value: Value | None) -> list[tuple[str, ...]]:

@@ -65,7 +65,7 @@ def cli(ctx: click.Context) -> None:
 @cli.command(help=f"The table of derived exponents; nothing is measured.\n\n{MODEL_HELP}")
 @model_options
 @alignment_option
-@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Steps, till sizes repeat.")
 @seed_option
 def derive(steps: int, seed: int, **given: Any) -> int:
     model = prepare(given)  # a derivation has nothing random; --seed is taken so that scripts can pass it everywhere
@@ -157,11 +157,30 @@ Exit status 1, and the rows that contradict each other, if what is required cann
     help="Of equivalent solutions that with 'init = 1', 'rate = 1', 'multiplier of W_out = N^(-1)', 'like mup_table8' or, "
     "for a feature, 'h = 1'; several divided by commas.  [default: multiplier = 1]",
 )
+@click.option(
+    "--beside",
+    multiple=True,
+    type=Registered("parameterization"),
+    metavar="NAME|FILE",
+    help="A table as papers print it: the solution beside this parameterization. Repeatable, or divided by commas.",
+)
+@click.option(
+    "--rates",
+    multiple=True,
+    type=Registered("optimizer"),
+    metavar="OPTIMIZER",
+    help="A table as papers print it, with this optimizer's rates, too. Repeatable.",
+)
 @number_options
 @seed_option
-def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: Any) -> int:
+def solve(
+    steps: int, require: tuple[str, ...], gauge: str, seed: int, beside: tuple[str, ...], rates: tuple[str, ...], **given: Any
+) -> int:
     wanted = numbers_asked(given)
-    model = prepare(given)  # as in derive, nothing is random
+    schemes = [name.strip() for text in beside for name in text.split(",") if name.strip()]
+    if wanted and (schemes or rates):
+        raise InputError("numbers at widths are of one solution; leave out --beside and --rates, or --base and --target.")
+    model = prepare(given, schemes, rates)  # as in derive, nothing is random
     from scalecalc.errors import Contradiction
     from scalecalc.report.solution import contradiction_json, render
     from scalecalc.solve import solve as solve_for
@@ -169,6 +188,8 @@ def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: 
     format = given["format"] or format_for(given["output"])
     try:
         found = solve_for(model, steps=steps, require=require, gauge=gauge, **asked(given))
+        more = [asked(given) | {"optimizer": name} for name in rates if name != found.optimizer]
+        others = [solve_for(model, steps=steps, require=require, gauge=gauge, **one) for one in more]
     except Contradiction as error:
         if format == "json":
             deliver(contradiction_json(error), given)
@@ -178,6 +199,14 @@ def solve(steps: int, require: tuple[str, ...], gauge: str, seed: int, **given: 
         from scalecalc.report.numbers import render as render_numbers
 
         deliver(render_numbers(numbers(found, **wanted), format, **paper(given)), given)
+        return 0
+    if schemes or rates:
+        from scalecalc.beside import beside as put_beside
+        from scalecalc.report.beside import render as render_beside
+
+        solved = {one.optimizer: one for one in (found, *others)}
+        table = put_beside(model, solved, schemes, fix=request.parse_fix(given["fix"]), regime=given["regime"])
+        deliver(render_beside(table, format, **paper(given)), given)
         return 0
     deliver(render(found, format, **paper(given)), given)
     return 0
@@ -295,12 +324,12 @@ def completion(shell: str) -> int:
     return 0
 
 
-def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
+def prepare(given: dict[str, Any], schemes: Sequence[str] = (), optimizers: Sequence[str] = ()) -> str:
     """Check all that can be checked before computing, cheapest first; load the user's rules.  Returns the MODEL.
 
     Args:
         given: what the command line gave.
-        schemes: parameterizations to check beside the one of the option.
+        schemes, optimizers: those to check beside the ones of the options.
 
     Raises:
         ScalecalcError: something is not as it must be.
@@ -326,10 +355,10 @@ def prepare(given: dict[str, Any], schemes: Sequence[str] = ()) -> str:
     for scheme in schemes:
         if not request.is_file(scheme):
             find("parameterization", scheme)
-    if given["optimizer"] is not None:
+    for optimizer in filter(None, (given["optimizer"], *optimizers)):
         from scalecalc.model import optimizer_of
 
-        optimizer_of(given["optimizer"])
+        optimizer_of(optimizer)
     return given["model"]
 
 

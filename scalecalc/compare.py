@@ -30,6 +30,7 @@ class Fate:
         learns, lazy, explodes: the features by what the updates do to them; each is in one of the three.
         by: the weights whose updates make them explode; ``W_in+W_in`` where only its second order does.
         grows, shrinks: the features whose initial size does.
+        unsettled: those of the first two of which later steps say more that did not settle.
     """
 
     learns: tuple[str, ...]
@@ -38,6 +39,7 @@ class Fate:
     by: tuple[str, ...]
     grows: tuple[str, ...]
     shrinks: tuple[str, ...]
+    unsettled: tuple[str, ...] = ()
 
     @staticmethod
     def of(table: Table) -> Fate:
@@ -60,6 +62,7 @@ class Fate:
             tuple("+".join(tag) for tag in tags if not any((weight,) in tags for weight in tag if len(tag) > 1)),
             initial["exploding"],
             initial["vanishing"],
+            tuple(k for k in (*found["learning"], *found["lazy"]) if any(r.klass == "unsettled" for r in updates[k])),
         )
 
     def word(self, feature: str) -> str:
@@ -78,6 +81,8 @@ class Fate:
             parts.append(every if len(self.learns) > 2 or not parts else _verb(self.learns, "learn"))
         else:
             parts.append("no feature learns")
+        if self.unsettled:
+            parts.append(f"{_verb(self.unsettled, 'is', 'are')} unsettled in later steps")
         if self.grows:
             parts.append(f"at initialisation {_verb(self.grows, 'grow')}")
         return "; ".join(parts)

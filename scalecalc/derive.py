@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc import rows
 from scalecalc import steps as training
@@ -36,6 +36,9 @@ from scalecalc.table import Table
 from scalecalc.term import Limits
 from scalecalc.value import Algebra, Value
 
+if TYPE_CHECKING:
+    from scalecalc.cuts import Bounded, Cuts
+
 ONE = Scale.one()
 CORRECTIONS = Fraction(1, 2)  # terms smaller by no more than this power of a width are kept as corrections to scaling
 
@@ -50,6 +53,7 @@ class Derivation:
         updated: the value of every operation of the forward pass after the first step.
         weights: the initial weights.
         later: the steps after the first, if they were asked for.
+        sums: bounds from below on the sizes by which updates are summed up, where they are.
     """
 
     model: Model
@@ -59,12 +63,23 @@ class Derivation:
     updated: Sequence[Value | None]
     weights: Mapping[str, Value]
     later: Later | None = None
+    sums: tuple[Bounded, ...] = ()
 
 
 def interpret(
-    model: Model, regime: Regime, limits: Limits | None = None, corrections: bool = False, steps: int = 1
+    model: Model,
+    regime: Regime,
+    limits: Limits | None = None,
+    corrections: bool = False,
+    steps: int = 1,
+    cuts: Cuts | None = None,
 ) -> Derivation:
-    """All passes.  ``corrections``: keep smaller terms, too, which a fit at affordable widths has to know."""
+    """All passes.
+
+    Args:
+        corrections: keep smaller terms, too, which a fit at affordable widths has to know.
+        cuts: where a deep network's updates are summed up (:mod:`scalecalc.cuts`); order two is all there is then.
+    """
     program = model.program
     margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
     algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment)
@@ -79,9 +94,9 @@ def interpret(
         if i in program.gradients and (value := values[program.gradients[i]]) is not None
     }
     updates = training.step(model, algebra, weights, gradients)
-    updated = run(program, algebra, training.moved(weights, updates, 1), features)
-    later = training.train(model, algebra, weights, updates, steps, wanted) if steps > 1 else None
-    return Derivation(model, algebra, values, updates, updated, weights, later)
+    updated = run(program, algebra, training.moved(weights, updates, 1), features, cuts)
+    later = training.train(model, algebra, weights, updates, steps, wanted, cuts) if steps > 1 else None
+    return Derivation(model, algebra, values, updates, updated, weights, later, tuple(cuts.bounds) if cuts else ())
 
 
 def derive(
@@ -118,7 +133,7 @@ def derive(
         raise InputError(f"steps={steps}: a table needs one optimizer step at least.")
     resolved = resolve(
         model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix,
-        alignment=alignment,
+        alignment=alignment, regime=regime,
     )  # fmt: skip
     found = interpret(resolved, Regime.parse(regime, resolved.program.dims), steps=steps)
     return table_of(found, time.perf_counter() - start)
@@ -148,13 +163,15 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
 
 
 def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tuple[str, ...]:
-    """What a reader must know: dims held fixed, and widths at which the asymptotics along the states do not hold yet."""
+    """What a reader must know: dims held fixed, resonant steps, and widths at which the asymptotics do not hold yet."""
     from scalecalc.crossover import crossovers
+    from scalecalc.resonance import resonances
 
     held = {dim: [width] for dim, width in model.fix.items()}
     where = {**held, **(widths or {})}
     found = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
     found += model.program.remarks
+    found += resonances(model.program)
     found += model.alignment.notes() if model.alignment is not None else ()
     found += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))
     return tuple(found)

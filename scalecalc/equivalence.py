@@ -17,16 +17,16 @@ from typing import Any
 
 from scalecalc.claims import claims, derive_at, formal, output_of, unknown
 from scalecalc.gauge import QUANTITIES, known_gradients, own_shifts, plain, values_of
-from scalecalc.linear import _combination as combination
 from scalecalc.model import Model, default_parameterization, resolve
-from scalecalc.parameterization import Parameterization
+from scalecalc.parameterization import Parameterization, assign
 from scalecalc.rule import registry
 from scalecalc.scale import Regime, Scale
+from scalecalc.simplex import maximum
 from scalecalc.solution import Equivalence, Match
 from scalecalc.symmetry import Shift, shifts
 
 ONE = Scale.one()
-MOST_TRIED = 600  # sets of quantities that may differ; beyond that, those that do are listed as they are
+MOST_TRIED = 100  # sets of quantities that may differ; beyond that, those that do are listed as they are
 
 
 def difference(
@@ -47,7 +47,7 @@ def difference(
         return Equivalence(thetas)
     # A shift over several weights may explain a difference in part: look for the fewest quantities that none explains.
     for count in range(len(ratios)):
-        if comb(len(ratios), count) > MOST_TRIED:
+        if count and comb(len(ratios), count) * len(group) > MOST_TRIED * 3:
             break
         for left in combinations(ratios, count):
             found = _spanned({u: r for u, r in ratios.items() if u not in left}, group, left, names, regime)
@@ -84,10 +84,10 @@ def _spanned(
     vectors = [{u: e for u, e in shift.powers if u in names and u not in left} for shift in group]
     thetas = [ONE] * len(group)
     for unit, exponents in _components(ratios, regime):
-        y = combination(vectors, {u: e for u, e in exponents.items() if e})
-        if y is None:
+        found = maximum(vectors, [()] * len(vectors), [True] * len(vectors), {u: e for u, e in exponents.items() if e})
+        if found.kind != "optimal":  # no multipliers, of whatever sign, make them
             return None
-        thetas = [theta * unit**e for theta, e in zip(thetas, y, strict=True)]
+        thetas = [theta * unit ** found.multipliers.get(i, Fraction(0)) for i, theta in enumerate(thetas)]
     return tuple((shift, theta) for shift, theta in zip(group, thetas, strict=True) if theta is not ONE)
 
 
@@ -127,7 +127,9 @@ def equivalent(
     Raises:
         UnknownName, InputError: see :func:`scalecalc.derive`.
     """
-    pair = [resolve(model, parameterization=p, optimizer=optimizer, options=options) for p in (first, second)]
+    pair = [
+        resolve(model, parameterization=p, optimizer=optimizer, options=options, regime=regime) for p in (first, second)
+    ]
     how = Regime.parse(regime, pair[0].program.dims)
     own = own_shifts(pair[0], known_gradients(pair[0], how), how)
     a, b = (values_of(m.scalings, m.program) for m in pair)
@@ -159,8 +161,7 @@ def recognised(
     out: list[Match] = []
     for name, entry in registry("parameterization").items():
         try:
-            scalings = {w: entry.make(v, model.optimizer) for w, v in model.program.weights.items()}
-            theirs = values_of(scalings, model.program)
+            theirs = values_of(assign(entry.make, model.program.weights, model.update.family, regime), model.program)
         except Exception:  # a rule of a user's own may know one architecture only, and may fail on all others as it likes
             continue
         weights = list(model.program.weights)

@@ -10,7 +10,8 @@ symmetric difference of theirs.  An odd φ gives odd |S| only, an even φ even |
 
 The size follows from how φ behaves at the size of its argument: homogeneous functions keep it at any size; otherwise an
 argument of order one gives order one, a small argument (or one that falls along an axis) is Taylor expanded, a large one
-takes φ's behaviour at infinity.
+takes φ's behaviour at infinity.  Where terms lead at different indices, or pass from small to large along an axis, all this
+is done window by window (:mod:`scalecalc.window`).
 
 A tagged term, what an update contributes, is expanded around the initial argument whatever its size: its first order in
 the update is φ′(x)·r, its second ½ φ″(x)·r·r, and a table keeps the orders apart by their tags.  Where the second outgrows
@@ -20,23 +21,19 @@ the first the rate is too large, and the table says so; their sum would be neith
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations
 from typing import Protocol
 
+from scalecalc import window
+from scalecalc.mixture import Local, subsets
 from scalecalc.scale import Scale
 from scalecalc.term import (
     EVEN,
-    FLAT,
     Mask,
     Profiles,
     Term,
-    dim_of,
-    falls_below,
-    fluctuation,
     mask,
-    multiply_patterns,
     multiply_terms,
     pattern,
     simplify,
@@ -44,25 +41,7 @@ from scalecalc.term import (
 from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
-MOST_LEADING = 8
 Argument = tuple[int, Term]  # which argument of the function, and one term of it
-
-
-@dataclass(frozen=True)
-class Local:
-    """How a part of a function behaves at a given size of argument: φ ~ |x|^degree with a parity.
-
-    ``least``, ``most``: sizes of the subsets of leading terms that it mixes (a polynomial's degree).  ``profiles``: what
-    it adds along axes of its own (a discretization's transition index).  ``local``: it is of order one where its argument
-    is, and nothing where the argument is large.
-    """
-
-    degree: Fraction
-    parity: str = "none"
-    most: int | None = None
-    profiles: Profiles = ()
-    least: int = 0
-    local: bool = False
 
 
 class Expandable(Protocol):
@@ -101,24 +80,23 @@ class Expandable(Protocol):
 
 def leading(terms: Sequence[Term], algebra: Algebra) -> list[Term]:
     """The terms that no other exceeds at every index."""
-    out: list[Term] = []
-    for t in terms:
-        below = (o for o in terms if o is not t and falls_below(t, o, algebra.regime))
-        if all(falls_below(o, t, algebra.regime) for o in below):
-            out.append(t)
-    return out
+    return window.leading(terms, algebra.regime)
 
 
-def apply(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, known: bool = False) -> list[Term]:
+def apply(
+    f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, known: bool = False, jump: int = 0
+) -> list[Term]:
     """f of leading terms of like size: one term per allowed subset.
 
-    No leads: f(0), unless the argument is ``known`` exactly, when f says itself what comes out.
+    No leads: f(0), unless the argument is ``known`` exactly, when f says itself what comes out.  ``jump``: f is the
+    derivative of this order of a function that looks like a jump to what it is multiplied with, so that where it is local
+    it falls with its power of the argument, as the derivatives of a sign do.
     """
     if f.zero:
         return []
     if not leads:
         if known:
-            return _subsets(f.local("one"), ONE, (), (), algebra, law)
+            return subsets(f.local("one"), ONE, (), (), algebra, law)
         flat = f.homogeneous == 0 and any(part.parity != "odd" for part in f.local("one"))
         present = 0 in f.taylor if f.homogeneous is None else flat
         return [Term(ONE, EVEN, (), algebra.step(law))] if present else []
@@ -126,15 +104,16 @@ def apply(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, know
     if f.half:
         masks |= {mask([t.pattern for t in leads], ONE)}
     groups = _alike(leads, algebra)
-    assumption = _apart(groups, algebra)
+    apart = _apart(groups, algebra)
     out: list[Term] = []
     for own in groups:
-        found = _at(f, own[0].size, _moduli(own[0].pattern.profiles), own, algebra, law)
+        found = _at(f, own[0].size, tuple(window.moduli(own[0]).items()), own, algebra, law, jump)
+        assumption = apart or _both_sides(f, own[0], algebra)
         out += [
             replace(
                 t,
                 pattern=pattern(t.pattern.profiles, t.pattern.odd, t.pattern.same, t.pattern.masks | masks),
-                why=replace(t.why, assumption=assumption) if t.why and assumption else t.why,
+                why=replace(t.why, assumption="; ".join(filter(None, (t.why.assumption, assumption)))) if t.why else None,
             )
             for t in found
         ]
@@ -143,7 +122,7 @@ def apply(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, know
 
 def _apart(groups: Sequence[Sequence[Term]], algebra: Algebra) -> str:
     """What is assumed where leading terms do not lead together.  (A diagonal leads on the diagonal, exactly.)"""
-    kinds = {(g[0].size, _moduli(g[0].pattern.profiles)) for g in groups if not g[0].pattern.same}
+    kinds = {(g[0].size, tuple(window.moduli(g[0]).items())) for g in groups if not g[0].pattern.same}
     if len(kinds) < 2:
         return ""
     sizes = ", ".join(sorted({str(size) for size, _ in kinds}))
@@ -153,9 +132,14 @@ def _apart(groups: Sequence[Sequence[Term]], algebra: Algebra) -> str:
     )
 
 
-def _moduli(profiles: Profiles) -> Profiles:
-    """What turns with the index has the size of what does not; the phases go with the parities."""
-    return tuple((label, p.modulus) for label, p in profiles if p.modulus != FLAT)
+def _both_sides(f: Expandable, lead: Term, algebra: Algebra) -> str:
+    """What is assumed where a leading term is small at some indices, large at others, and no window tells them apart."""
+    if f.homogeneous is not None or not {-1, 1} <= {algebra.regime.order(v, ONE) for v in window.values(lead)}:
+        return ""
+    return (
+        f"the argument at {algebra.at} (of size {lead.size} at small index) is large at some indices and small at others; "
+        "it is counted as either everywhere, an upper bound"
+    )
 
 
 def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
@@ -169,7 +153,7 @@ def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
     for t in leads:
         for own in groups:
             first = own[0].pattern
-            alike = _moduli(first.profiles) == _moduli(t.pattern.profiles) and first.same == t.pattern.same
+            alike = window.moduli(own[0]) == window.moduli(t) and first.same == t.pattern.same
             if alike and algebra.regime.order(own[0].size, t.size) == 0:
                 own.append(t)
                 break
@@ -179,52 +163,24 @@ def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
 
 
 def _at(
-    f: Expandable, size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str
+    f: Expandable, size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str, jump: int
 ) -> list[Term]:
     if f.homogeneous is not None:
-        return _subsets(f.local("one"), size, profiles, leads, algebra, law)
-    order = algebra.regime.order(size, ONE)
-    falls = any(p != FLAT and p.bounded_by(FLAT) for _, p in profiles)
-    grows = any(not p.bounded_by(FLAT) for _, p in profiles)
+        return subsets(f.local("one"), size, profiles, leads, algebra, law)
+    orders = {algebra.regime.order(v, ONE) for v in window.values(leads[0])}
+    decays = any(p.decaying for _, p in profiles)
     out: list[Term] = []
-    if order == 0 and not falls and not grows:
-        out += _subsets(f.local("one"), ONE, (), leads, algebra, law)
+    if orders == {0} and not decays:
+        out += subsets(f.local("one"), ONE, (), leads, algebra, law)
     # Where it may be small or large, small is a perturbation and was expanded as one; taking the lead, it is large.
-    if order == -1 or falls or (order is None and not any(t.tag for t in leads)):
+    if -1 in orders or decays or (None in orders and not any(t.tag for t in leads)):
         out += _taylor(f, [replace(t, size=size) for t in leads], algebra, law)
-    if order in (1, None) or grows:
-        out += _subsets(f.local("large"), size, profiles, leads, algebra, law)
+    if orders & {1, None}:
+        large = f.local("large")
+        if jump:
+            large = [replace(part, degree=Fraction(-jump), local=False) if part.local else part for part in large]
+        out += subsets(large, size, profiles, leads, algebra, law)
     return out
-
-
-def _subsets(
-    parts: Sequence[Local], size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str
-) -> list[Term]:
-    tag = min((t.tag for t in leads), key=len, default=())
-    step = algebra.step(law, *leads)
-    found: dict[tuple[Scale, object], Term] = {}
-    centred = algebra.limits.centred
-    for local in parts:
-        own = tuple((label, p**local.degree) for label, p in profiles) + local.profiles
-        where = [mask([t.pattern for t in leads], ONE / size)] if local.local else ()
-        base = pattern(own, (), leads[0].pattern.same if leads else (), where)
-        most = len(leads) if local.most is None else min(local.most, len(leads))
-        for k in range(local.least, most + 1):
-            if (local.parity == "odd" and k % 2 == 0) or (local.parity == "even" and k % 2 == 1):
-                continue
-            for subset in combinations(leads[:MOST_LEADING], k):
-                products = ((ONE, base),)
-                for t in subset:
-                    flat = pattern([(label, p.turn) for label, p in t.pattern.profiles], t.pattern.odd, t.pattern.same)
-                    products = tuple((s * r, q) for s, p in products for r, q in multiply_patterns(p, flat, centred))
-                if k == 0 and centred and most:  # the even part moves with its argument
-                    atoms = {a for t in leads for a in t.pattern.odd if centred & set(map(dim_of, a.labels))}
-                    moving = sorted(map(fluctuation, atoms), key=lambda a: a.serial)
-                    products += tuple((ONE, pattern(own, [a], (), where)) for a in moving)
-                for relative, one in products:
-                    t = Term(size**local.degree * relative, one, tag, step)
-                    found.setdefault((t.size, one), t)
-    return list(found.values())
 
 
 def _taylor(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str) -> list[Term]:
@@ -239,6 +195,34 @@ def _taylor(f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str) ->
 
 def expand(f: Expandable, labels: Sequence[str], arguments: Sequence[Value], algebra: Algebra) -> Value:
     """φ(arguments), entry by entry.  An argument that is ``exact`` has no leading terms of its own: φ knows it."""
+    return algebra.value(labels, _by_window(f, arguments, algebra, frozenset()))
+
+
+def _by_window(f: Expandable, arguments: Sequence[Value], algebra: Algebra, done: frozenset[str]) -> list[Term]:
+    """The expansion window by window, along one axis after the other, where what leads changes along it."""
+    random = [t for v in arguments if v.exact is None for t in v.terms]
+    heads = [t for t in random if not t.tag]
+    if not heads and len({tuple(sorted(set(t.tag))) for t in random}) > 1 and algebra.limits.distinct == 1:
+        # exactly zero at initialisation: each weight's update is alone, and leads where it does
+        groups = {tag: None for t in random for tag in [tuple(sorted(set(t.tag)))]}
+        each = [[v.only(lambda t, g=g: tuple(sorted(set(t.tag))) == g) for v in arguments] for g in groups]
+        return [t for one in each for t in _by_window(f, one, algebra, done)]
+    found = window.cuts(heads or random, f.homogeneous is None, algebra.regime, done)
+    if not found:
+        return _expand(f, arguments, algebra)
+    out: list[Term] = []
+    for here in found:
+        inside = [v if v.exact is not None else replace(v, terms=_restricted(v.terms, here)) for v in arguments]
+        terms = _by_window(f, inside, algebra, done | {here.label})
+        out += [s for t in terms if (s := window.clipped(t, here)) is not None]
+    return out
+
+
+def _restricted(terms: Sequence[Term], here: window.Window) -> tuple[Term, ...]:
+    return tuple(s for t in terms if (s := window.restricted(t, here)) is not None)
+
+
+def _expand(f: Expandable, arguments: Sequence[Value], algebra: Algebra) -> list[Term]:
     leads: list[Term] = []
     rest: list[Argument] = []
     tagged: dict[tuple[str, ...], list[Argument]] = {}
@@ -270,7 +254,7 @@ def expand(f: Expandable, labels: Sequence[str], arguments: Sequence[Value], alg
             after = [(i, t) for i, t in group if not any(t is o for o in heads)]
             found = apply(f, heads, algebra, law) + _perturb(f, heads, after, [], algebra, False)
             out += [t for t in found if t.tag]
-    return algebra.value(labels, out)
+    return out
 
 
 def _perturb(
@@ -290,7 +274,9 @@ def _perturb(
         for i, t in group:
             found.setdefault(i, []).append(t)
     for i, terms in by.items():
-        out += _times(apply(f.partial(i), leads, algebra, "φ′ at the leading terms", known), terms, algebra, law)
+        for jump, some in _above(f, terms, algebra):
+            slope = apply(f.partial(i), leads, algebra, "φ′ at the leading terms", known, jump)
+            out += _times(slope, some, algebra, law, _typical(f, leads, algebra))
     law = "entry by entry: φ″ times two smaller terms"
     for i, j in sorted({(i, j) for i in by for j in (*by, *near)}):
         second = f.partial(i).partial(j) if not f.partial(i).zero else f.partial(i)
@@ -298,9 +284,46 @@ def _perturb(
             continue
         others = near.get(j, []) + (by.get(j, []) if i <= j else [])
         squares = simplify(_times(by[i], others, algebra, law), algebra.regime, algebra.margin)
-        out += _times(apply(second, leads, algebra, "φ″ at the leading terms", known), squares, algebra, law)
+        for jump, some in _above(f, squares, algebra):
+            bend = apply(second, leads, algebra, "φ″ at the leading terms", known, 2 * jump)
+            out += _times(bend, some, algebra, law)
     return out
 
 
-def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str) -> list[Term]:
-    return [p for s in a for t in b for p in multiply_terms(s, t, algebra.step(law, s, t), algebra.limits)]
+def _above(f: Expandable, terms: Sequence[Term], algebra: Algebra) -> list[tuple[int, list[Term]]]:
+    """Smaller terms that are larger than one themselves, to which a function with a scale of its own looks like its limit."""
+    if f.homogeneous is not None:
+        return [(0, list(terms))]
+    sides: tuple[list[Term], list[Term]] = [], []
+    for t in terms:
+        sides[1 in {algebra.regime.order(v, ONE) for v in window.values(t)}].append(t)
+    return [(jump, some) for jump, some in enumerate(sides) if some]
+
+
+def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str, assumption: str = "") -> list[Term]:
+    return [
+        p
+        for s in a
+        for t in b
+        for p in multiply_terms(s, t, algebra.step(law, s, t, assumption=assumption), algebra.limits)
+    ]
+
+
+def _typical(f: Expandable, leads: Sequence[Term], algebra: Algebra) -> str:
+    """What is assumed of a term under a jump whose leading argument is a product, c_m a_n.
+
+    The jump is passed at a share r/|c_m| of the n, which for a generic c_m is that of r, its typical size.  But 1/|c| of a
+    single number has no second moment: at the share r of the m where c is as small as r, all n pass together, and the
+    root-mean-square over m is r^(1/2).  A gradient that is a sum over three samples or more has no such m.  That number is
+    no width, and atoms do not have it; so the typical entry is what is said, and that it is one.
+    """
+    if not f.breaks or f.homogeneous != 0:
+        return ""
+    for t in leads:
+        labels = frozenset[str]().union(*(a.labels for a in t.pattern.odd))
+        if any(a.labels < labels for a in t.pattern.odd):
+            return (
+                f"no factor of the leading term at {algebra.at} is as small as the term beside it, but at single entries "
+                "(it is a sum over three samples or more)"
+            )
+    return ""

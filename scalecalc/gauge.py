@@ -80,8 +80,13 @@ def own_shifts(model: Model, gradients: Mapping[str, Value], regime: Regime) -> 
             of an optimizer may answer to their patterns.
 
     A weight is left out if no shift leaves its training alone: under Adam with an ε of order one it matters how large a
-    gradient is.
+    gradient is, and where gradients are clipped by their global norm it matters to all others.
     """
+    algebra, width = Algebra(regime, rule=model.optimizer), Scale(dict.fromkeys(model.program.dims, Fraction(FAR)))
+    for grown in (ONE, width):
+        alone = {w: algebra.scale(g, grown, "of another size") for w, g in gradients.items()}
+        if any(own.terms != alone[w].terms for w, own in model.update.together(algebra, alone).items()):
+            return {}  # clipped by a norm of all gradients, no weight can be shifted by itself
     found = {w: _own_shift(model, w, gradients.get(w), regime) for w in model.program.weights}
     return {w: shift for w, shift in found.items() if shift is not None}
 
@@ -166,7 +171,7 @@ def parse_gauge(text: str, model: Model) -> tuple[Choice, ...]:
         program, match = model.program, _WEIGHT.fullmatch(part) if len(part) < 200 else None
         word, _, name = part.partition(" ")
         if word == "like" and name:
-            scalings = assign(find("parameterization", name.strip()).make, program.weights, model.optimizer)
+            scalings = assign(find("parameterization", name.strip()).make, program.weights, model.update.family)
             out.append(Choice("multiplier", "*", {w: s.multiplier for w, s in scalings.items()}, part))
         elif match is not None:
             pattern = match[2] or "*"

@@ -209,16 +209,15 @@ def _parts(f: Indexed) -> tuple[Part, ...]:
     """Split into powers of the exponentials that turn, and these into real and imaginary parts."""
     if not f.at_index(f.expression).has(sp.I):
         return (Part(f.at_index(f.expression)),)
-    kinds = [angle(e) for e in f.exact if e is not None]
-    kind, slope = next((k for k in kinds if k[0] != "none"), ("none", sp.Integer(0)))
+    kind, slope = _angle(f)
     zero = sp.Integer(0)
     powers = _powers(f.expression) if kind != "none" else {zero: (zero, f.expression)}
-    period = _period(f, slope) if kind == "even" else 0
+    turns = _period(f, slope) if kind == "even" else 0
     out: list[Part] = []
     for k, (exponent, coefficient) in powers.items():
         decay = sp.exp(sp.re(sp.expand_complex(f.at_index(exponent))))
         label = Fraction(int(k.p), int(k.q))
-        turn = Profile(phase=label, scattered=kind == "scattered", period=period) * FLAT
+        turn = Profile(phase=label, scattered=kind == "scattered", period=turns) * FLAT
         halves = real_and_imaginary(f.at_index(coefficient))
         if not turn.straight:  # then its real and its imaginary part are both there, whatever stands beside it
             largest = min((half for _, half in halves), key=lambda half: profile_of(half).power)
@@ -246,6 +245,19 @@ def _powers(expression: sp.Expr) -> dict[sp.Expr, tuple[sp.Expr, sp.Expr]]:
             raise UnsupportedScale(f"{expression} is no sum of powers of what turns along the index.")
         found[k] = found.get(k, sp.Integer(0)) + coefficient
     return {k: (k * base if base is not None else sp.Integer(0), c) for k, c in found.items()}
+
+
+def _angle(f: Indexed) -> tuple[str, sp.Expr]:
+    kinds = [angle(e) for e in f.exact if e is not None]
+    return next((k for k in kinds if k[0] != "none"), ("none", sp.Integer(0)))
+
+
+def period(f: Indexed) -> int:
+    """The power at which its exponential of an exact argument ceases to turn along the index, 0 if none does."""
+    if not f.at_index(f.expression).has(sp.I):
+        return 0
+    kind, slope = _angle(f)
+    return _period(f, slope) if kind == "even" else 0
 
 
 def _period(f: Indexed, slope: sp.Expr) -> int:

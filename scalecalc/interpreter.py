@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc import backward
 from scalecalc.model import Model
@@ -13,14 +13,28 @@ from scalecalc.scale import Scale
 from scalecalc.term import Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value, exact_value
 
+if TYPE_CHECKING:
+    from scalecalc.cuts import Cuts
+
 ONE = Scale.one()
 
 
-def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted: Sequence[int]) -> list[Value | None]:
-    """The scale interpreter: the value of every operation that the wanted ones need, in order."""
+def run(
+    program: Program,
+    algebra: Algebra,
+    weights: Mapping[str, Value],
+    wanted: Sequence[int],
+    cuts: Cuts | None = None,
+) -> list[Value | None]:
+    """The scale interpreter: the value of every operation that the wanted ones need, in order.
+
+    ``cuts``: where what is carried on is a summary of the value (which is returned as it is).
+    """
     live = program.live(wanted)
-    algebra = replace(algebra, limits=replace(algebra.limits, centred=_centred(program, live)))
+    limits = replace(algebra.limits, centred=_centred(program, live), harmonics=harmonics(program))
+    algebra = replace(algebra, limits=limits)
     out: list[Value | None] = []
+    whole: dict[int, Value] = {}
     for i, op in enumerate(program.ops):
         if not live[i]:
             out.append(None)
@@ -42,15 +56,27 @@ def run(program: Program, algebra: Algebra, weights: Mapping[str, Value], wanted
         if not op.complex and any(imaginary(t) for t in value.terms):
             value = value.only(lambda t: not imaginary(t))  # cancelled by its conjugate, which is there, too
         own = frozenset((i, label) for label in labels)
-        out.append(replace(value, ray=value.ray | own))
-    return out
+        value = replace(value, ray=value.ray | own)
+        if cuts is not None and i in cuts.at:
+            whole[i], value = value, cuts.cut(i, value)
+        out.append(value)
+    return [whole.get(i, value) for i, value in enumerate(out)]
 
 
 def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:
     """The growing dims along which an operation removes a mean."""
     inner = [(i, op) for i, op in enumerate(program.ops) if live[i] and op.rule not in LEAVES]
-    over = [op.params["over"] for i, op in inner if backward.rule_of(program, i).centres]
+    over = {label for i, op in inner for label in backward.rule_of(program, i).centred(op)}
     return frozenset(dim_of(label) for label in over if program.grows(label))
+
+
+def harmonics(program: Program) -> int:
+    """The highest phase of what a function may be multiplied with: an input factor's own, and one per lag of a recurrence.
+
+    What is passed back through time is multiplied with powers of the same factors over the same steps, never more of them.
+    """
+    inner = [(i, op) for i, op in enumerate(program.ops) if op.rule not in LEAVES and not op.backward]
+    return 1 + sum(backward.rule_of(program, i).lags(op) for i, op in inner)
 
 
 def imaginary(term: Term) -> bool:

@@ -23,6 +23,7 @@ from scalecalc.simplex import contradiction, maximum
 
 ONE = Scale.one()
 ZERO = Fraction(0)
+GOAL = "goal"  # in place of an unknown
 LARGE = 2000  # constraints times unknowns from which a floating-point proposal pays
 TINY = 1e-4  # the weight of a logarithm, or of the next dim in order, in the floating-point proposal
 SMALL = 1e-7
@@ -77,6 +78,8 @@ class System:
         self.unknowns = list(dict.fromkeys(unknowns))
         self.regime = regime
         self.given = list(constraints)
+        self._names = frozenset(self.unknowns)
+        self._parts: dict[Scale, tuple[dict[str, Fraction], Scale, Scale]] = {}
         self._feasible = False  # known to be
         self._solved: dict[str, Scale] = {}  # unknown → formal scale in unknowns that are solved later
         self._rows: list[tuple[Scale, Constraint]] = self._reduced((c.size, c) for c in self.given)
@@ -123,9 +126,20 @@ class System:
             size = Point({name: self._solved[name] for name, _ in size.powers if name in self._solved})(size)
         return size
 
+    def _split(self, size: Scale) -> tuple[dict[str, Fraction], Scale, Scale]:
+        """The powers of the unknowns; the same as a scale; and what is known."""
+        found = self._parts.get(size)
+        if found is None:
+            unknown = tuple((d, e) for d, e in size.powers if d in self._names)
+            known = Scale(tuple((d, e) for d, e in size.powers if d not in self._names), size.logs)
+            found = self._parts[size] = dict(unknown), Scale(unknown), known
+        return found
+
     def _free(self, size: Scale) -> dict[str, Fraction]:
-        names = set(self.unknowns)
-        return {name: e for name, e in size.powers if name in names}
+        return self._split(size)[0]
+
+    def _known(self, size: Scale) -> Scale:
+        return self._split(size)[2]
 
     def _fix(self, size: Scale, value: Scale) -> None:
         """One unknown of a formal size, by the others."""
@@ -134,64 +148,51 @@ class System:
         power = free[name]
         rest = size / Scale.of(name, power)
         self._solved[name] = (value / rest) ** (1 / power)
-        self._rows = self._reduced((self._now(size), c) for size, c in self._rows)
-
-    def _known(self, size: Scale) -> Scale:
-        names = set(self.unknowns)
-        return Scale(tuple((d, e) for d, e in size.powers if d not in names), size.logs)
+        self._rows = self._reduced((self._now(size) if name in self._free(size) else size, c) for size, c in self._rows)
 
     def _reduced(self, rows: Iterable[tuple[Scale, Constraint]]) -> list[tuple[Scale, Constraint]]:
         """Of constraints that differ by a known factor only the tightest; those without unknowns are checked and left out.
 
         Equalities that differ by a known factor contradict each other, and both stay.
         """
-        best: dict[object, tuple[Scale, Constraint]] = {}
+        best: dict[tuple[bool, Scale], tuple[Scale, Constraint]] = {}
         for size, c in rows:
-            free = self._free(size)
+            free, unknown, known = self._split(size)
             if not free:
                 order = self.regime.order(size, ONE)
                 if order not in (-1, 0) or (c.equal and order != 0):
                     raise Infeasible(self._contradiction())
                 continue
-            key = size if c.equal else tuple(free.items())
-            if key not in best or self.regime.order(self._known(size), self._known(best[key][0])) == 1:
+            key = c.equal, size if c.equal else unknown
+            if key not in best or self.regime.order(known, self._known(best[key][0])) == 1:
                 best[key] = (size, c)
         return list(best.values())
 
     # ------------------------------------------------------------------ one unknown, by comparison
 
     def _by_comparison(self, goal: Scale, left: Scale) -> Certificate | None:
-        """The smallest of the bounds, if all else that they depend on can be made as small as it takes."""
-        free = self._free(left)
-        if len(free) != 1 or any(c.equal for _, c in self._rows):
+        """The smallest of the bounds, if all else that they depend on can be made as small, or as large, as it takes."""
+        if any(c.equal for _, c in self._rows):
             return None
-        (name, power), down = next(iter(free.items())), self._falling()
-        bounds: list[tuple[Scale, Fraction, Constraint]] = []
-        for size, c in self._rows:
-            own = self._free(size)
-            if name not in own:
-                continue
-            others = [v for v in own if v != name]
-            if own[name] * power < 0:
-                return None
-            if not others:
-                bounds.append((self._known(size) ** (-1 / own[name]), own[name], c))
-            elif not any(v in down for v in others):
-                return None
-        if not bounds:
-            return Certificate(goal, None, ())
-        best = bounds[0]
-        for other in bounds[1:]:
-            if self.regime.order(other[0], best[0]) == -1:
-                best = other
-        value = self._known(left) * best[0] ** power
-        return Certificate(goal, value, ((best[2], power / best[1]),))
+        free, _, known = self._split(left)
+        for name in reversed(free):
+            found = Comparison(self._in_terms_of(left, name), self.regime).largest(GOAL)
+            if found is not None:
+                value, multipliers = found
+                return Certificate(goal, value and known * value, tuple(multipliers.items()))
+        return None
 
-    def _falling(self) -> set[str]:
-        """The unknowns that can be made as small as one likes, since no constraint bounds them from below."""
-        out = {name for name in self.unknowns if name not in self._solved}
-        for size, _ in self._rows:
-            out -= {name for name, e in self._free(size).items() if e < 0}
+    def _in_terms_of(self, goal: Scale, name: str) -> list[Formal]:
+        """The constraints with a goal's unknown part in place of one of its unknowns."""
+        free, _, _ = self._split(goal)
+        out: list[Formal] = []
+        for size, c in self._rows:
+            own, _, known = self._split(size)
+            if name in own:
+                t = own[name] / free[name]
+                own = {u: e for u in {**own, **free} if (e := own.get(u, ZERO) - t * free.get(u, ZERO))}
+                own[GOAL] = t
+            out.append((own, known, c))
         return out
 
     # ------------------------------------------------------------------ by linear programming
@@ -247,6 +248,104 @@ class System:
             if contradiction([self._free(size) for size in sizes], bounds, equal):
                 raise Infeasible(self._contradiction())
         self._feasible = True
+
+
+Formal = tuple[Mapping[str, Fraction], Scale, Constraint]  # the unknowns' powers, what is known, and what it was
+Top = tuple[Scale | None, dict[Constraint, Fraction]]  # a largest value (None: without bound), and its multipliers
+
+
+def _binding(rows: Sequence[Formal]) -> list[Formal]:
+    """The rows that can bind the goal.
+
+    An unknown that no row bounds from below can be made as small as it takes, last of all, and keeps every row that it is in:
+    these can be left out, and then another unknown may be bounded from below no more.
+    """
+    where: dict[str, list[int]] = {}
+    below: dict[str, int] = {}
+    for i, (own, _, _) in enumerate(rows):
+        for u, e in own.items():
+            where.setdefault(u, []).append(i)
+            below[u] = below.get(u, 0) + (e < 0)
+    kept = [True] * len(rows)
+    falling = [u for u, n in below.items() if n == 0 and u != GOAL]
+    while falling:
+        for i in where[falling.pop()]:
+            if kept[i]:
+                kept[i] = False
+                for u, e in rows[i][0].items():
+                    if e < 0:
+                        below[u] -= 1
+                        if below[u] == 0 and u != GOAL:
+                            falling.append(u)
+    return [row for row, keep in zip(rows, kept, strict=True) if keep]
+
+
+class Comparison:
+    """The largest value of an unknown where every bound is a bound on one unknown by others that may be large.
+
+    If every constraint has one unknown in the numerator at most, all can be as large as they can be at once (the constraints
+    are closed under maxima), and one unknown's largest value follows from those of the ones in the denominators of its
+    bounds.  A constraint with more of them is left out, and has to hold where all are as large as they can be without it.
+    """
+
+    def __init__(self, rows: Sequence[Formal], regime: Regime):
+        self.regime = regime
+        self.above: dict[str, list[Formal]] = {}
+        for row in _binding(rows):
+            for u, e in row[0].items():
+                if e > 0:
+                    self.above.setdefault(u, []).append(row)
+        self.known: dict[str, Top | None] = {}
+        self.left_out: dict[Constraint, Formal] = {}
+
+    def largest(self, name: str) -> Top | None:
+        """The largest value and its multipliers; None if it takes a linear program."""
+        found, checked = self._top(name), 0
+        while found is not None and checked < len(self.left_out):
+            own, size, _ = list(self.left_out.values())[checked]
+            tops = {u: self._top(u) for u in own}
+            if None in tops.values() or any(own[u] > 0 and top and top[0] is None for u, top in tops.items()):
+                return None
+            if all(top and top[0] is not None for top in tops.values()):  # else one in the denominator is without bound
+                for u, top in tops.items():
+                    size = size * (top and top[0] or ONE) ** own[u]
+                if self.regime.order(size, ONE) not in (-1, 0):
+                    return None
+            checked += 1
+        return found
+
+    def _top(self, name: str) -> Top | None:
+        if name not in self.known:
+            self.known[name] = None  # what is asked again meanwhile goes in a circle
+            self.known[name] = self._from_bounds(name)
+        return self.known[name]
+
+    def _from_bounds(self, name: str) -> Top | None:
+        best: Scale | None = None
+        why: dict[Constraint, Fraction] = {}
+        for own, known, c in self.above.get(name, ()):
+            if any(e > 0 and u != name for u, e in own.items()):
+                self.left_out[c] = own, known, c
+                continue
+            value, others = ONE / known, list[tuple[Fraction, dict[Constraint, Fraction]]]()
+            for u, e in own.items():
+                if u != name:
+                    other = self._top(u)
+                    if other is None:
+                        return None
+                    if other[0] is None:
+                        break
+                    value = value * other[0] ** -e
+                    others.append((-e, other[1]))
+            else:
+                power = own[name]
+                value = value ** (1 / power)
+                if best is None or self.regime.order(value, best) == -1:
+                    best, why = value, {c: 1 / power}
+                    for e, multipliers in others:
+                        for d, y in multipliers.items():
+                            why[d] = why.get(d, ZERO) + e * y / power
+        return best, why
 
 
 def proposal(

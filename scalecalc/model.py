@@ -28,8 +28,8 @@ from scalecalc.optimizer import Optimizer
 from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
 from scalecalc.request import ModelRequest, is_file, parse_model, parse_optimizer
-from scalecalc.rule import find, registry
-from scalecalc.scale import Scale
+from scalecalc.rule import find, registered, registry, withdraw
+from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
 
@@ -42,6 +42,7 @@ ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss", "alignm
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
 AS_BUILT = "as built"  # the parameterization of a torch module that no other is given for
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
+_MADE: dict[Path, set[tuple[str, str]]] = {}  # what a user's file registered: kind and name
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def resolve(
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
     alignment: str = "derived",
+    regime: str = "free",
 ) -> Model:
     """Find the architecture and record it, forward and backward.
 
@@ -93,6 +95,7 @@ def resolve(
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
         alignment: see :func:`scalecalc.alignment.parse_alignment`.
+        regime: for a parameterization that compares two dims.
 
     Raises:
         UnknownName: no such model, option, parameterization, optimizer or loss.
@@ -119,6 +122,7 @@ def resolve(
         _hold(program, str(model), fix or {})
     else:
         defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
+    how = Regime.parse(regime, program.dims)
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
     update = optimizer_of(method)
@@ -132,13 +136,13 @@ def resolve(
             raise InputError(f"the parameterization {scheme} says nothing of {', '.join(missing)} of {model}.")
         scalings = {w: given[w] for w in program.weights}
     elif rule:
-        scalings = assign(rule, program.weights, update.family)
+        scalings = assign(rule, program.weights, update.family, how)
     elif is_file(scheme):
         scalings = read_parameterization(scheme, program, built.scalings if built is not None else None)
     elif built is not None and named is None:
         scalings = dict(built.scalings)
     else:
-        scalings = assign(find("parameterization", scheme).make, program.weights, update.family)
+        scalings = assign(find("parameterization", scheme).make, program.weights, update.family, how)
     # an optimizer that was built with a module has its own decay, none included
     decay = None if built is not None and method == built.optimizer else update.usual_decay
     scalings = {
@@ -200,9 +204,13 @@ def parameterize(
         UnknownName, InputError: see :func:`resolve`.
     """
     found = resolve(model, parameterization=parameterization, optimizer=optimizer, fix=fix, options=options)
-    program = found.program
+    program, own = found.program, dict[str, Any]()
+    if any(s.multiplier.dims for s in found.scalings.values()):
+        from scalecalc.gauge import known_gradients, own_shifts
+
+        own = own_shifts(found, known_gradients(found, Regime()), Regime())
     return Parameterization(
-        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program)
+        found.parameterization, found.optimizer, program.dims, found.scalings, axes_of(program), exact_in(program), own
     )
 
 
@@ -291,7 +299,12 @@ def _module(file: Path, version: tuple[Path, int]) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InputError(f"there is no file {str(file)!r} with Python in it.")
     module = importlib.util.module_from_spec(spec)
-    _guarded(spec.loader.exec_module, file)(module)
+    withdraw(_MADE.pop(version[0], ()))  # by the file as it was before it was edited
+    before = registered()
+    try:
+        _guarded(spec.loader.exec_module, file)(module)
+    finally:
+        _MADE[version[0]] = registered() - before
     return module
 
 

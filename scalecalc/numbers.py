@@ -33,6 +33,7 @@ QUANTITIES = {"std": "init", "multiplier": "multiplier", "lr": "lr", "weight_dec
 WORDS = {"weight_decay": "weight decay", "epsilon": "ε"}
 OPTION = {"weight_decay": "weight_decay", "epsilon": "eps"}
 Given = float | Mapping[str, float]
+ALIKE = 0.05  # by how much the powers by which dims grow may differ: widths are whole numbers
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Growth:
             if self.ratio(dim) == 1:
                 continue
             if dim not in self.base or dim not in self.target:
-                raise InputError(f"a size goes with log {dim}, so that the width itself is needed at base: give {dim}=….")
+                raise InputError(
+                    f"a size goes with log {dim}, so that the width itself is needed, not its ratio alone: give both as "
+                    f"numbers, base={{{dim!r}: …}} and widths={{{dim!r}: …}}."
+                )
             low, high = self.base[dim], self.target[dim]
             if min(low, high) < 2:
                 raise InputError(f"a size goes with log {dim}, and log 1 is 0: no width of {dim} can be 1.")
@@ -296,7 +300,7 @@ def off_path(parameterization: Parameterization, growth: Growth) -> Iterator[str
         return
     rates = {**dict.fromkeys(dims, Fraction(1)), **dict(regime.rates)}
     per = [logs[dim] / float(rates[dim]) for dim in dims]
-    if max(per) - min(per) <= 1e-9 * max(map(abs, per)):
+    if max(per) - min(per) <= ALIKE * max(map(abs, per)):
         return
     grown = ", ".join(f"{dim} {float(growth.ratio(dim)):g}-fold" for dim in dims)
     still = [dim for dim in dims if not logs[dim]]

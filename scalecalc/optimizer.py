@@ -23,13 +23,14 @@ from scalecalc.expand import leading
 from scalecalc.program import Weight
 from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
-from scalecalc.term import Profile, dim_of
+from scalecalc.term import dim_of
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
     import torch
 
 ONE = Scale.one()
+DECAY = "weight decay"  # in the words of every step of a derivation that is one
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,12 @@ class Optimizer(ABC):
         s, lam = weight.scaling, self.decay_of(weight.scaling) if algebra.regime.point is None else None
         labels = gradient.labels
         if lam is not None and self.decay == "coupled":
-            gradient = algebra.add(labels, gradient, algebra.scale(weight.value, lam, f"coupled weight decay {lam}"))
+            gradient = algebra.add(labels, gradient, algebra.scale(weight.value, lam, f"coupled {DECAY} {lam}"))
         raw = self.law(algebra, gradient, weight)
         out = algebra.scale(raw, s.lr * s.multiplier, f"rate {s.lr}, multiplier {s.multiplier}")
         if lam is not None and self.decay in ("decoupled", "independent"):
             by = lam * s.lr if self.decay == "decoupled" else lam
-            lost = algebra.scale(weight.value, by * s.multiplier, f"{self.decay} weight decay {by}")
+            lost = algebra.scale(weight.value, by * s.multiplier, f"{self.decay} {DECAY} {by}")
             out = algebra.add(labels, out, lost)
         return out
 
@@ -188,14 +189,9 @@ def smallest(gradient: Value, algebra: Algebra) -> tuple[Scale, ...]:
     for t in heads:
         size = t.size
         for label in gradient.labels:
-            size = size * last(t.pattern.profile(label), dim_of(label))
+            size = size * t.pattern.profile(label).ends(dim_of(label))[1]
         out.append(size)
     return algebra.regime.leading(out)
-
-
-def last(profile: Profile, dim: str) -> Scale:
-    """A profile's value at the last index, one at the first; an exponentially falling one is not followed that far."""
-    return ONE if profile.decaying else Scale({dim: -profile.power}, {dim: profile.log})
 
 
 def larger(a: Scale, b: Scale, regime: Regime) -> bool:

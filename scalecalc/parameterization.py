@@ -8,12 +8,16 @@ m·w can be seen from outside; the rest is gauge.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from scalecalc.optimizer import Optimizer
 from scalecalc.program import Weight
-from scalecalc.scale import Scale
+from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.table import WeightScaling
+
+if TYPE_CHECKING:
+    from scalecalc.symmetry import Shift
 
 __all__ = ["Optimizer", "Parameterization", "ScalingRule", "assign", "scaling"]
 
@@ -24,7 +28,7 @@ ScalingRule = Callable[[Weight, str], WeightScaling]
 class Parameterization(Mapping[str, WeightScaling]):
     """How every weight of a model scales with its widths: what a solve returns, and what a model can be set up by.
 
-    >>> from scalecalc.scale import Scale
+    >>> from scalecalc.scale import FREE, Regime, Scale
     >>> p = Parameterization("mine", "adam", ("N",), {"W": WeightScaling(Scale.one(), Scale.one(), Scale.of("N", -1))})
     >>> p["W"].lr
     Θ(N^(-1))
@@ -36,6 +40,7 @@ class Parameterization(Mapping[str, WeightScaling]):
         scalings: per weight, in the order of the program.
         axes: per weight, the dim of each of its axes, outputs first; ``""`` for an axis that does not grow.
         exact: the weights whose initial entries are given exactly (a gain of one) and have no size to scale.
+        own: per weight the shift of its multiplier, with init and rate to match, that leaves everything alone.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Parameterization(Mapping[str, WeightScaling]):
     scalings: Mapping[str, WeightScaling]
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     exact: frozenset[str] = frozenset()
+    own: Mapping[str, Shift] = field(default_factory=dict[str, "Shift"])
 
     def __getitem__(self, weight: str) -> WeightScaling:
         return self.scalings[weight]
@@ -55,9 +61,11 @@ class Parameterization(Mapping[str, WeightScaling]):
         return len(self.scalings)
 
 
-def assign(rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str) -> dict[str, WeightScaling]:
+def assign(
+    rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str, regime: Regime = FREE
+) -> dict[str, WeightScaling]:
     """The scaling of every weight of a program under a parameterization; ``optimizer``: the family whose rates are meant."""
-    return {name: rule(weight, optimizer) for name, weight in weights.items()}
+    return {name: rule(replace(weight, regime=regime), optimizer) for name, weight in weights.items()}
 
 
 def scaling(init: Scale, lr: Scale, multiplier: Scale | None = None, role: str = "") -> WeightScaling:

@@ -5,7 +5,8 @@ Conventions
 *Labels.*  A growing axis has a label: the name of its dim and any number of primes.  ``N_u`` and ``N_u'`` are two axes of
 one dim (the two sides of a square weight).  Axes of fixed size (batch, time) do not appear here at all.
 
-*Profile.*  Entries along an axis fall like index^(−p) (log index)^b, or exponentially.  p = 0: all alike.
+*Profile.*  Entries along an axis fall like index^(−p) (log index)^b, or exponentially.  p = 0: all alike.  They may be there
+in a window of indices only, outside which other terms tell what is there (hard case W5).
 
 *Atom.*  A factor W[·, ·] of a random tensor W with independent centred entries.  Each slot is either free (a label: the
 axis of the present tensor) or bound (a :class:`Source`: the vector that W was multiplied with and summed over).
@@ -104,6 +105,11 @@ class Atom(_Interned):
     labels: frozenset[str]
     serial: int
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The random tensors it is made of, with repetition."""
+        return (self.tensor,)
+
     def tensors_on(self, label: str) -> set[str]:
         return {self.tensor} if label in self.labels else set()
 
@@ -124,6 +130,10 @@ class Knot(_Interned):
     labels: frozenset[str]
     serial: int
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return tuple(tensor for tensor, _ in self.atoms)
+
     def tensors_on(self, label: str) -> set[str]:
         return {tensor for tensor, slots in self.atoms if label in slots}
 
@@ -134,9 +144,10 @@ class Knot(_Interned):
 class Shape(_Interned):
     """Profiles and diagonals alone: many patterns share one, and whether one bounds another depends on nothing else."""
 
-    __slots__ = ("profiles", "same")
+    __slots__ = ("profiles", "same", "windowed")
     profiles: dict[str, Profile]
     same: frozenset[frozenset[str]]
+    windowed: bool
 
     def profile(self, label: str) -> Profile:
         return self.profiles.get(label, FLAT)
@@ -196,6 +207,7 @@ def _shape(profiles: Profiles, same: frozenset[frozenset[str]]) -> Shape:
     if found is None:
         found = _TABLE[key] = Shape()
         found.profiles, found.same = dict(profiles), same
+        found.windowed = any(p.windowed for _, p in profiles)
     return found
 
 

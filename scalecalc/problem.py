@@ -22,6 +22,7 @@ from scalecalc.claims import (
     unknown,
     unknowns_in,
 )
+from scalecalc.cuts import is_sum
 from scalecalc.derive import Derivation
 from scalecalc.desiderata import Requirement
 from scalecalc.errors import Contradiction, InputError
@@ -122,18 +123,19 @@ class Problem:
         names = unknowns_in((c.size for c in every), dims)
         free = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
         excess = {f: f"excess {f}" for f in free}
+        every = [replace(c, required=r.text) if (r := self._asked(c)) is not None else c for c in every]
         rows = [Constraint(c.size / self._bound(c) / (Scale.of(excess[c.row]) if c.row in excess else ONE), c) for c in every]
         rows += [Constraint(Scale.of(u, -1), Claim("excess", f, (), ONE)) for f, u in excess.items()]
         system = System([*names, *excess.values()], [*rows, *equalities], regime)
         certificates: dict[str, Certificate] = {}
         for u in excess.values():  # a feature is no larger than what is required makes it
-            system.maximize(Scale.of(u, -1))
+            certificates[u] = system.maximize(Scale.of(u, -1))
         for label, goal in self._goals(found, every):
             certificates[label] = system.maximize(goal)
         solved = system.solution()
         assert not system.violated()
         over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
-        return Answer({u: solved[u] for u in names if u in solved}, certificates, over, found, every)
+        return Answer({u: solved[u] for u in names if u in solved and not is_sum(u)}, certificates, over, found, every)
 
     # ------------------------------------------------------------------ goals
 
@@ -152,16 +154,16 @@ class Problem:
                 goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
         goals += [(inits[w], Scale.of(inits[w])) for w in inits if w in last]
         done = {u for _, g in goals for u, _ in g.powers}
-        rest = sorted((u for u in names if u not in done), key=lambda u: QUANTITIES.index(u.split()[0]))
+        rest = sorted((u for u in names if u not in done and not is_sum(u)), key=lambda u: QUANTITIES.index(u.split()[0]))
         return goals + [(u, Scale.of(u)) for u in rest]
 
     # ------------------------------------------------------------------ requirements
 
     def _bound(self, c: Claim) -> Scale:
         """What a row may come to: what is required of it, else order one, or the feature's own required size."""
-        own = [r for r in self.wanted if r.feature == c.row and r.kind == c.kind and r.by in ("", *c.tag[:1])]
-        if own:
-            return own[0].scale
+        own = self._asked(c)
+        if own is not None:
+            return own.scale
         if c.kind == "update":
             initial = [r.scale for r in self.wanted if r.feature == c.row and r.kind == "init"]
             if initial and self._order(initial[0]) == 1:
@@ -170,7 +172,7 @@ class Problem:
 
     def _contradiction(self, error: Infeasible) -> Contradiction:
         rows = [(c, y) for c, y in error.multipliers if c.origin.kind != "excess"]
-        listed = [(replace(c.origin, required="").label, y, self._wanted(c)) for c, y in rows]
+        listed = [(c.origin.name, y, self._wanted(c)) for c, y in rows]
         return Contradiction(self.model.name, listed, _product(error), _clash(rows, _product(error)))
 
     def _wanted(self, c: Constraint) -> str:
@@ -178,8 +180,13 @@ class Problem:
         claim: Claim = c.origin
         if c.equal:
             return f"= {claim.size / c.size}, required"
-        asked = [r for r in self.wanted if r.feature == claim.row and r.kind == claim.kind and r.by in ("", *claim.tag[:1])]
-        return f"= {asked[0].scale}, required" if asked else f"at most {self._bound(claim)}"
+        asked = self._asked(claim)
+        return f"= {asked.scale}, required" if asked is not None else f"at most {self._bound(claim)}"
+
+    def _asked(self, c: Claim) -> Requirement | None:
+        """The requirement of a row, if there is one."""
+        own = (r for r in self.wanted if r.feature == c.row and r.kind == c.kind and r.by in ("", *c.tag[:1]))
+        return next(own, None)
 
     def _order(self, s: Scale) -> int | None:
         return self.regime.order(s, ONE)
@@ -236,7 +243,7 @@ def _clash(rows: Sequence[tuple[Constraint, Fraction]], product: Scale) -> str:
         if u.split()[0] in QUANTITIES and len(pulls) == 2:
             (low, power), (high, _) = sorted(pulls, key=lambda pull: -pull[1])
             quantity, weight = u.split(maxsplit=1)
-            names = [replace(c.origin, required="").label for c in (high, low)]
+            names = [c.origin.name for c in (high, low)]
             word = {"lr": "rate"}.get(quantity, quantity)
             ratio = product ** (1 / power)
             return f"The {word} of {weight} that “{names[0]}” asks for is {ratio} times what “{names[1]}” allows."

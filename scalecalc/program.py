@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from scalecalc.errors import InputError, ProgramError
-from scalecalc.scale import Scale
+from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import dim_of
 
 
@@ -34,7 +34,8 @@ class Weight:
     """A trainable tensor.  ``axes``: output axes first, the input axis last (a vector has one axis, its output).
 
     ``role`` is what a parameterization goes by: embedding, hidden, readout or vector, read off the growing axes, unless
-    the architecture gives a more special one (``selection_B``).
+    the architecture gives a more special one (``selection_B``).  ``regime``: how the dims are taken to grow against each
+    other, for a parameterization that compares two of them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Weight:
     fan_in: Scale
     fan_out: Scale
     role: str
+    regime: Regime = FREE
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,23 @@ Which rows there are is decided here; what is in them was found by :mod:`scaleca
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from scalecalc.optimizer import DECAY
 from scalecalc.program import Program
 from scalecalc.scale import Regime, Scale, commuting
 from scalecalc.steps import MOST_ORDER
 from scalecalc.table import Grounds, Row
-from scalecalc.term import Term, dim_of
+from scalecalc.term import Step, Term, dim_of
 from scalecalc.value import Value
 
 if TYPE_CHECKING:
     from scalecalc.derive import Derivation
 
 ONE = Scale.one()
+APART = ("decoupled", "independent")  # coupled decay is a part of the gradient
 ALIGNED = ("matmul", "contraction")
 
 
@@ -75,7 +77,16 @@ def subleading(regime: Regime, terms: Sequence[Scale], sizes: Sequence[Scale]) -
 
 def assumptions(term: Term | None) -> tuple[str, ...]:
     """Every assumption that a term's derivation made."""
-    out: dict[str, None] = {}
+    return tuple(dict.fromkeys(step.assumption for step in _steps(term) if step.assumption))
+
+
+def decayed(term: Term) -> bool:
+    """Is a contribution of an update made by its weight decay, where that is apart from the gradient?"""
+    return any(DECAY in step.law for step in _steps(term))
+
+
+def _steps(term: Term | None) -> Iterator[Step]:
+    """Every step of a term's derivation."""
     seen: set[int] = set()
     stack = [term] if term is not None else []
     while stack:
@@ -83,10 +94,8 @@ def assumptions(term: Term | None) -> tuple[str, ...]:
         if id(t) in seen or t.why is None:
             continue
         seen.add(id(t))
-        if t.why.assumption:
-            out[t.why.assumption] = None
+        yield t.why
         stack += t.why.parents
-    return tuple(out)
 
 
 def _size_class(regime: Regime, terms: Sequence[Scale]) -> str:
@@ -147,6 +156,9 @@ def updates(found: Derivation) -> list[Row]:
             first = value.only(lambda t, w=weight: t.tag == (w,))
             sizes = regime.leading(first.sizes())
             klass = _update_class(regime, sizes, init.sizes())
+            if klass == "learning" and found.model.update.decay in APART:  # what decay changes is no learning
+                learned = first.only(lambda t: not decayed(t)).sizes()
+                klass = _update_class(regime, regime.leading(learned), init.sizes())
             out.append(_row(found, name, "update", 1, first, klass, tag=(weight,)))
             second = value.only(lambda t, w=weight: t.tag == (w, w))
             if outgrows(regime, second.sizes(), sizes):

@@ -16,7 +16,7 @@ optimizer or a parameterization where every command finds it; that is the whole 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,7 +43,6 @@ class Rule(ABC):
 
     name: str = ""
     source: str = ""
-    centres: bool = False  # does it remove means?  Fluctuations about them are then followed, too
 
     @property
     def words(self) -> str:
@@ -52,6 +51,14 @@ class Rule(ABC):
     def saturates(self, op: Op) -> bool:
         """Does it lose its gradient, or overflow, where an argument is large?  A solver then keeps the arguments bounded."""
         return False
+
+    def centred(self, op: Op) -> Sequence[str]:
+        """The labels along which it removes a mean; the engine then follows fluctuations about it there (hard case W4)."""
+        return ()
+
+    def lags(self, op: Op) -> int:
+        """How many powers of one factor it multiplies together, over time: 0 but for a recurrence (hard case W7)."""
+        return 0
 
     @abstractmethod
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
@@ -95,6 +102,17 @@ def register(kind: str, name: str, thing: Any) -> None:
     if name in known and known[name] is not thing:
         raise ProgramError(f"the {kind} {name!r} is registered twice; give the second one a name of its own.")
     known[name] = thing
+
+
+def registered() -> set[tuple[str, str]]:
+    """Kind and name of everything that is registered now."""
+    return {(kind, name) for kind, known in _REGISTRY.items() for name in known}
+
+
+def withdraw(things: Iterable[tuple[str, str]]) -> None:
+    """Forget what was registered, so that the file that did so can be run anew after an edit."""
+    for kind, name in things:
+        _REGISTRY[kind].pop(name, None)
 
 
 def rule(name: str, source: str) -> Callable[[type[Rule]], type[Rule]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.parameterization import Parameterization
@@ -96,15 +97,14 @@ class Solution(Parameterization):
         regime: how the dims were taken to grow against each other.
         first: the same, if only the first step had to be stable; equal to this one where that makes no difference.
         bounds: per weight and quantity, what binds it.
-        fates: per weight ``learning`` (the first feature it reaches moves by Θ(1)), ``learning further on`` (a later one
-            does), ``lazy`` (none does) or ``idle`` (nothing depends on it).
+        fates: per weight ``learning`` (the first feature it reaches moves by Θ(1), or by as much as it is large), ``learning
+            further on`` (a later one does), ``lazy`` (none does) or ``idle`` (nothing depends on it).
         excess: features that the requirements keep above order one, and by how much.
         group: the shifts over several weights that leave output and training alone.
-        own: per weight the shift of its multiplier, with init and rate to match, that leaves everything alone.
         matches: the registered parameterizations that this is, or else the one that it nearly is.
         first_matches: the same for ``first``, if its rates are others.
         pieces: exponents that depend on the growth ratio ρ (N_x = N_u^ρ), by pieces.
-        derived: the Θ table under this parameterization.
+        table: derives the Θ table under this parameterization (see :attr:`derived`).
         notes: what a reader must know.
         options: what else was asked for.
     """
@@ -116,14 +116,18 @@ class Solution(Parameterization):
     fates: Mapping[str, str] = field(default_factory=dict[str, str])
     excess: Mapping[str, Scale] = field(default_factory=dict[str, Scale])
     group: tuple[Shift, ...] = ()
-    own: Mapping[str, Shift] = field(default_factory=dict[str, "Shift"])
     matches: tuple[Match, ...] = ()
     first_matches: tuple[Match, ...] = ()
     pieces: Mapping[tuple[str, str], Sequence[Piece]] = field(default_factory=dict[tuple[str, str], Sequence[Piece]])
-    derived: Table | None = None
+    table: Callable[[], Table] | None = None
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0.0
+
+    @cached_property
+    def derived(self) -> Table | None:
+        """The Θ table under this parameterization, derived when it is first asked for: its rows grow as the depth squared."""
+        return self.table() if self.table else None
 
     def __str__(self) -> str:
         from scalecalc.report.solution import to_terminal

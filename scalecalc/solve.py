@@ -29,14 +29,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from scalecalc.claims import Claim, formal, made_by, nearest, output_of, unknown
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
 from scalecalc.equivalence import Match, recognised
+from scalecalc.errors import Contradiction
 from scalecalc.gauge import Choice, at_point, chosen, own_shifts, parse_gauge, values_of
 from scalecalc.model import Model, axes_of, exact_in, resolve
 from scalecalc.parameterization import Parameterization
@@ -46,7 +49,7 @@ from scalecalc.program import Weight
 from scalecalc.scale import Point, Regime, Scale
 from scalecalc.solution import Bound, Solution
 from scalecalc.symmetry import Shift, shifts
-from scalecalc.table import WeightScaling
+from scalecalc.table import Table, WeightScaling
 
 ONE = Scale.one()
 NEAR = Fraction(1, 97)  # how far from a path its neighbours are
@@ -91,7 +94,7 @@ def solve(
     start = time.perf_counter()
     resolved = resolve(
         model, parameterization=parameterization or unscaled, optimizer=optimizer, loss=loss, options=options, fix=fix,
-        alignment=alignment,
+        alignment=alignment, regime=regime,
     )  # fmt: skip
     program = resolved.program
     parse_requirements(require, program)
@@ -102,11 +105,13 @@ def solve(
     found = asked.along(how)
     written = asked.written(found, choices)
     by_pieces: dict[tuple[str, str], tuple[Piece, ...]] = {}
-    if len(program.dims) == 2 and how.kind == "free":
-        every = pieces(program.dims, lambda rho: written(asked.along(path(program.dims, rho), found.values).values))
-        by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
-    elif len(program.dims) == 2 and how.kind == "path":
-        by_pieces = asked.beside(found, how, written)
+    # Where the inits are kept some other path may have no solution; then there is nothing to set beside this one.
+    with suppress(Contradiction):
+        if len(program.dims) == 2 and how.kind == "free":
+            every = pieces(program.dims, lambda rho: written(asked.along(path(program.dims, rho), found.values).values))
+            by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
+        elif len(program.dims) == 2 and how.kind == "path":
+            by_pieces = asked.beside(found, how, written)
     values, early = written(found.values), written(found.first.values)
     name = f"solved, inits of {resolved.parameterization}" if held else "solved"
     scalings, before = (_scalings(asked.problem(how, 1).model, v) for v in (values, early))
@@ -126,11 +131,15 @@ def solve(
         matches=written.matches(scalings, how, steps),
         first_matches=written.matches(before, how, 1) if differs else (),
         pieces=by_pieces,
-        derived=table_of(interpret(after, how, steps=steps)),
+        table=partial(_table, after, how, steps),
         notes=(*_notes(found, how), *(resolved.alignment.notes() if resolved.alignment is not None else ())),
         options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge, "alignment": alignment},
         seconds=time.perf_counter() - start,
     )  # fmt: skip
+
+
+def _table(model: Model, regime: Regime, steps: int) -> Table:
+    return table_of(interpret(model, regime, steps=steps))
 
 
 def unscaled(weight: Weight, optimizer: str) -> WeightScaling:
@@ -267,23 +276,38 @@ def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str]
     out: dict[tuple[str, str], Bound] = {}
     for u, certificate in answer.certificates.items():
         weight, quantity = _place(u)
-        every = [c for c, y in certificate.multipliers if y]
-        own = [c for c in every if any(name == u for name, _ in c.size.powers)]  # the others say where its partners stand
-        rows = tuple(dict.fromkeys(c.origin.label for c in own or every))
-        out[weight, quantity] = Bound(weight, quantity, values.get(u, ONE), rows)
+        if quantity == "excess":
+            continue
+        every = [c.origin for c, y in certificate.multipliers if y]
+        own = [c.origin for c, y in certificate.multipliers if y and any(name == u for name, _ in c.size.powers)]
+        rows: list[str] = []
+        for claim in own or every:  # the others say where its partners stand
+            # A feature may be as large as a requirement makes it: then that is what binds.
+            behind = answer.certificates[f"excess {claim.row}"].multipliers if claim.row in answer.excess else ()
+            required = [c.origin.label for c, y in behind if y and c.origin.required]
+            rows += required if claim.kind == "init" and required else [claim.label]
+        out[weight, quantity] = Bound(weight, quantity, values.get(u, ONE), tuple(dict.fromkeys(rows)))
     return out
 
 
 def _fates(answer: Answer) -> dict[str, str]:
-    """Learning if the first feature a weight reaches moves by its own updates as much as order one; idle if nothing does."""
+    """Learning if the first feature a weight reaches moves by its own updates; idle if nothing depends on it.
+
+    A feature moves if it changes by order one, or by as much as it is large: as in the table of updates.
+    """
     at, regime, near = Point(answer.values), answer.found.algebra.regime, nearest(answer.found)
+    sizes = {c.row: [at(o.size) for o in answer.claims if (o.kind, o.row) == ("init", c.row)] for c in answer.claims}
     out: dict[str, str] = {}
+
+    def moves(c: Claim) -> bool:
+        return any(regime.order(at(c.size), bound) in (0, 1) for bound in (ONE, *sizes[c.row]))
+
     for weight in answer.found.model.program.weights:
         own = [c for c in answer.claims if c.kind == "update" and weight in c.tag]
         mine = made_by(weight, near.get(weight, ""), answer.claims)
-        if any(regime.order(at(c.size), ONE) in (0, 1) for c in mine):
+        if any(map(moves, mine)):
             out[weight] = "learning"
-        elif any(regime.order(at(c.size), ONE) in (0, 1) for c in own):
+        elif any(map(moves, own)):
             out[weight] = "learning further on"
         else:
             out[weight] = "lazy" if own else "idle"

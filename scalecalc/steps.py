@@ -25,13 +25,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from scalecalc.interpreter import run
+from scalecalc.interpreter import harmonics, run
 from scalecalc.model import Model
 from scalecalc.optimizer import Trained
 from scalecalc.scale import Scale
 from scalecalc.term import Limits, Term, simplify
 from scalecalc.value import Algebra, Value
+
+if TYPE_CHECKING:
+    from scalecalc.cuts import Cuts
 
 ONE = Scale.one()
 MOST_STEPS = 4
@@ -80,10 +84,9 @@ def step(
         gradients: those of the effective weights.
     """
     out: dict[str, Value] = {}
-    here = replace(algebra, rule=model.optimizer)
-    chain = "chain rule through the multiplier"
-    raw = {w: replace(here, at=f"d{w}").scale(g, model.scalings[w].multiplier, chain) for w, g in gradients.items()}
-    for name, gradient in model.update.together(here, raw).items():
+    limits = replace(algebra.limits, harmonics=harmonics(model.program))
+    here = replace(algebra, limits=limits, rule=model.optimizer.partition(":")[0])
+    for name, gradient in model.update.together(here, raw_gradients(model, here, gradients)).items():
         own = replace(here, at=f"d{name}")
         update = model.update.update(own, gradient, trained(model, own, name, weights[name]))
         terms = (replace(t, tag=tuple(sorted((name, *t.tag)))) for t in update.terms)
@@ -91,6 +94,14 @@ def step(
         kept = tuple(terms) if not any(t.tag for t in update.terms) else simplify(terms, algebra.regime, algebra.margin)
         out[name] = replace(update, terms=kept, labels=weights[name].labels)
     return out
+
+
+def raw_gradients(model: Model, algebra: Algebra, gradients: Mapping[str, Value]) -> dict[str, Value]:
+    """The gradients of raw weights, from those of the effective ones."""
+    chain = "chain rule through the multiplier"
+    return {
+        w: replace(algebra, at=f"d{w}").scale(g, model.scalings[w].multiplier, chain) for w, g in gradients.items()
+    }
 
 
 def trained(model: Model, algebra: Algebra, name: str, value: Value) -> Trained:
@@ -107,6 +118,7 @@ def train(
     updates: Mapping[str, Value],
     steps: int,
     watched: Sequence[int] = (),
+    cuts: Cuts | None = None,
 ) -> Later:
     """The second and later steps, until updates repeat.
 
@@ -114,6 +126,7 @@ def train(
         weights: the values of the initial weights.
         updates: those of the first step's updates, tags (W,).
         steps: how many steps to take, at least 2; their number is the order too, as far as that is derived.
+        cuts: where updates are summed up.
         watched: positions of further operations that are wanted at the last step.
     """
     program = model.program
@@ -129,11 +142,11 @@ def train(
             repeated = True
             break
         here = replace(algebra, limits=Limits(degree=kept, distinct=kept, total=kept))
-        values = run(program, here, moved(weights, updates, kept), [*gradients.values(), *watched])
+        values = run(program, here, moved(weights, updates, kept), [*gradients.values(), *watched], cuts)
         found = {w: value for w, i in gradients.items() if (value := values[i]) is not None}
         updates, before, taken = step(model, here, moved(weights, updates, kept), found), now, k
         if sum(len(v.terms) for v in values if v is not None) > AFFORDABLE:
             order = min(order, k)
     here = replace(algebra, limits=Limits(degree=order, distinct=order, total=order))
     features = list(program.features.values())
-    return Later(taken, order, repeated, values, updates, run(program, here, moved(weights, updates, order), features))
+    return Later(taken, order, repeated, values, updates, run(program, here, moved(weights, updates, order), features, cuts))

@@ -16,10 +16,12 @@ from math import gcd, lcm
 from typing import Any
 
 from scalecalc.claims import Claim, unknown, unknowns_in
+from scalecalc.cuts import is_sum
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
 
 ONE = Scale.one()
+ZERO = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,12 @@ def shifts(claims: Sequence[Claim], output: str, dims: Sequence[str]) -> tuple[S
     seen = [c.size for c in claims if c.row == output and c.kind in ("init", "update")]
     known = unknowns_in(seen, dims)  # decays and ε move with the rates and gradients that they are compared with
     seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in known]
+    seen += [c.size for c in claims if c.kind == "sum"]  # what the output is summed up by moves with what is summed
     names = unknowns_in(seen, dims)
     rows = [{u: e for u, e in size.powers if u in names} for size in seen]
-    return tuple(Shift(tuple((u, v[u]) for u in names if v.get(u))) for v in null_space(rows, names))
+    own = [u for u in names if not is_sum(u)]
+    found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in null_space(rows, names))
+    return tuple(shift for shift in found if shift.powers)
 
 
 def null_space(rows: Sequence[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
@@ -134,3 +139,31 @@ def _value(size: Scale, values: Mapping[str, Scale]) -> Scale:
         if name in values:
             out = out * values[name] ** e
     return out
+
+
+def combination(rows: Sequence[Mapping[str, Fraction]], goal: Mapping[str, Fraction]) -> list[Fraction] | None:
+    """Exact y with Σ y_i row_i = goal, by elimination; None if there is none.  Rows that are not needed get 0."""
+    pivots: list[tuple[str, dict[str, Fraction], dict[int, Fraction]]] = []
+
+    def reduce(row: dict[str, Fraction], by: dict[int, Fraction]) -> None:
+        for name, pivot, made in pivots:
+            e = row.get(name, ZERO)
+            if e:
+                for other, f in pivot.items():
+                    row[other] = row.get(other, ZERO) - e * f
+                for i, f in made.items():
+                    by[i] = by.get(i, ZERO) - e * f
+
+    for i, given in enumerate(rows):
+        row, by = dict(given), {i: Fraction(1)}
+        reduce(row, by)
+        name = next((u for u, e in row.items() if e), None)
+        if name is not None:
+            e = row[name]
+            pivots.append((name, {u: f / e for u, f in row.items() if f}, {j: f / e for j, f in by.items() if f}))
+    left: dict[str, Fraction] = dict(goal)
+    by: dict[int, Fraction] = {}
+    reduce(left, by)
+    if any(left.values()):
+        return None
+    return [-by.get(i, ZERO) for i in range(len(rows))]

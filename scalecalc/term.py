@@ -59,6 +59,7 @@ __all__ = [
     "dim_of",
     "falls_below",
     "fluctuation",
+    "kind_of",
     "mask",
     "multiply_patterns",
     "multiply_terms",
@@ -108,13 +109,15 @@ class Term:
 @dataclass(frozen=True)
 class Limits:
     """What is kept (hard case W10): in a tag, how often one weight may occur, how many different ones, how many in all;
-    and the dims along which something is centred, where squares fluctuate about their means (hard case W4).
+    and the dims along which something is centred, where squares fluctuate about their means (hard case W4); and the
+    highest phase that anything in the program may have, up to which the harmonics of a function count (hard case W7).
     """
 
     degree: int = 2
     distinct: int = 1
     total: int | None = None
     centred: frozenset[str] = frozenset()
+    harmonics: int = 1
 
     def join(self, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...] | None:
         """The union of two tags, or None if it is beyond the limits."""
@@ -138,10 +141,11 @@ def multiply_terms(a: Term, b: Term, why: Step, limits: Limits) -> list[Term]:
 
 
 def falls_below(a: Term, b: Term, regime: Regime) -> bool:
-    """Is a smaller than b, or equal to it, at every index (sizes compared in the regime)?"""
-    if regime.order(a.size, b.size) not in (-1, 0):
-        return False
-    return _faster(a.pattern, b.pattern)
+    """Is a smaller than b, or equal to it, at every index where a is (sizes compared in the regime)?"""
+    if a.pattern.shape is b.pattern.shape:
+        return regime.order(a.size, b.size) in (-1, 0)
+    excess = _excess(a.pattern.shape, b.pattern.shape)
+    return excess is not None and regime.order(a.size * excess, b.size) in (-1, 0)
 
 
 def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
@@ -149,11 +153,18 @@ def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
 
     Alignment gains at most N^(1/2) per axis where they differ.
     """
-    if not other.pattern.masks <= t.pattern.masks or not _faster(t.pattern, other.pattern):
-        return False  # the other is smaller somewhere, or exactly zero where t is not
-    size = t.size * _gain(t.pattern, other.pattern) * margin
+    if not other.pattern.masks <= t.pattern.masks:
+        return False  # the other is exactly zero where t is not
+    one, two = t.pattern.shape, other.pattern.shape
+    excess = ONE if one is two else _excess(one, two)
+    if excess is None:
+        return False  # the other is smaller somewhere, by no power
+    if not t.pattern.same and regime.order(t.size * excess, other.size) not in (-1, 0):
+        return False  # it is even without the gain, which is 1 at least; most are told apart here
+    gain = _gain(t.pattern, other.pattern)
+    size = t.size * gain * margin * excess
     order = regime.order(size, other.size)
-    if order == 0 and (margin is not ONE or size is t.size or not regime.always(size, other.size)):
+    if order == 0 and (margin is not ONE or gain is ONE or not regime.always(size, other.size)):
         return False  # at the margin, or alike, or alike at this point only
     return order in (-1, 0)
 
@@ -185,6 +196,20 @@ def _root(labels: frozenset[str]) -> Scale:
 def _faster(a: Pattern, b: Pattern) -> bool:
     """Do a's profiles fall at least as fast as b's, along every axis, and is a's diagonal no wider?"""
     return a.shape is b.shape or _within(a.shape, b.shape)
+
+
+@cache
+def _excess(a: Shape, b: Shape) -> Scale | None:
+    """The largest ratio of a's entries to b's at any index, for alike sizes at the first; None if there is none."""
+    if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
+        return None
+    out = ONE
+    for label in {*a.profiles, *b.profiles}:
+        ratio = a.profile(label).excess(b.profile(label), dim_of(label))
+        if ratio is None:
+            return None
+        out = out * ratio
+    return out
 
 
 @cache
@@ -239,13 +264,16 @@ def _erased(a: Atom | Knot) -> object:
     return a if isinstance(a, Knot) else (a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots))
 
 
+def kind_of(one: Pattern) -> object:
+    """A pattern but for its sources: what patterns have alike that may be united."""
+    return one.profiles, one.same, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
+
+
 def _unite_sources(terms: list[Term]) -> list[Term]:
     """W a + W b is one vector W (a + b): terms that differ only in the source of one atom become one term."""
     groups: dict[Any, list[Term]] = {}
     for t in terms:
-        erased = frozenset(_erased(a) for a in t.pattern.odd)
-        key = (t.size, t.tag, t.pattern.profiles, t.pattern.same, t.pattern.masks, erased, len(t.pattern.odd))
-        groups.setdefault(key, []).append(t)
+        groups.setdefault((t.size, t.tag, kind_of(t.pattern)), []).append(t)
     out: list[Term] = []
     for group in groups.values():
         while len(group) > 1:

@@ -51,12 +51,11 @@ class Value:
     perp: frozenset[Direction] = frozenset()
 
     def sizes(self, tag: tuple[str, ...] | None = None, statistic: str = "rms") -> list[Scale]:
-        """Sizes of all terms (of one set of weights: a tag's degrees are not told apart), as entry or as rms."""
-        return [
-            t.rms(self.labels) if statistic == "rms" else t.size
-            for t in self.terms
-            if tag is None or tuple(sorted(set(t.tag))) == tag
-        ]
+        """Sizes of all terms (of one set of weights: a tag's degrees not told apart), as rms or as entry at small index."""
+        own = [t for t in self.terms if tag is None or tuple(sorted(set(t.tag))) == tag]
+        if statistic == "rms":
+            return [t.rms(self.labels) for t in own]
+        return [t.size for t in own if not t.pattern.shape.windowed or all(p.low is None for _, p in t.pattern.profiles)]
 
     def only(self, keep: Callable[[Term], bool]) -> Value:
         return replace(self, terms=tuple(t for t in self.terms if keep(t)), exact=None)
@@ -123,6 +122,12 @@ class Algebra:
             assumption = ""
             if large:
                 assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {self.at})"
+                turning = [dim_of(label) for label, p in t.pattern.profiles if p.phase and label != over]
+                if turning:
+                    assumption += (
+                        f"; it turns along {turning[0]}, all alike over {dim_of(over)}: an upper bound, since steps that are "
+                        "random there have a mean that falls with the index"
+                    )
             terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption)))
         return self.value([label for label in value.labels if label != over], terms)
 

@@ -3,7 +3,8 @@
 *Sum over an axis.*  No atom is free there: law of large numbers, Σ n^(−p).  Otherwise: central limit, (Σ n^(−2p))^(1/2),
 and the index stays bound: what stood beside a lone atom becomes the source of its slot, several atoms become a knot.
 
-*Product.*  Sizes multiply, profiles add, tags unite.  Two occurrences of one random tensor that agree in one slot are
+*Product.*  Sizes multiply, profiles add (windows intersect), tags unite.
+Two occurrences of one random tensor that agree in one slot are
 paired or not (Wick 1950; Isserlis 1918): unpaired, both atoms stay; paired, both vanish and their other slots become one
 index each:
 
@@ -60,10 +61,11 @@ class _Graph:
         self.atoms: dict[int, tuple[str, tuple[Slot, ...]]] = {}
         self.same: list[frozenset[str]] = []
         self.next = 0
+        self.empty = False  # two windows that do not overlap: nothing is there
 
     def copy(self) -> _Graph:
         new = _Graph()
-        new.size, new.next, new.same = self.size, self.next, list(self.same)
+        new.size, new.next, new.same, new.empty = self.size, self.next, list(self.same), self.empty
         new.profiles, new.dims, new.atoms = dict(self.profiles), dict(self.dims), dict(self.atoms)
         return new
 
@@ -98,7 +100,8 @@ class _Graph:
 
     def become(self, old: Index, new: Index) -> None:
         """Two indices are one from here on, the second."""
-        self.profiles[new] = self.profiles.get(new, FLAT) * self.profiles.pop(old, FLAT)
+        both = self.profiles[new] = self.profiles.get(new, FLAT) * self.profiles.pop(old, FLAT)
+        self.empty = self.empty or both.empty
         if isinstance(old, int):
             del self.dims[old]
         for k in self.at(old):
@@ -188,7 +191,8 @@ def _resolve(g: _Graph, pairs: Sequence[Pair]) -> Iterator[tuple[Scale, Pattern]
             yield from _resolve(g, open_pairs)
             return
     if not open_pairs:
-        yield _close(g)
+        if not g.empty:
+            yield _close(g)
         return
     (i, j), *rest = open_pairs
     yield from _resolve(g, rest)
@@ -333,6 +337,8 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
     profiles = dict(a.profiles)
     for label, p in b.profiles:
         profiles[label] = profiles.get(label, FLAT) * p
+    if (a.shape.windowed or b.shape.windowed) and any(p.empty for p in profiles.values()):
+        return ()
     only_a, only_b = (sorted(x, key=lambda t: t.serial) for x in (a.odd - b.odd, b.odd - a.odd))
     if not (a.same or b.same or any(_may_meet(x, y) for x in only_a for y in only_b)):
         return ((ONE, pattern(profiles.items(), frozenset((*only_a, *only_b)), (), a.masks | b.masks)),)

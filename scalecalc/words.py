@@ -10,12 +10,8 @@ even
 
 from __future__ import annotations
 
-import re
-
 from scalecalc.profile import dim_of
 from scalecalc.term import Pattern
-
-_TENSOR = re.compile(r"([^\[\]() ](?:[^\[\]()]*[^\[\]() ])?)\[")  # what stands before the slots: W_C[N_x,·], input 3[N]
 
 
 def odd_in(one: Pattern) -> list[str]:
@@ -25,17 +21,17 @@ def odd_in(one: Pattern) -> list[str]:
 
 def profile_words(one: Pattern) -> str:
     """How the entries vary along the index, and which indices are one; empty where all entries are alike."""
-    words: list[str] = []
-    for part in sorted(repr(one).strip("<>").split("; ")[1:]):  # the repr has sets in it, in no order of their own
-        label, colon, profile = part.partition(": ")
-        if not colon:
-            share = part.removeprefix("on ").removesuffix(" of the entries")
-            words.append(f"live where {part}" if share == part else f"vanish outside a share Θ({share}) of them")
-        elif profile.startswith("falls"):
-            words.append(f"fall{profile.removeprefix('falls')} along {dim_of(label)}")
-        else:
-            words.append(f"go like {profile} along {dim_of(label)}")
-    return "entries " + " and ".join(dict.fromkeys(words)) if words else ""
+    found: list[tuple[str, str]] = []  # in the order of what is said, since a pattern has sets in it
+    for label, p in one.profiles:
+        said = p.words()
+        verb = said if p.decaying else f"go like {said}"
+        found.append((f"{label}: {said}", f"{verb.replace('falls', 'fall', 1)} along {dim_of(label)}"))
+    for together in one.same:
+        alike = "=".join(sorted(together))
+        found.append((alike, f"live where {alike}"))
+    for mask in one.masks:
+        found.append((f"on {mask.density}", f"vanish outside a share Θ({mask.density}) of them"))
+    return "entries " + " and ".join(dict.fromkeys(words for _, words in sorted(found))) if found else ""
 
 
 def pattern_words(one: Pattern) -> str:
@@ -46,8 +42,8 @@ def pattern_words(one: Pattern) -> str:
 
 def back_reaction(factors: list[Pattern], product: Pattern) -> list[str]:
     """The matrices that meet themselves in a product and lose their sign there, each in words."""
-    before = [(name, tensor) for one in factors for name in odd_in(one) for tensor in _TENSOR.findall(name)]
-    left = [tensor for name in odd_in(product) for tensor in _TENSOR.findall(name)]
+    before = [(repr(a), tensor) for one in factors for a in sorted(one.odd, key=repr) for tensor in a.tensors]
+    left = [tensor for a in product.odd for tensor in a.tensors]
     words: list[str] = []
     for tensor in dict.fromkeys(tensor for _, tensor in before):
         met = [name for name, other in before if other == tensor]

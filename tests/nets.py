@@ -36,7 +36,7 @@ class Perceptron(nn.Module):
 
 
 class Selective(nn.Module):
-    """A selective state space layer between embedding and readout: ``s6`` with zero-order hold, A = −exp(A_log)."""
+    """A selective state space layer between embedding and readout, ``s6``; initial entries of size fan-in^(−1/2)."""
 
     def __init__(self, channels: int, states: int, inputs: int = 16, outputs: int = 4):
         super().__init__()
@@ -45,6 +45,8 @@ class Selective(nn.Module):
         self.select_B = nn.Linear(channels, states, bias=False)
         self.select_C = nn.Linear(channels, states, bias=False)
         self.head = nn.Linear(channels, outputs, bias=False)
+        for layer in (self.embed, self.step, self.select_B, self.select_C, self.head):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
         self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log(), requires_grad=False)
 
     def features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -198,17 +198,20 @@ class Shrink(Rule):
         return shrink(program.input("x", "batch N"))
 """,
     "training.py": """
-from scalecalc.parameterization import Optimizer, scaling
+from scalecalc.optimizer import Optimizer
+from scalecalc.parameterization import scaling
 from scalecalc.rule import optimizer, parameterization
 from scalecalc.scale import Scale
 
 
 class Plain(Optimizer):
-    def law(self, algebra, gradient):
+    family = "plain"
+
+    def law(self, algebra, gradient, weight):
         return gradient
 
-    def torch(self, gradient):
-        return gradient
+    def torch(self, gradients, weight):
+        return gradients[-1]
 
 
 @optimizer("plain", "me")

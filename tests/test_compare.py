@@ -166,3 +166,13 @@ def test_a_weight_that_only_one_model_has(s6: Comparison) -> None:
     fewer = replace(s6.tables["mup"], parameterization={})
     found = Comparison("s6", {"sp": s6.tables["sp"], "none": fewer})
     assert {row[2] for row in sections(found)[0].rows} == {"–"}
+
+
+def test_what_later_steps_leave_unsettled_is_said() -> None:
+    """A class of its own: neither learning nor lazy is all that is known of such a feature."""
+    row = Row("y", "update", 1, (Scale.one(),), klass="learning", tag=("W",))
+    later = Row("y", "update", 3, (Scale.one(),), klass="unsettled", tag=("V", "W", "W"))
+    for rows, unsettled in (((row,), ()), ((row, later), ("y",))):
+        fate = Fate.of(Table("net", rows, ("N",)))
+        assert (fate.learns, fate.unsettled) == (("y",), unsettled)
+        assert ("y is unsettled in later steps" in fate.words()) == bool(unsettled)

@@ -47,7 +47,7 @@ ALONG = {
     "adam_l2": (-1, 2, 1),  # coupled: λw stays beside the gradient
     "adamw_independent": (-1, None, 1),  # λ alone stays
     "adafactor": (0, 0, -1),  # the step is relative to the weight, and so is ε₂, its least size
-    "muon": (-1, 1, None), "shampoo": (-1, None, None),
+    "muon": (-1, 1, None), "shampoo": (-1, 1, None),
 }  # fmt: skip
 
 
@@ -66,6 +66,13 @@ def test_a_fixed_epsilon_leaves_no_gauge() -> None:
     assert not equivalent("mlp", "mup", "mup_table8", optimizer="adam_eps")
     with pytest.raises(InputError, match="no shift of its multiplier, init and rate leaves training by this optimizer alone"):
         solve("mlp", optimizer="adam_eps", gauge="init = 1", steps=1)
+
+
+def test_clipping_by_the_global_norm_leaves_no_gauge_to_one_weight() -> None:
+    """How one weight's gradient is written changes the norm, and with it every other weight's step."""
+    assert own("sgd:clip=yes") == {}
+    with pytest.raises(InputError, match="no shift of its multiplier, init and rate leaves training by this optimizer alone"):
+        solve("mlp", optimizer="sgd:clip=yes", gauge="init = 1", steps=1)
 
 
 def test_formal_gradients_are_taken_at_a_point() -> None:

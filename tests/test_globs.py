@@ -25,7 +25,7 @@ def test_a_name_with_brackets_is_itself() -> None:
 
 def test_equally_specific_patterns_must_agree() -> None:
     assert chosen({"a.*.b": 1, "a.?.b": 1}, "a.0.b") in ("a.*.b", "a.?.b")
-    with pytest.raises(InputError, match="match a.0.b equally well"):
+    with pytest.raises(InputError, match=r"match a\.0\.b equally well"):
         chosen({"a?0?b*": 1, "*a.0*b": 2, "*.0.b": 3, "a.0.*": 4}, "a.0.b")
 
 

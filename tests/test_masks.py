@@ -13,7 +13,7 @@ from scalecalc.program import Program, Tensor
 from scalecalc.rule import registry
 from scalecalc.rules.elementwise import sign
 from scalecalc.rules.reduction import rename
-from scalecalc.scale import Scale
+from scalecalc.scale import Regime, Scale
 from scalecalc.term import Profile, Term, atom, pattern
 from scalecalc.value import Algebra, Value
 
@@ -123,15 +123,24 @@ def crossing(rng: np.random.Generator, N: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_leads_at_different_indices_are_a_bound_that_is_said() -> None:
-    """sign(a_n n^(−2) + b_n/N)·a summed is N^(1/2); the derived N is a bound, and its terms say so."""
+def test_leads_at_different_indices_lead_in_windows() -> None:
+    """sign(a_n n^(−2) + b_n/N)·a summed is N^(1/2): a leads up to n = N^(1/2), b from there on."""
     p = Program("crossing", dims=("N",))
     a, small = p.input("a", "N"), p.weight("b", "N")
     moved = sign(a * p.index("f", "N", 1 / (n + 1) ** sp.Integer(2)) + small)
-    assert derived(dot(moved, a, "N"), {"b": Scale.of("N", -1)}) == {N}
-    agrees({ROOT}, crossing, {"N": 4096}, {"N": 1})
-    algebra = Algebra(at="here")
+    sizes = derived(dot(moved, a, "N"), {"b": Scale.of("N", -1)})
+    assert sizes == {ROOT}
+    agrees(sizes, crossing, {"N": 4096}, {"N": 1})
+
+
+def test_where_the_regime_does_not_say_which_leads_it_is_a_bound_that_is_said() -> None:
+    """b/M beside a n^(−2): it leads from n = M^(1/2) on, which may be beyond N or not."""
     steep = Term(Scale.one(), pattern([("N", Profile(F(2)))], [atom("a", ["N"])]))
-    value = Value(("N",), (steep, Term(Scale.of("N", -1), pattern((), [atom("b", ["N"])]))))
-    found = expand(OneVariable(registry("rule")["sign"].derivative(0)), ("N",), [value], algebra)
+    value = Value(("N",), (steep, Term(Scale.of("M", -1), pattern((), [atom("b", ["N"])]))))
+    f = OneVariable(registry("rule")["sign"].derivative(0))
+    found = expand(f, ("N",), [value], Algebra(at="here"))
+    assert found.terms
     assert all("an upper bound" in t.why.assumption for t in found.terms)
+    known = expand(f, ("N",), [value], Algebra(Regime.parse("N=M^1/4"), at="here"))
+    assert not any(t.why.assumption for t in known.terms)
+    assert all(a.tensor == "a" for t in known.terms if t.size is Scale.one() for a in t.pattern.odd)

@@ -11,8 +11,9 @@ import pytest
 from scalecalc import rule
 from scalecalc.compare import compare
 from scalecalc.derive import derive
-from scalecalc.errors import InputError, UnknownName
+from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.model import read_parameterization, resolve
+from scalecalc.rule import registry
 from scalecalc.scale import Scale
 
 NET = '''
@@ -197,3 +198,82 @@ def test_a_misspelt_argument_is_told_from_an_option() -> None:
         derive("mlp", budget=3)
     with pytest.raises(InputError, match="optimizer is no option of s6 but an argument of derive and verify"):
         derive("s6:optimizer=adam")
+
+
+def test_a_file_that_registers_can_be_edited(tmp_path: Path) -> None:
+    """In one process, a notebook say: what the file registered before the edit gives way; other names stay taken."""
+    file = tmp_path / "mine.py"
+    text = """
+from scalecalc.asymptotics import x
+from scalecalc.program import Program
+from scalecalc.rules.elementwise import elementwise
+from scalecalc.rules.matmul import matmul
+
+own = elementwise("own_function", EXPRESSION)
+
+def net():
+    p = Program("net", dims=("N",), fixed={"batch": 4, "in": 8})
+    h = p.feature("h", own(matmul(p.weight("W", "N in"), p.input("x", "batch in"))))
+    p.end(matmul(p.weight("V", "out N"), h)) if "out" in p.fixed else p.end(h)
+    return p
+"""
+    for k, expression in enumerate(("x**2", "x**3")):
+        file.write_text(text.replace("EXPRESSION", expression))
+        os.utime(file, ns=(k, k))
+        resolve(f"{file}:net")
+        assert str(registry("rule")["own_function"].expression) == expression
+    file.write_text(text.replace("EXPRESSION", "x").replace("own_function", "relu"))
+    os.utime(file, ns=(9, 9))
+    with pytest.raises(ScalecalcError, match="registered twice"):
+        resolve(f"{file}:net")
+    assert "own_function" not in registry("rule")
+
+
+# ---------------------------------------------------------------- optimizers
+
+
+def test_an_optimizer_is_named_with_or_without_clipping() -> None:
+    assert resolve("mlp", optimizer="sgd:clip=yes").update.joint
+    assert not resolve("mlp", optimizer="sgd:clip=no").update.joint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sgd:clip", "write a name"),
+        ("sgd+clip", r"sgd:clip=yes"),
+        ("sgd:clip=maybe", "neither yes nor no"),
+        ("sgd:beta=1", "no option of sgd"),
+        ("adamm", "did you mean 'adam'"),
+    ],
+)
+def test_a_wrong_optimizer_says_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve("mlp", optimizer=text)
+
+
+def test_a_file_gives_decay_and_epsilon(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('["*"]\nlr = {N = "-1"}\nweight_decay = {N = 1}\nepsilon = {N = "-1/2"}\n')
+    scalings = resolve("mlp", parameterization=str(file), optimizer="adamw").scalings
+    assert {(str(s.weight_decay), str(s.epsilon)) for s in scalings.values()} == {("N", "N^(-1/2)")}
+    assert resolve("mlp", optimizer="adamw").scalings["W_2"].weight_decay is Scale.one()
+    assert resolve("mlp", optimizer="adam").scalings["W_2"].weight_decay is None
+
+
+def test_a_solution_is_read_back_with_its_decay(tmp_path: Path) -> None:
+    from scalecalc.report.solution import to_json
+    from scalecalc.solve import solve
+
+    found, file = solve("mlp", optimizer="adamw"), tmp_path / "solved.json"
+    file.write_text(to_json(found))
+    assert resolve("mlp", parameterization=str(file), optimizer="adamw").scalings == dict(found.scalings)
+
+
+def test_the_same_rates_for_the_same_family() -> None:
+    """Momentum takes SGD's published rates, Lion Adam's, and Adafactor's are relative to the weight."""
+    names = ("sgd", "momentum", "adam", "lion", "adafactor")
+    rates = {name: resolve("mlp", optimizer=name).scalings["W_2"].lr for name in names}
+    assert rates["sgd"] is rates["momentum"]
+    assert rates["adam"] is rates["lion"]
+    assert str(rates["adafactor"]) == "N^(-1/2)"

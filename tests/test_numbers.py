@@ -60,7 +60,7 @@ def test_decay_and_epsilon() -> None:
     assert found["W_2"].weight_decay == pytest.approx(1.6)
     assert found["W_out"].weight_decay == 0.2
     assert found["gain"].weight_decay == 0.0
-    with pytest.raises(InputError, match="does not say how ε scales.*eps=1e-08"):
+    with pytest.raises(InputError, match=r"does not say how ε scales.*eps=1e-08"):
         numbers(mlp(), base={"N": 64}, target={"N": 1024}, lr=0.01, eps=1e-8)
 
 
@@ -128,6 +128,7 @@ def test_what_is_refused(changes: dict[str, object], message: str) -> None:
     ("regime", "target", "note"),
     [
         ("proportional", {"N_u": 512, "N_x": 32}, None),
+        ("proportional", {"N_u": 1024, "N_x": 63}, None),
         ("proportional", {"N_u": 512}, "solve with --fix N_x=16"),
         ("proportional", {"N_u": 1024, "N_x": 32}, "N_u 4-fold, N_x 2-fold: solve with --regime N_x=N_u^1/2"),
         ("N_x=N_u^1/2", {"N_u": 1024, "N_x": 32}, None),
@@ -157,6 +158,7 @@ def test_every_format() -> None:
     data = json.loads(render(found, "json"))
     assert data["numbers"]["W_2"]["std"] == [0.125, 0.03125]
     assert data["numbers"]["gain"]["std"] == [None, None]
+    assert data["parameterization"]["W_2"]["lr"] == {"N": "-1"}
     frame = found.to_pandas()
     assert set(frame.quantity) == {"std", "multiplier", "lr"}
 
@@ -194,4 +196,4 @@ def test_a_published_parameterization_by_name() -> None:
     assert p.axes == {"W_in": ("N", ""), "W_2": ("N", "N"), "W_out": ("", "N")}
     assert p["W_out"].lr is N**-1
     assert sc.parameterize("s6", "mup", skip=True).exact == {"D"}
-    assert sc.solve("s6", skip=True, steps=1).exact == {"D"}
+    assert sc.solve("s6", step="fixed", skip=True, steps=1).exact == {"D"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,21 @@ def test_every_step_is_torchs(name: str, shape: tuple[int, ...], monkeypatch: py
     found, expected = ours(name.split()[0], start, gradients, epsilon), theirs(make, start, gradients)
     for mine, other in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw with ε", "adam_l2", "adafactor", "muon"])
+def test_the_raw_weight_is_what_the_optimizer_sees(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a multiplier m = 2 the network's weight is 2 w: the chain rule gives w twice the gradient."""
+    make, epsilon, _ = TORCH[name]
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    start, gradients = drawn(SEEDS, 5, 4), [drawn(SEEDS, 5, 4, seed=k) for k in (1, 2, 3)]
+    expected = theirs(make, start, [2 * g for g in gradients])
+    optimizer, weights = optimizer_of(name.split()[0]), [2 * start]
+    given = replace(scaling(optimizer, epsilon), multiplier=N)
+    for k in range(len(gradients)):
+        change, factor = optimizer.change(gradients[: k + 1], weights, given, HALF)
+        weights.append(weights[-1] - factor * change)
+        torch.testing.assert_close(weights[-1], 2 * expected[k], rtol=1e-10, atol=1e-12)
 
 
 def test_muon_as_torch_rounds_it() -> None:

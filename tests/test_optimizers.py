@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
-from scalecalc.derive import derive
+from scalecalc.derive import derive, resolve
 from scalecalc.errors import UnsupportedScale
+from scalecalc.measure.verify import verify
 from scalecalc.optimizer import Numbers, Trained
+from scalecalc.parameterization import Parameterization
 from scalecalc.program import Weight
 from scalecalc.rule import find
 from scalecalc.scale import Regime, Scale
@@ -90,13 +93,48 @@ def test_an_epsilon_of_order_one_makes_an_sgd_of_adam(size: Scale) -> None:
     assert abs(slope(entry) - float(expected.power("N"))) < 0.05
 
 
+def test_a_gradient_that_falls_below_epsilon_along_an_axis() -> None:
+    """g = N/n²: a sign up to n = N^(1/2), an SGD's from there on; Σ_n g/(|g| + ε) is N^(1/2), and so is Σ g from there."""
+    falling = Term(N, pattern([("N", Profile(Fraction(2)))]))
+    algebra = Algebra()
+    out = law("adam_eps", Value(("N",), (falling,)))
+    assert sorted((t.size, t.pattern.profile("N").words()) for t in out.terms if t.size is ONE) == [
+        (ONE, "flat, up to n = N^(1/2)")
+    ]
+    assert [t.pattern.profile("N").words() for t in out.terms if t.size is N] == ["n^(-2), from n = N^(1/2) on"]
+    assert sizes(algebra.sum(out, "N")) == {N**HALF}
+
+    def summed(n: int) -> float:
+        g = n / torch.arange(1, n + 1, dtype=torch.float64) ** 2
+        return float(updates("adam_eps", g).sum())
+
+    assert abs(slope(summed) - 0.5) < 0.02
+
+
 def test_a_gradient_on_both_sides_of_epsilon_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(UnsupportedScale, match="--regime in which it stays on one side"):
-        law("adam_eps", Value(("N",), (term(N**HALF, "g", power=1),)))
     mixed = Value(("N", "M"), (Term(N * Scale.of("M", -1), pattern((), [atom("g", ("N", "M"))])),))
-    with pytest.raises(UnsupportedScale, match="below it for others"):
+    with pytest.raises(UnsupportedScale, match="--regime that says how the widths grow"):
         law("adam_eps", mixed)
     assert sizes(law("adam_eps", mixed, Regime.parse("N>M"))) == {ONE}
+    curved = pattern([("N", Profile(Fraction(1))), ("M", Profile(Fraction(1)))], [atom("g", ("N", "M"))])
+    with pytest.raises(UnsupportedScale, match="below it for others"):  # on either side of the curve n m = N
+        law("adam_eps", Value(("N", "M"), (Term(N, curved),)), Regime.parse("proportional"))
+
+
+@pytest.mark.slow
+def test_selection_under_a_fixed_epsilon() -> None:
+    """s6 with a readout so large that dB, which falls like 1/n, passes ε at n = N_x^(1/2): derived and measured."""
+    usual = resolve("s6", parameterization="mup_ssm", optimizer="adam_eps", fix={"N_u": 8})
+    scalings = dict(usual.scalings)
+    scalings["W_out"] = replace(scalings["W_out"], init=Scale.of("N_x"))
+    large = Parameterization("large readout", "adam_eps", usual.program.dims, scalings)
+    table = verify("s6", parameterization=large, fix={"N_u": 8}, dims={"N_x": [64, 256, 1024, 4096]}, budget=20)
+    moved = table["B", "update", "W_B"]
+    assert moved.formula() == "N_x^(1/4)"  # N_x^(1/2) for a sign everywhere, 1 for an SGD above ε, too
+    assert "up to n = N_x^(1/2)" in moved.profile
+    for row in ("B", "h"):
+        assert table[row, "update", "W_B"].verdict == "agrees"
+    assert table.counts()["disagrees"] == 0
 
 
 def test_mup_rates_for_adam_are_lazy_with_an_epsilon_of_order_one() -> None:
@@ -106,3 +144,124 @@ def test_mup_rates_for_adam_are_lazy_with_an_epsilon_of_order_one() -> None:
     assert set(fixed["h2", "update", "W_2"].terms) == {N**-1}
     assert fixed["h2", "update", "W_2"].klass == "lazy"
     assert set(fixed["f", "update", "W_out"].terms) == {ONE}
+
+
+# ---------------------------------------------------------------- matrices
+
+M = Scale.of("M")
+
+
+def matrix_law(name: str, *terms: Term) -> Value:
+    """The law of an N × M matrix whose entries are of size 1/M."""
+    labels = ("N", "M")
+    value = Value(labels, (Term(M**-1, pattern((), [atom("W", labels)])),))
+    weight = Trained(Weight("W", labels, M, N, "hidden"), value, WeightScaling(ONE, ONE, ONE))
+    return find("optimizer", name).make().law(Algebra(), Value(labels, terms), weight)
+
+
+def pair(size: Scale, d: str = "d", x: str = "x", tag: tuple[str, ...] = (), power: int = 0) -> Term:
+    """A factor pair d ⊗ x; d falls like index^(−power)."""
+    profiles = [("N", Profile(Fraction(power)))] if power else []
+    return Term(size, pattern(profiles, [atom(d, ("N",)), atom(x, ("M",))]), tag)
+
+
+def drawn(n: int, d: int = 0, x: int = 1, power: int = 0) -> torch.Tensor:
+    """The same in numbers, four pairs (samples) of each; ``d`` and ``x`` tell vectors apart."""
+    left, right = (
+        torch.randn(8, n, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1000 * n + k)) for k in (d, x)
+    )
+    return (left / torch.arange(1, n + 1, dtype=torch.float64)[:, None] ** power) @ right.mT
+
+
+def rms(x: torch.Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+def matrix_slope(measure: object, widths: tuple[int, ...] = (32, 64, 128)) -> float:
+    """Along N = M."""
+    return float(np.polyfit(np.log(widths), [np.log(measure(n)) for n in widths], 1)[0])  # type: ignore[operator]
+
+
+def proportional(value: Value, tag: tuple[str, ...] = ()) -> set[Fraction]:
+    """Powers along N = M of the leading root-mean-squares."""
+    found = Regime.parse("proportional").leading(t.rms(value.labels) for t in value.terms if t.tag == tag)
+    return {s.power("N") + s.power("M") for s in found}
+
+
+@pytest.mark.parametrize("name", ["muon_spectral", "shampoo", "soap", "adafactor", "adam"])
+@pytest.mark.parametrize("power", [0, 1])
+def test_profiles_are_kept_by_singular_values_and_divided_out_by_entries(name: str, power: int) -> None:
+    """Entry at the first index over root-mean-square: N^(1/2) where d falls like 1/n, 1 where it is flat or made so."""
+    out = matrix_law(name, pair(N**-1, power=power))
+    kept = power if name in ("muon_spectral", "shampoo", "soap") else 0
+    assert {t.pattern.profile("N").power for t in out.terms} == {kept}
+    expected = Fraction(-1) if name not in ("adam", "adafactor") else Fraction(0) if name == "adam" else Fraction(-1)
+    assert proportional(out) == {expected}
+
+    def size(n: int, first: bool = False) -> float:
+        weights = torch.randn(8, n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) / n
+        update = find("optimizer", name).make().torch([drawn(n, power=power)], Numbers([weights]))
+        return rms(update[:, :1]) / rms(update) if first else rms(update)
+
+    assert abs(matrix_slope(size) - float(expected)) < 0.1
+    assert abs(matrix_slope(lambda n: size(n, True)) - kept / 2) < 0.15
+
+
+def whole(size: Scale) -> Term:
+    """A random matrix: no factor pair."""
+    return Term(size, pattern((), [atom("R", ("N", "M"))]))
+
+
+@pytest.mark.parametrize(
+    ("spike", "expected_pair", "expected_whole"),
+    [(ONE, Fraction(-1), Fraction(-1, 2)), (N**-1, Fraction(-3, 2), Fraction(-1, 2))],
+    ids=["above", "below"],
+)
+def test_a_matrix_of_full_rank_is_orthogonalised_by_itself(
+    spike: Scale, expected_pair: Fraction, expected_whole: Fraction
+) -> None:
+    """R has norm N^(1/2): a pair of norm N beside it has its own singular value one; one of norm 1 counts as 1/N^(1/2)."""
+    out = matrix_law("muon_spectral", pair(spike), whole(ONE))
+    found = {len(t.pattern.odd): t.rms(out.labels).power("N") + t.rms(out.labels).power("M") for t in out.terms}
+    assert found == {2: expected_pair, 1: expected_whole}
+
+    def parts(n: int) -> tuple[float, float]:
+        generator = torch.Generator().manual_seed(n)
+        d, x = torch.randn(2, 16, n, dtype=torch.float64, generator=generator)
+        noise = torch.randn(16, n, n, dtype=torch.float64, generator=generator)
+        g = spike.at({"N": n}) * torch.einsum("si,sj->sij", d, x) + noise
+        update = find("optimizer", "muon_spectral").make().torch([g], Numbers([]))
+        without = find("optimizer", "muon_spectral").make().torch([noise], Numbers([]))
+        along = torch.einsum("sij,si,sj->s", update - without, d, x) / (n * n)
+        return float(along.abs().mean()), rms(update)
+
+    assert abs(matrix_slope(lambda n: parts(n)[0]) - float(expected_pair)) < 0.2
+    assert abs(matrix_slope(lambda n: parts(n)[1]) - float(expected_whole)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "sides", "expected"),
+    [
+        ("muon_spectral", 1, Fraction(-2)),
+        ("shampoo", 1, Fraction(-3, 2)),
+        ("shampoo", 2, Fraction(-1)),
+        ("soap", 1, Fraction(-1)),
+        ("soap", 2, Fraction(-1)),
+    ],
+)
+def test_a_gain_in_a_direction_of_its_own_is_promoted_by_a_memory_of_directions(
+    name: str, sides: int, expected: Fraction
+) -> None:
+    """A gain of relative size r = 1/N, new on one side or on both, changes the second update by r, r^(1/2) or 1 times it."""
+    new = pair(N**-1, "δd", "δx" if sides == 2 else "x", TAG * sides)
+    out = matrix_law(name, pair(ONE), new)
+    assert proportional(out, TAG * sides) == {expected}
+
+    def gained(n: int) -> float:
+        first, more = drawn(n), drawn(n, 2, 3 if sides == 2 else 1)
+        made = find("optimizer", name).make()
+        both = [made.torch([first, first + s / n * more], Numbers([])) for s in (1, -1)]
+        # the median of the seeds: where SOAP's basis turns, an entry may be divided by the size of another's memory
+        return float((both[0] - both[1]).square().mean((1, 2)).sqrt().median())
+
+    assert abs(matrix_slope(gained) - float(expected)) < 0.2

@@ -27,7 +27,7 @@ TORCH_SIDE = ("scalecalc.measure", "scalecalc.torch", "scalecalc.trace", "scalec
 ABOVE = ("scalecalc", "scalecalc.cli", "scalecalc.model", "scalecalc.testing")  # may call the torch side, inside functions
 LAYERS = ("errors", "scale", "pattern", "term", "value", "program", "rule", "derive", "solve", "cli")
 RANK = {f"scalecalc.{name}": rank for rank, name in enumerate(LAYERS)}
-PRINTED = ("table", "compare", "explain", "solution", "pieces", "numbers")
+PRINTED = ("table", "compare", "explain", "solution", "beside", "pieces", "numbers")
 RECORDS = tuple(f"scalecalc.{name}" for name in PRINTED)
 REPORT_SEES = ("scalecalc.report", *RECORDS, "scalecalc.scale", "scalecalc.errors", "scalecalc._version")
 

@@ -4,6 +4,7 @@ Every fenced block is one of these; anything else is an error, so that no exampl
 
 - ``python`` that begins with ``# my_rules/NAME.py``: written to that file in an empty folder, where all else is run.
 - ``python`` with ``>>>``: a doctest; the blocks of one document share their names.
+- ``python`` that begins with ``# needs NAME``: run, with these names, where the package NAME is installed; else compiled.
 - ``console``: commands after ``$``, each with its output, in which a line ``…`` stands for any number of lines.
   ``derive`` and ``list`` are run.  ``verify`` is parsed only: what it measures depends on the machine and on the time it
   is given.  What it is shown to have *derived* is compared with ``derive``.
@@ -16,10 +17,12 @@ The examples in docstrings are collected by pytest itself (``--doctest-modules``
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +37,7 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (my_rules/\w+\.py)\n")
 MEASURED = re.compile(r"(N\w* )?-?\d+\.\d\d ±<?\d+\.\d\d$|[✓✗?] \w+$")
+NEEDS = re.compile(r"# needs (\w+)\n")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WIDTH = "100"
 
@@ -111,6 +115,13 @@ def test_examples(document: str, workplace: Path, capsys: pytest.CaptureFixture[
 
 
 def python(block: Block, names: dict[str, object], where: str) -> None:
+    if needs := NEEDS.match(block.text):
+        code = compile(block.text, where, "exec")
+        if importlib.util.find_spec(needs[1]) is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what others' packages warn of is theirs
+                exec(code, names)
+        return
     test = doctest.DocTestParser().get_doctest(block.text + "\n", names, where, where, block.line - 1)
     assert test.examples, f"{where}: no >>> in it"
     said: list[str] = []
@@ -164,6 +175,11 @@ def test_measured_cells_are_left_out_and_derived_ones_are_not() -> None:
 def test_a_wrong_example_fails(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AssertionError, match="Expected"):
         python(Block("python", ">>> 1 + 1\n3\n", 1), {}, "here")
+    python(Block("python", "# needs no_such_package\n1 / 0\n", 1), {}, "here")
+    with pytest.raises(SyntaxError):
+        python(Block("python", "# needs no_such_package\n1 +\n", 1), {}, "here")
+    with pytest.raises(ZeroDivisionError):
+        python(Block("python", "# needs click\n1 / 0\n", 1), {}, "here")
     with pytest.raises(AssertionError, match="it prints\n"):
         console(["list", "models"], ["no such line"], "here", capsys)
     right, wrong = (f"f   {size}  -0.98 ±0.04  ✓ agrees  vanishing" for size in ("N^(-1/2)", "N^(-2)"))
@@ -201,7 +217,7 @@ def test_importing_and_deriving_are_light() -> None:
 
 
 def test_public_names() -> None:
-    assert set(scalecalc.__all__) == set(dir(scalecalc))
+    assert {*scalecalc.__all__, "torch"} == set(dir(scalecalc))
     assert all(getattr(scalecalc, name) is not None for name in scalecalc.__all__)
     with pytest.raises(AttributeError, match="module 'scalecalc' has no attribute 'nothing'"):
         _ = scalecalc.nothing

@@ -38,12 +38,16 @@ def sizes(text: str) -> list[object]:
 MAXIMAL = {
     ("sp", "sgd"): ("N^1/2, N^-1/2, N^-1", "1, N^-1, N^-1"),
     ("sp", "adam"): ("1, N^-1, N^-1", "N^-1/2, N^-3/2, N^-1"),
+    ("sp", "adafactor"): ("1, N^-1/2, N^-1/2", "N^-1/2, N^-1, N^-1/2"),
     ("ntp", "sgd"): ("N^1/2, N^1/2, 1", "1, 1, 1"),
     ("ntp", "adam"): ("1, N^-1/2, N^-1/2", "N^-1/2, N^-1, N^-1/2"),
+    ("ntp", "adafactor"): ("1, N^-1/2, N^-1/2", "N^-1/2, N^-1, N^-1/2"),
     ("mup_table9", "sgd"): ("1, 1, 1", "1, 1, 1"),
     ("mup_table9", "adam"): ("N^-1/2, N^-1, N^-1/2", "N^-1/2, N^-1, N^-1/2"),
+    ("mup_table9", "adafactor"): ("1, N^-1/2, 1", "1, N^-1/2, 1"),
     ("mfp", "sgd"): ("N, N, N", "N, N, N"),
     ("mfp", "adam"): ("1, N^-1/2, 1", "1, N^-1/2, 1"),
+    ("mfp", "adafactor"): ("1, N^-1/2, 1", "1, N^-1/2, 1"),
 }
 
 
@@ -130,7 +134,7 @@ def test_zero_order_hold_with_the_targets_of_the_paper_under_adam() -> None:
     assert [found.bounds[w, "lr"].rows for w in SELECTION] == [("y, update by W_B",), ("y, update by W_C",)]
 
 
-@pytest.mark.parametrize("scheme", ["mamba", "euler"])
+@pytest.mark.parametrize("scheme", [pytest.param("mamba", marks=pytest.mark.slow), "euler"])
 def test_the_readout_like_scaling_of_euler_s_method(scheme: str) -> None:
     """SGD: η_B = N_x/(N_u G), η_C = 1/(N_x N_u G); Adam: 1/N_u and 1/(N_x N_u).  As published, at the first step.
 
@@ -161,7 +165,7 @@ def test_a_weight_upstream_of_the_layer_needs_a_smaller_rate_than_mup_gives_it()
     assert {w: set(own) for w, own in match.found.differs.items()} == {"W_in": {"lr"}}
 
 
-@pytest.mark.parametrize("scheme", ["mamba", "euler"])
+@pytest.mark.parametrize("scheme", [pytest.param("mamba", marks=pytest.mark.slow), "euler"])
 def test_euler_with_an_output_of_order_one_is_over_determined(scheme: str, snapshot: Callable[[str, str], None]) -> None:
     """published.md's known case: Δx and Δy ask for different η_B, by N_x^(1/2); the smallest set of rows that says so."""
     model = SETTINGS[scheme][0]

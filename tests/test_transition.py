@@ -15,14 +15,18 @@ import sympy as sp
 import scalecalc as sc
 from scalecalc import rule as rules
 from scalecalc import rulebook
-from scalecalc.asymptotics import N, U, V, n, profile_of
+from scalecalc.asymptotics import N, OneVariable, U, V, n, profile_of
+from scalecalc.derive import notes, resolve
 from scalecalc.errors import InputError, UnknownName, UnsupportedScale
+from scalecalc.expand import expand
 from scalecalc.indexed import Indexed, Part, angle, localized
+from scalecalc.interpreter import harmonics, run
 from scalecalc.profile import Profile
 from scalecalc.program import Program
+from scalecalc.rows import assumptions
 from scalecalc.rule import find, registry
 from scalecalc.scale import FREE, Scale
-from scalecalc.term import Term, pattern
+from scalecalc.term import Limits, Term, atom, pattern
 from scalecalc.testing import assert_agrees
 from scalecalc.value import Algebra, Value
 
@@ -30,6 +34,7 @@ rulebook.load()
 discretization = import_module("scalecalc.rules.discretization")
 transition = import_module("scalecalc.rules.transition")
 conjugate = import_module("scalecalc.rules.complex").conjugate
+recurrence = import_module("scalecalc.rules.recurrence").recurrence
 DELTA, A = discretization.Delta, discretization.A
 STEP = 0.7310585  # of no special value
 NAMES = sorted(registry("transition"))
@@ -146,6 +151,82 @@ def test_resonance(step: str, lag: int, resonant: bool) -> None:
     widths = [2**k for k in range(8, 15)]
     sums = [abs((discretized("zoh", "A", values("s4d_lin", w), float(Fraction(step))) ** lag).sum()) + 1 for w in widths]
     assert slope(sums, widths) == pytest.approx(1 if resonant else 0, abs=0.05)
+
+
+def test_a_resonant_step_is_said() -> None:
+    """S4D-Lin at Δ = 1 turns by half a turn per state: its square, which the second time step has, does not turn."""
+    (note,) = (each for each in sc.derive("s6", transition="s4d_lin", step="fixed").notes if "Resonance" in each)
+    assert "Δ = 1 the power 2 of the decay does not turn along N_x" in note
+    for options in ({"transition": "mamba", "step": "fixed"}, {"transition": "lru", "step": "fixed"}):
+        assert not any("Resonance" in each for each in sc.derive("s6", **options).notes)
+    assert not any("Resonance" in each for each in notes(resolve("s6", options={"transition": "s4d_lin"})))
+
+
+@pytest.mark.parametrize(
+    ("name", "harmonic", "known", "size"),
+    [("sign", 3, 3, "N"), ("sign", 3, 2, "N^(1/2)"), ("tanh", 3, 3, "N"), ("relu", 2, 2, "N"), ("relu", 3, 3, "N^(1/2)"),
+     ("square", 2, 2, "N"), ("square", 4, 4, "N^(1/2)")],
+)  # fmt: skip
+def test_harmonics_of_a_function_of_what_turns(name: str, harmonic: int, known: int, size: str) -> None:
+    """Σ_n φ(x_n cos θ_n) y_n cos kθ_n, y_n = x_n for odd k: N where φ(cos θ) has the k-th harmonic, else √N.
+
+    ``known``: the highest that the program says there may be; what is not followed beyond it is the reason for that.
+    """
+    algebra = Algebra(limits=Limits(harmonics=known))
+    own = [atom("x", ["N"])]
+    cosine = [Term(Scale.one(), pattern([("N", Profile(phase=Fraction(k)))], own)) for k in (1, -1)]
+    out = expand(OneVariable(registry("rule")[name].derivative(0)), ("N",), [Value(("N",), tuple(cosine))], algebra)
+    odd = own if harmonic % 2 else []
+    other = [Term(Scale.one(), pattern([("N", Profile(phase=Fraction(k * harmonic)))], odd)) for k in (1, -1)]
+    found = algebra.sum(algebra.multiply(("N",), out, Value(("N",), tuple(other))), "N")
+    if size == "N^(1/2)" and known == harmonic:
+        assert largest(found.sizes()).power("N") <= Fraction(1, 2)
+    else:
+        assert str(largest(found.sizes())) == ("N" if known == harmonic else "1")
+    widths = [2**k for k in range(8, 15)]
+    function = {"sign": np.sign, "tanh": np.tanh, "relu": lambda v: np.maximum(v, 0), "square": np.square}[name]
+    sums = []
+    for w in widths:
+        x, theta = np.random.default_rng(w).standard_normal((400, w)), np.pi * STEP * np.arange(w)
+        every = function(x * np.cos(theta)) * (x if harmonic % 2 else 1) * np.cos(harmonic * theta)
+        sums.append(float(np.sqrt((every.sum(1) ** 2).mean())))
+    if known == harmonic:
+        assert slope(sums, widths) == pytest.approx(1 if size == "N" else 0.5, abs=0.06)
+
+
+def test_how_fast_anything_in_a_program_may_turn() -> None:
+    """An input factor's phase, and one per lag: 2 over two time steps, 4 over many (three lags are followed)."""
+    for time, most in ((2, 2), (3, 3), (9, 4)):
+        p = Program("states", dims=("N",), fixed={"time": time})
+        assert harmonics(p) == 1
+        recurrence(p.input("a", "time N"), p.input("b", "time N"))
+        assert harmonics(p) == most
+    assert harmonics(resolve("s6", options={"transition": "s4d_lin"}).program) == 2
+
+
+def test_steps_that_are_random_over_the_channels_are_taken_for_their_mean() -> None:
+    """Σ_u exp(Δ_u A_n): N_u is derived, N_u^(1/2) true of all but the first n; the derivation says that it is a bound."""
+    p = Program("states", dims=("N_u", "N_x"))
+    step = import_module("scalecalc.rules.elementwise").softplus(p.input("z", "N_u"))
+    decay, _ = discretization.discretize("zoh", step, transition.eigenvalues(p, "s4d_lin", "N_x"))
+    out = import_module("scalecalc.rules.reduction").total(decay, ["N_u"])
+    value = run(p, Algebra(), {}, [out.index])[out.index]
+    assert value is not None
+    bounds = [t for t in value.terms if "random there" in " ".join(assumptions(t))]
+    assert {str(t.size) for t in bounds} == {"N_u"}
+    widths = [2**k for k in range(6, 13)]
+    sums = []
+    for w in widths:
+        steps = np.log1p(np.exp(np.random.default_rng(w).standard_normal((200, w))))
+        sums.append(np.sqrt(np.mean([abs(np.exp(steps * (-0.5 + 1j * np.pi * n)).sum(1)) ** 2 for n in range(40, 48)])))
+    assert slope(sums, widths) == pytest.approx(0.5, abs=0.06)
+
+
+def test_what_lies_on_either_side_of_the_smallest_entries_is_a_bound_that_is_said() -> None:
+    """S4D-Inv under the bilinear rule is odd about n = N/2: one logarithm too many (see the sums above)."""
+    for name, said in (("s4d_inv", True), ("s4d_lin", False)):
+        row = sc.derive("s6", transition=name, step="fixed", discretization="bilinear")["y", "init"]
+        assert any("either side" in each for each in row.assumptions) == said
 
 
 def test_conjugate_pairs_add_up() -> None:

@@ -153,3 +153,29 @@ def test_disagreement_is_confirmed_on_fresh_seeds(
 def test_bad_requests_say_what_to_do(more: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         verify("mlp", **{**SMALL, **more})
+
+
+SQUARED = """
+import sympy as sp
+from scalecalc.program import Program
+from scalecalc.rules.elementwise import square
+from scalecalc.rules.matmul import matmul
+
+def net():
+    p = Program("net", dims=("N",), fixed={"batch": 4, "in": 8, "out": 4})
+    h = p.feature("h", matmul(p.weight("W", "N in", init=sp.Integer(0)), p.input("x", "batch in")))
+    y = p.feature("y", square(h))
+    p.end(matmul(p.weight("V", "out N"), h + y))
+    return p
+"""
+
+
+def test_a_feature_that_is_exactly_zero_at_first(tmp_path: Path) -> None:
+    """W = 0: the square of h moves in second order alone, which has no initial size to be relative to."""
+    file = tmp_path / "squared.py"
+    file.write_text(SQUARED)
+    found = verify(f"{file}:net", parameterization="sp", optimizer="sgd", dims={"N": [32, 128, 512]}, seeds=2000)
+    rows = {row.tag: row for row in found if row.kind == "update" and row.row == "y"}
+    assert rows[("W",)].terms == ()
+    assert rows[("W", "W")].formula() == "N^(-1)"
+    assert {row.verdict for row in rows.values()} == {"agrees"}

@@ -15,7 +15,7 @@ import sympy as sp
 
 from scalecalc.asymptotics import Function, OneVariable, X
 from scalecalc.expand import expand, leading
-from scalecalc.optimizer import larger, last
+from scalecalc.optimizer import larger
 from scalecalc.scale import Scale
 from scalecalc.term import Term, dim_of
 from scalecalc.value import Algebra, Value
@@ -52,11 +52,11 @@ def takes_over(own: Sequence[Term], heads: Sequence[Term], labels: Sequence[str]
 
 def ratios(t: Term, head: Term, labels: Sequence[str]) -> tuple[Scale, Scale]:
     """How large t is relative to the other term, at the first index and at the last."""
-    end = t.size / head.size
+    begin = end = t.size / head.size
     for label in labels:
-        mine, its = t.pattern.profile(label), head.pattern.profile(label)
-        end = end * last(mine, dim_of(label)) / last(its, dim_of(label))
-    return t.size / head.size, end
+        mine, its = (one.pattern.profile(label).ends(dim_of(label)) for one in (t, head))
+        begin, end = begin * mine[0] / its[0], end * mine[1] / its[1]
+    return begin, end
 
 
 def sign(algebra: Algebra, gradient: Value) -> Value:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
+from scalecalc import window
 from scalecalc.asymptotics import Function, OneVariable, X
 from scalecalc.errors import UnsupportedScale
 from scalecalc.expand import expand, leading
 from scalecalc.optimizer import Numbers, Optimizer, Trained, smallest
 from scalecalc.rule import optimizer
-from scalecalc.rules.optimizers._normalised import in_parts, ratios, sign
+from scalecalc.rules.optimizers._normalised import in_parts, sign
 from scalecalc.scale import Scale
 from scalecalc.term import Term
 from scalecalc.value import Algebra, Value
@@ -31,7 +32,8 @@ class Adam(Optimizer):
     From zero memory the first step is g/(|g| + ε).  With ε = 0, or scaled with the gradient, this is the gradient's sign.
     So the law is that of the sign function, entry by entry: terms that lead at every index come out flat, the others
     divided by what leads where they stand.  An ε above the gradient is a size of its own: the update is g/ε, and Adam an
-    SGD.  Which of the two is decided by the gradient's size.
+    SGD.  Which of the two is decided by the gradient's size, index by index: a gradient that falls below ε along an axis is
+    a sign up to the index where it does, and an SGD's from there on.
 
     Later steps need no other law (``_normalised.py``): m̂/√v̂ of g_1 … g_k is odd, homogeneous of degree 0 and bounded.
 
@@ -89,19 +91,23 @@ class Adam(Optimizer):
 
 
 def _below(relative: Value, epsilon: Scale, algebra: Algebra) -> bool:
-    """Does the gradient, relative to ε, lie below it?
+    """Does the gradient, relative to ε, lie below it somewhere?  Asked within each window of indices that it is cut into.
 
     Raises:
         UnsupportedScale: a leading term of it lies above in part; then neither law holds for the whole of it.
     """
-    found: set[int | None] = set()
-    for t in leading([t for t in relative.terms if not t.tag], algebra):
-        orders = {algebra.regime.order(ratio, ONE) for ratio in ratios(t, Term(ONE), relative.labels)}
-        if None in orders or {-1, 1} <= orders:
+    regime, found = algebra.regime, set[int | None]()
+    heads = leading([t for t in relative.terms if not t.tag], algebra)
+    cells = window.cuts(heads, True, regime)
+    inside = [[s for t in heads if (s := window.restricted(t, here)) is not None] for here in cells] if cells else [heads]
+    for t in (t for cell in inside for t in window.leading(cell, regime)):
+        orders = {regime.order(value, ONE) for value in window.values(t)}
+        falls = any(p.decaying for _, p in t.pattern.profiles)
+        if None in orders or {-1, 1} <= orders or (falls and 1 in orders):
             raise UnsupportedScale(
                 f"the gradient at {algebra.at} ({t.size * epsilon} at small index) lies above Adam's ε ({epsilon}) for some "
-                "widths or indices and below it for others. Use adam (ε scaled with the gradient), or a --regime in which it "
-                "stays on one side."
+                "widths or indices and below it for others, and nothing says for which. Use adam (ε scaled with the "
+                "gradient), or a --regime that says how the widths grow against each other."
             )
         found |= orders
     return -1 in found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scalecalc.optimizer import Numbers, Optimizer, Trained
 from scalecalc.rule import optimizer
 from scalecalc.rules.optimizers._normalised import in_parts, sign
-from scalecalc.rules.optimizers._spectral import as_matrix, orthogonal
+from scalecalc.rules.optimizers._spectral import as_matrix, orthogonal, reduced
 from scalecalc.scale import Scale
 from scalecalc.term import HALF
 from scalecalc.value import Algebra, Value
@@ -59,7 +59,8 @@ class Muon(Optimizer):
         if last.dim() < 3:
             return mixed.sign()
         matrix = as_matrix(mixed)
-        return self.number(*matrix.shape[1:]) * newton_schulz(matrix).reshape(last.shape)
+        rows, columns, (small,) = reduced([matrix])  # the iteration commutes with rotations, and small matrices are cheap
+        return self.number(*matrix.shape[1:]) * (rows @ newton_schulz(small) @ columns.mT).reshape(last.shape)
 
 
 def newton_schulz(x: torch.Tensor, steps: int = STEPS) -> torch.Tensor:

@@ -25,9 +25,10 @@ class Shampoo(Optimizer):
     """From zero memory U Vᵀ, the gradient's factor pairs over their norm; later gains in new directions are promoted.
 
     L^(−1/4) G R^(−1/4) with L = Σ G Gᵀ and R = Σ Gᵀ G is U Vᵀ at the first step (ε → 0, as a pseudoinverse).  At the second,
-    a part δ that the gradient has gained in a direction of its own meets a memory that knows only δ there: L^(−1/4) is
-    δ^(−1/2) in that direction, and the update gains (δ/|g|)^(1/2), where Adam's gains δ/|g|.  A gain along old directions
-    counts as δ/|g|; which it is depends on directions, and the larger is taken, an upper bound.
+    a gain δd ⊗ x in a direction of its own meets a memory that knows only δd there: L^(−1/4) is δ^(−1/2) in that direction,
+    and the update gains (δ/|g|)^(1/2), where Adam's gains δ/|g|.  δd ⊗ δx, new on both sides, comes out of size one, whatever
+    δ.  A gain along old directions counts as δ/|g|; a gain of first order has one new side at most, of second order two,
+    and as many are taken, an upper bound.
 
     SOAP is Adam in the eigenbasis of L and R, in which the first gradient is diagonal: Adam's sign of it is U Vᵀ as well.
     At the second step an entry of the rotated gradient that was zero before has no memory but itself, and is divided by its
@@ -36,12 +37,13 @@ class Shampoo(Optimizer):
     Vectors get Adam's update.
 
     Args:
-        promoted: 1/2 for Shampoo, 1 for SOAP: a gain of relative size r in a direction of its own counts as r^(1 − promoted).
+        promoted: 1/2 for Shampoo, 1 for SOAP: a gain of relative size r, of order k, counts as r^(1 − k promoted), at most 1.
     """
 
     smooth = False
     scale_free = True
     family = "shampoo"
+    decay = "decoupled"
 
     def __init__(self, promoted: Fraction, update: Callable[[Sequence[torch.Tensor]], torch.Tensor]):
         self.promoted, self.small = promoted, update
@@ -61,7 +63,8 @@ class Shampoo(Optimizer):
         size, before = (algebra.norm(v, v.labels) for v in (own, first))
         ratio = size[0] / before[0] if size and before else None
         smaller = ratio is not None and algebra.regime.order(ratio, ratio / ratio) == -1
-        by = ratio ** (1 - self.promoted) if ratio is not None and smaller else None
+        power = max(Fraction(0), 1 - len(tag) * self.promoted)
+        by = ratio**power if ratio is not None and smaller else None
         law, assumption = "a gain in a direction of its own, promoted", "what the gradient gains is in a direction of its own"
         terms = (
             Term(t.size if by is None else t.size * by, t.pattern, tag, algebra.step(law, t, assumption=assumption))

@@ -16,7 +16,8 @@ ONE, HALF = Scale.one(), Fraction(1, 2)
 def spectral(weight: Weight, optimizer: str) -> WeightScaling:
     """Spectral: the norms of W and of its update of order (fan-out/fan-in)^(1/2), read off the shape alone."""
     ratio = weight.fan_out / weight.fan_in
-    # min(1, ratio); where two dims grow apart the input is taken to be the wider side, as the condition is used for SSMs
-    shrink = ONE if ratio >= ONE else ratio**HALF
+    # min(1, ratio^(1/2)) in the regime asked for; in the free one, where neither of two dims is the larger, the input is
+    # taken to be the wider side, as the condition is used for SSMs
+    shrink = ONE if weight.regime.order(ratio, ONE) == 1 else ratio**HALF
     init, adam = weight.fan_in**-HALF * shrink, weight.fan_in**-1
     return scaling(init, ratio if optimizer == "sgd" else rate(weight, optimizer, adam, init) or adam)

@@ -103,7 +103,8 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
             out[row.key] = rms(values[tensors[row.key]]).log()
         elif row.kind == "alignment":
             out[row.key] = found[row.row].log()
-    first = joined(plan.model, {name: values[plan.gradients[name]] for name in {*moving, *movers, *others}}, setting.widths)
+    trained = dict.fromkeys([*others, *sorted(moving), *sorted(movers)])
+    first = joined(plan.model, {name: values[plan.gradients[name]] for name in trained}, setting.widths)
     updates = {
         name: plan.model.update.change(
             [first[name]], [values[plan.weights[name]]], plan.model.scalings[name], setting.widths
@@ -172,18 +173,26 @@ def _contributions(
             return {row: found[i] for row, i in wanted.items()}
 
         size = rms(delta)
-        reference = torch.where(rms(start) > 0, rms(start), torch.ones_like(size))
-        step = FIRST_ORDER * reference / torch.where(size > 0, size, torch.ones_like(size))
+        step = FIRST_ORDER * _or_one(rms(start)) / _or_one(size)
         after = moved(step)
         first = {row: rms(after[row] - initial[row]) / step for row in wanted}
+        if any(len(r.tag) == 1 and not r.terms for r in rows):  # exactly zero: then the second order must not be seen, either
+            before = moved(-step)
+            none = {r.row for r in rows if len(r.tag) == 1 and not r.terms}
+            first |= {row: rms(after[row] - before[row]) / (2 * step) for row in none}
         for r in rows:
             if len(r.tag) == 1:
                 out[r.key] = (first[r.row] * factor).log()
         if any(len(r.tag) > 1 for r in rows):
-            relative = torch.stack([first[row] / rms(initial[row]) for row in wanted]).amax(dim=0)
-            step = SECOND_ORDER / relative
+            relative = torch.stack([first[row] / _or_one(rms(initial[row])) for row in wanted]).amax(dim=0)
+            step = SECOND_ORDER / _or_one(relative)
             up, down = moved(step), moved(-step)
             for r in rows:
                 if len(r.tag) == 2:
                     out[r.key] = (rms(up[r.row] + down[r.row] - 2 * initial[r.row]) * (factor / step) ** 2).log()
     return out
+
+
+def _or_one(size: torch.Tensor) -> torch.Tensor:
+    """A size to divide by: 1 for what is exactly zero at initialisation, or does not move."""
+    return torch.where(size > 0, size, torch.ones_like(size))

@@ -56,7 +56,7 @@ def kinked(program: Program) -> bool:
 
 def joined(model: Model, gradients: Mapping[str, torch.Tensor], widths: Mapping[str, int]) -> dict[str, torch.Tensor]:
     """What the optimizer makes of the effective gradients of all weights together (clipping by their norm)."""
-    if not model.update.joint:
+    if not model.update.joint or not gradients:
         return dict(gradients)
     by = {name: model.scalings[name].multiplier.at(widths) for name in gradients}
     found = model.update.together_torch({name: by[name] * g for name, g in gradients.items()})

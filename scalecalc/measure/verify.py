@@ -18,7 +18,7 @@ import torch
 
 from scalecalc.crossover import crossovers, unless_too_narrow
 from scalecalc.derive import Model, interpret, notes, resolve, table_of
-from scalecalc.errors import InputError, MeasureError, ScalecalcError
+from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
 from scalecalc.measure.contributions import Key, Plan
 from scalecalc.measure.effort import (
     LARGEST_RUN,
@@ -37,6 +37,7 @@ from scalecalc.measure.samples import Samples
 from scalecalc.model import TorchModule
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
+from scalecalc.rows import notes as later_notes
 from scalecalc.scale import FREE, Regime
 from scalecalc.table import Row, Table
 from scalecalc.verdict import Judgement
@@ -95,10 +96,13 @@ def verify(
         Interrupted: Ctrl-C; carries the table as far as it got.
     """
     start = time.perf_counter()
-    resolved = resolve(model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix)
+    resolved = resolve(
+        model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix, regime=regime
+    )
     asked = Regime.parse(regime, resolved.program.dims)
-    table = replace(table_of(interpret(resolved, asked, corrections=True, steps=steps)), command="verify")
-    free = table if asked == FREE else table_of(interpret(resolved, FREE, corrections=True, steps=steps))
+    found = interpret(resolved, asked, corrections=True, steps=steps)
+    table = replace(table_of(found), command="verify")
+    free = table if asked == FREE else _free(resolved, steps)
     frame = Frame(asked, _widths(resolved, asked, dims))
     same = {row.key: row for row in free}
     measured = tuple(row for row in table.rows if len(row.tag) <= MEASURED_ORDER)
@@ -131,13 +135,21 @@ def verify(
             stopped = True
             look(run, [r for r in run.plan.rows if r.key not in run.judged], final=True)
         run.samples.save()
-    done = _filled(table, run, seeds, time.perf_counter() - start)
+    done = _filled(table, run, seeds, time.perf_counter() - start, later_notes(found))
     if stopped:
         raise Interrupted(done)
     return done
 
 
-def _filled(table: Table, run: Run, seeds: int | None, seconds: float) -> Table:
+def _free(model: Model, steps: int) -> tuple[Row, ...] | Table:
+    """The table however the dims grow, where there is one: it knows of more corrections than that of a regime."""
+    try:
+        return table_of(interpret(model, FREE, corrections=True, steps=steps))
+    except UnsupportedScale:
+        return ()
+
+
+def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Sequence[str]) -> Table:
     program, widths = run.plan.model.program, run.frame.widths
     late = [c for c in crossovers(program, widths) if c.note(widths[c.dim])]
     hints = dict[Key, int | None]()
@@ -162,7 +174,6 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float) -> Table:
     wanted = [budget for budget in hints.values() if budget is not None]
     settled = "1 row" if len(wanted) == 1 else f"{len(wanted)} rows"
     more = [f"{settled} may be settled by --budget {max(wanted)}, or less."] if wanted else []
-    later = table.notes[len(notes(run.plan.model)) : len(table.notes) - len(contradicted(table))]  # of later steps
     done = replace(table, rows=tuple(rows), options=options, seconds=seconds)
     return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *more))
 

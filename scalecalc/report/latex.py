@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from scalecalc._version import __version__
+from scalecalc.beside import Beside
 from scalecalc.compare import Comparison
 from scalecalc.numbers import Numbers
 from scalecalc.report import layout
@@ -39,6 +40,7 @@ GREEK = {
         *("Phi", "Psi", "Omega"),
     )
 }
+_LOWER = ("alpha", "epsilon", "eta", "theta", "lambda", "rho", "sigma", "omega")
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -63,17 +65,42 @@ _SPECIAL = {
     "Θ": r"$\Theta$",
     "Δ": r"$\Delta$",
     "Σ": r"$\Sigma$",
+    **{c: rf"$\{word}$" for c, word in zip("αεηθλρσω", _LOWER, strict=True)},
+    "₀": "$_0$",
+    "²": "$^2$",
+    "→": r"$\to$",
+    "“": "``",
+    "”": "''",
     "′": "$'$",
     "″": "$''$",
     "ᵀ": r"$^\top$",
 } | {c: f"\\{c}" for c in "&%$#_{}"}
 _TOKEN = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
+_FORMULA = re.compile(  # a dim or θ to a power, or a name with one letter before an index
+    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ)\^(?P<power>\([^()]*\)|\d+)|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
+)
 _MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′": "'", " ": ""}
 
 
 def text(words: str) -> str:
     """Words in text mode; a character that LaTeX does not know as its number."""
     return "".join(_SPECIAL.get(c, c if ord(c) < 256 else f"[U+{ord(c):04X}]") for c in words)
+
+
+def sentence(words: str) -> str:
+    """Words in which the sizes and the weights are set as mathematics.
+
+    >>> print(sentence("W_in, rate: N_u^(-1/2) below N^2; θ^(-1) for mup_ssm"))
+    $W_{\\mathrm{in}}$, rate: $N_{u}^{-1/2}$ below $N^{2}$; $\\theta^{-1}$ for mup\\_ssm
+    """
+    out, place = "", 0
+    for found in _FORMULA.finditer(words):
+        base = found["base"] or found["name"]
+        inner = text(base).strip("$") if base in _SPECIAL else (_word(base) or text(base))
+        power = f"^{{{found['power'].strip('()')}}}" if found["power"] else ""
+        out += f"{text(words[place : found.start()])}${inner}{power}$"
+        place = found.end()
+    return out + text(words[place:])
 
 
 def name(words: str) -> str:
@@ -127,7 +154,7 @@ def _most(sizes: Sequence[str]) -> str:
 
 
 WRITER = Writer(
-    text=text,
+    text=sentence,
     name=name,
     size=_size,
     most=_most,
@@ -164,6 +191,14 @@ def solution(found: Solution, *, standalone: bool = False) -> str:
     return _document(found.model, report.heading(found), pairs, report.closing(found), standalone)
 
 
+def beside(found: Beside, *, standalone: bool = False) -> str:
+    """Parameterizations side by side."""
+    from scalecalc.report import beside as report
+
+    pairs = [(report.section(found, write=WRITER), report.section(found))]
+    return _document(found.model, report.heading(found), pairs, found.notes, standalone)
+
+
 def numbers(found: Numbers, *, standalone: bool = False) -> str:
     """The numbers of a parameterization at base and at the target."""
     from scalecalc.report import numbers as report
@@ -183,7 +218,7 @@ def _document(
             r"\usepackage[margin=2cm]{geometry}",
             r"\usepackage{booktabs}",
             r"\begin{document}",
-            rf"\noindent {text(title)}.",
+            rf"\noindent {sentence(title)}.",
             "",
         ]
     else:
@@ -194,7 +229,7 @@ def _document(
             caption = text(f"{model}: {section.title}" + (f" ({part} of {parts})" if parts > 1 else ""))
             out += [rf"\begin{{{float_}}}[htbp]", r"\centering\small", rf"\caption{{{caption}}}\smallskip"]
             out += [*_tabular(piece), rf"\end{{{float_}}}"]
-    out += ["", *(f"{text(line)}\n" for line in closing if line)]
+    out += ["", *(f"{sentence(line)}\n" for line in closing if line)]
     if standalone:
         out.append(r"\end{document}")
     return "\n".join(out).rstrip("\n") + "\n"

@@ -10,7 +10,7 @@ from scalecalc.table import Table
 
 # An underscore inside a word (N_u) is no emphasis and stays as it is.
 _SPECIAL = re.compile(r"[\\`*<\[]|(?<!\w)_|_(?!\w)")
-_CODE = {"row", "by", "weight", "init", "multiplier", "rate", "Θ"}
+_CODE = {"row", "by", "weight", "init", "multiplier", "rate", "first-step rate", "decay", "ε", "Θ"}
 
 
 def to_markdown(table: Table) -> str:

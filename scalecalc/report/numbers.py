@@ -124,6 +124,7 @@ def records(found: Numbers) -> Iterator[dict[str, Any]]:
 
 def _json(found: Numbers) -> str:
     from scalecalc.report.json import SCHEMA, plain
+    from scalecalc.report.solution import scales
 
     p = found.parameterization
     data = {
@@ -135,6 +136,7 @@ def _json(found: Numbers) -> str:
         "parameterization_name": p.name,
         "base": dict(found.growth.base),
         "target": dict(found.growth.target),
+        "parameterization": {weight: scales(scaling) for weight, scaling in p.items()},
         "numbers": {
             weight: {q: [getattr(found.base[weight], q), getattr(found.target[weight], q)] for q in QUANTITIES}
             for weight in found

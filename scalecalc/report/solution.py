@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc._version import __version__
 from scalecalc.errors import Contradiction, UnknownName
@@ -16,12 +16,16 @@ from scalecalc.report.layout import PLAIN, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.solution import NAMES, Match, Solution
 
+if TYPE_CHECKING:
+    from scalecalc.symmetry import Shift
+
 ONE = Scale.one()
 QUANTITIES = {"init": "init", "multiplier": "multiplier", "lr": "rate", "weight_decay": "decay", "epsilon": "ε"}
 COLUMNS = (
     "weight", "role", "quantity", "step", "rho_low", "rho_high", "dim", "power", "log_power", "does", "bound_by", "optimizer",
     "regime", "model",
 )  # fmt: skip
+MOST_SHIFTS = 4  # that the terminal lists; JSON has all of them
 
 
 def render(found: Solution, format: str, *, width: int = 80, color: bool = False) -> str:
@@ -119,7 +123,10 @@ def closing(found: Solution) -> list[str]:
         out.append(f"{weight}, {QUANTITIES[quantity]}: {_by_ratio(found, one)}.")
     out += named(found)
     if found.group:
-        out.append("The same network and training (θ any power of the widths): " + "; or ".join(map(str, found.group)) + ".")
+        listed = "; or ".join(map(_shift, found.group[:MOST_SHIFTS]))
+        if len(found.group) > MOST_SHIFTS:
+            listed += f"; and {len(found.group) - MOST_SHIFTS} more between other weights"
+        out.append(f"The same output and training, for any power θ of the widths: {listed}.")
     return [*out, *found.notes]
 
 
@@ -151,6 +158,16 @@ def _named(matches: Sequence[Match], is_: str, nearly: str) -> list[str]:
 GAUGE = " in another gauge"
 
 
+def _shift(shift: Shift) -> str:
+    """What it does to inits, and to the rates; decay and ε go along (JSON has them)."""
+
+    def listed(quantity: str) -> str:
+        own = [(u.split(maxsplit=1)[1], e) for u, e in shift.powers if u.startswith(f"{quantity} ")]
+        return ", ".join(f"{w} · θ" + ("" if e == 1 else f"^({e})") for w, e in own)
+
+    return "; ".join(f"{word} {listed(q)}" for q, word in (("init", "inits"), ("lr", "rates")) if listed(q)).replace(";", ",")
+
+
 def _cited(m: Match) -> str:
     return f"{m.name} ({m.source})" if m.source else m.name
 
@@ -162,7 +179,7 @@ def _apart(m: Match) -> str:
         parts.append(f"{GAUGE} (multipliers: " + ", ".join(f"{w} · {theta}" for w, theta in m.found.own.items()) + ")")
     if m.along:
         parts.append(" with all dims in proportion" if m.along == "proportional" else f" for {m.along}")
-    parts += [f", up to the shift {shift} with θ = {theta}" for shift, theta in m.found.shared]
+    parts += [f", up to {_shift(shift)} with θ = {theta}" for shift, theta in m.found.shared]
     if m.found.differs:
         own = [
             f"the {NAMES[q]} of {w} ({a}, there {b})" for w, each in m.found.differs.items() for q, (a, b) in each.items()
@@ -267,7 +284,7 @@ def to_json(found: Solution) -> str:
         "dims": list(found.dims),
         "options": dict(found.options),
         "parameterization": {w: _weight(found, w) for w in found.scalings},
-        "first_step": {w: _scales(s) for w, s in found.first.scalings.items()} if found.first is not None else None,
+        "first_step": {w: scales(s) for w, s in found.first.scalings.items()} if found.first is not None else None,
         "weights": {
             w: {
                 "does": found.fates.get(w, ""),
@@ -275,6 +292,8 @@ def to_json(found: Solution) -> str:
             }
             for w in found.scalings
         },
+        "is": [_match(m) for m in found.matches],
+        "first_step_is": [_match(m) for m in found.first_matches],
         "gauge": [dict(shift.powers) for shift in found.group],
         "rows": [row_object(row) for row in found.derived] if found.derived is not None else [],
         "notes": list(found.notes),
@@ -283,7 +302,8 @@ def to_json(found: Solution) -> str:
     return json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _scales(s: Any) -> dict[str, dict[str, str]]:
+def scales(s: Any) -> dict[str, dict[str, str]]:
+    """A weight's scalings as JSON has them."""
     out: dict[str, dict[str, str]] = {}
     for quantity in QUANTITIES:
         scale = getattr(s, quantity)
@@ -295,8 +315,22 @@ def _scales(s: Any) -> dict[str, dict[str, str]]:
     return out
 
 
+def _match(m: Match) -> dict[str, Any]:
+    """A registered parameterization, with the shifts that lead to it and what differs beside them (ours, theirs)."""
+    return {
+        "name": m.name,
+        "multipliers": {w: theta.strings()[0] for w, theta in m.found.own.items()},
+        "shifts": [{"powers": dict(shift.powers), "theta": theta.strings()[0]} for shift, theta in m.found.shared],
+        "differs": {
+            w: {q: [{"theta": s.strings()[0], "log": s.strings()[1]} for s in pair] for q, pair in own.items()}
+            for w, own in m.found.differs.items()
+        },
+        "along": m.along,
+    }
+
+
 def _weight(found: Solution, weight: str) -> dict[str, Any]:
-    out: dict[str, Any] = dict(_scales(found.scalings[weight]))
+    out: dict[str, Any] = dict(scales(found.scalings[weight]))
     own = {q: p for (w, q), p in found.pieces.items() if w == weight}
     if own:
         out["pieces"] = {q: [_piece(one) for one in p] for q, p in own.items()}

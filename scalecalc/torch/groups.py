@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from scalecalc import globs
 from scalecalc.errors import InputError
-from scalecalc.numbers import Given, Growth, Values, checked, scaled
+from scalecalc.numbers import Given, Growth, Values, checked, off_path, scaled
 from scalecalc.parameterization import Parameterization
 from scalecalc.torch.gauge import without_multipliers
 from scalecalc.torch.names import Names, Place, listed, places
@@ -45,6 +46,9 @@ def param_groups(
             order, as in ``nn.Embedding``.  By default a parameter is the weight of its own name.
         widths: of the model, if they cannot be read off its shapes; with widths at base only.
 
+    Warns:
+        UserWarning: the dims grow in another way than the exponents were solved for.
+
     Raises:
         InputError: a parameter that is no weight, a pattern that matches none, contradictory shapes, tied parameters that
             would scale differently, a number that is none, or one that the parameterization does not scale.
@@ -52,6 +56,8 @@ def param_groups(
     """
     placed = places(model, parameterization, names)
     grown = growth(model, parameterization, placed, base, widths)
+    for note in off_path(parameterization, grown):
+        warnings.warn(note, stacklevel=2)
     given = {"lr": lr, "weight_decay": weight_decay, "eps": eps}
     check_patterns(given, placed)
     free = without_multipliers(parameterization)

@@ -23,7 +23,8 @@ def initialize(model: nn.Module, parameterization: Parameterization, *, base: nn
 
     Nothing happens at base width, to the bit, and nothing the second time.  Parameters that are all zero or all alike
     (biases, gains), those whose entries the architecture gives exactly, and those that ``names`` leaves as they are, are
-    never changed.  The size of base weights is measured, with a relative error of about (2n)^(−1/2) for n entries.
+    never changed; frozen ones that are mapped are scaled like others.  The size of base weights is measured, with a relative
+    error of about (2n)^(−1/2) for n entries.
 
     Call it before training, and before FullyShardedDataParallel (fully_shard may come first).
 
@@ -68,6 +69,8 @@ def _size(name: str, parameter: torch.Tensor, of: str) -> float | None:
     """
     if parameter.is_meta:
         raise InputError(f"{name} of {of} is on the meta device and has no entries to measure; build it on a real one first.")
+    if parameter.numel() == 0:
+        return None
     if not parameter.is_floating_point() and not parameter.is_complex():
         raise InputError(f"{name} of {of} has entries of {parameter.dtype}, which cannot be scaled.")
     least, most = rms(parameter - _first(parameter)), rms(parameter)

@@ -48,10 +48,13 @@ def named(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         InputError: a parameter without a shape yet (a lazy module).
     """
-    prefix = "module." if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else ""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # their one child is called module
+    children = {f"{path}.module".lstrip(".") for path, module in model.named_modules() if isinstance(module, parallel)}
     out: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        clean = ".".join(part for part in name.removeprefix(prefix).split(".") if part not in WRAPPERS)
+        parts = name.split(".")
+        paths = [".".join(parts[: i + 1]) for i in range(len(parts))]
+        clean = ".".join(p for p, path in zip(parts, paths, strict=True) if p not in WRAPPERS and path not in children)
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise InputError(f"{clean} has no shape yet; run the model once on an example, so that lazy modules get theirs.")
         out[clean] = parameter

@@ -50,8 +50,8 @@ def growth(
         missing = sorted({dim for scale in scales if scale is not None for dim in scale.dims} - known)
         if missing:
             raise InputError(
-                f"{place.name} ({weight}) scales with {', '.join(missing)}, of which nothing is known here: no parameter that "
-                f"is mapped has such an axis, or base= does not give its width. Give the widths as numbers: "
+                f"{place.name} ({weight}) scales with {', '.join(missing)}, of which nothing is known here: no parameter "
+                f"that is mapped has such an axis, or base= does not give its width. Give the widths as numbers: "
                 f"base={{{missing[0]!r}: …}}, widths={{{missing[0]!r}: …}}."
             )
     return found

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from scalecalc.errors import UnknownName
+from scalecalc.model import optimizer_of
+from scalecalc.numbers import OPTION, WORDS, Growth, off_path
 from scalecalc.parameterization import Parameterization
 from scalecalc.report.layout import Section
+from scalecalc.torch.gauge import without_multipliers
 from scalecalc.torch.initialize import rms
-from scalecalc.torch.names import Names, named, places
+from scalecalc.torch.names import Names, listed, named, places
 from scalecalc.torch.shapes import Base, growth
 
 if TYPE_CHECKING:
     import pandas
 
 Groups = torch.optim.Optimizer | Iterable[Mapping[str, Any]]
+FAMILIES = {  # of torch's optimizers: whose rates apply to each
+    "SGD": "sgd", "Adam": "adam", "AdamW": "adam", "NAdam": "adam", "RAdam": "adam", "Adamax": "adam", "RMSprop": "adam",
+    "Adafactor": "adafactor", "Muon": "muon",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """A line per parameter; printed, a table."""
+    """A line per parameter; printed, a table.
+
+    ``notes``: what is not as the parameterization has it: another optimizer; weight decay or ε that should scale.
+    """
 
     title: str
     rows: tuple[Setting, ...]
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Setting]:
         return iter(self.rows)
@@ -59,14 +71,21 @@ class Settings:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> Setting:
-        """By one of its names."""
-        return next(row for row in self.rows if name in row.name.split(", "))
+        """By one of its names.
+
+        Raises:
+            UnknownName: no parameter is called that.
+        """
+        found = {own: row for row in self.rows for own in row.name.split(", ")}
+        if name not in found:
+            raise UnknownName("parameter", name, found)
+        return found[name]
 
     def __str__(self) -> str:
         from scalecalc.report.terminal import draw
 
         section = self._section()
-        return draw(self.title, [(section, section)], (), width=140)
+        return draw(self.title, [(section, section)], self.notes, width=140)
 
     def _section(self) -> Section:
         columns = {
@@ -132,7 +151,40 @@ def table(
         std = None if parameter.is_meta else rms(parameter)
         rows.append(Setting(", ".join(own), tuple(parameter.shape), weight, std, multiplier, *got, remark))
     name = type(optimizer).__name__ if isinstance(optimizer, torch.optim.Optimizer) else "parameter groups"
-    return Settings(f"parameterization {parameterization.name} for {parameterization.optimizer}, {name}", tuple(rows))
+    title = f"parameterization {parameterization.name} for {parameterization.optimizer}, {name}"
+    own = optimizer.defaults if isinstance(optimizer, torch.optim.Optimizer) else {}
+    unscaled = _unscaled(rows, without_multipliers(parameterization), grown, own)
+    notes = (*off_path(parameterization, grown), *_mistaken(name, parameterization), *unscaled)
+    return Settings(title, tuple(rows), notes)
+
+
+def _mistaken(torchs: str, parameterization: Parameterization) -> Iterator[str]:
+    """Rates that were solved for another kind of optimizer."""
+    meant = optimizer_of(parameterization.optimizer).family
+    if FAMILIES.get(torchs, meant) != meant:
+        yield (
+            f"the rates scale as {parameterization.optimizer} needs it, but the optimizer is {torchs}: solve with "
+            f"optimizer={FAMILIES[torchs]!r} or one of its kind."
+        )
+
+
+def _unscaled(
+    rows: Sequence[Setting], parameterization: Parameterization, grown: Growth, own: Mapping[str, Any]
+) -> Iterator[str]:
+    """Weight decay and ε that are the optimizer's own, one for all, where they should scale."""
+    for quantity, option in OPTION.items():
+        number = _float(own.get(option))
+        left: list[str] = []
+        for row in rows:
+            if row.weight and row.lr is not None and number and getattr(row, quantity) == number:
+                scale = getattr(parameterization[row.weight], quantity)
+                unknown = scale is None and quantity == "weight_decay"
+                left += [row.name] if unknown or scale is not None and grown.factor(scale) != 1 else []
+        if left:
+            yield (
+                f"{WORDS[quantity]} is the optimizer's own {number:g} at every width, but should scale for {listed(left)}: "
+                f"give {option}={number:g} to param_groups, and solve for an optimizer that has it."
+            )
 
 
 def _float(value: Any) -> float | None:
