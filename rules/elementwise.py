@@ -52,7 +52,7 @@ class Elementwise(Rule):
             return expand(OneVariable(f), labels, values, algebra)
         # The argument is known exactly: compose, and let sympy find the profile of the composition.
         side = f.plus.subs(X, _ARGUMENT) if _positive(value.exact) else f.minus.subs(X, -_ARGUMENT)
-        label = next((name for name in labels if value.exact.has(n)), "")
+        label = labels[-1] if labels and value.exact.has(n) else ""  # the index runs along the last axis
         out = expand(Indexed(side, (_ARGUMENT,), (value.exact,), label), labels, values, algebra)
         return Value(out.labels, out.terms, side.subs(_ARGUMENT, value.exact))
 
@@ -124,6 +124,11 @@ sigmoid = elementwise("sigmoid", 1 / (1 + sp.exp(-x)))
 softplus = elementwise("softplus", sp.log(1 + sp.exp(x)))
 silu = elementwise("silu", x / (1 + sp.exp(-x)), "Hendrycks & Gimpel 2016, arXiv 1606.08415")
 gelu = elementwise("gelu", x * (1 + sp.erf(x / sp.sqrt(2))) / 2, "Hendrycks & Gimpel 2016, arXiv 1606.08415, erf form")
+gelu_tanh = elementwise(
+    "gelu_tanh",
+    x * (1 + sp.tanh(sp.sqrt(2 / sp.pi) * (x + sp.Rational(44715, 1000000) * x**3))) / 2,
+    "Hendrycks & Gimpel 2016, arXiv 1606.08415, tanh form",
+)
 exp = elementwise("exp", sp.exp(x))
 square = elementwise("square", x**2)
 absolute = elementwise("absolute", sp.Abs(x))

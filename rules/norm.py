@@ -26,14 +26,16 @@ SOURCE = "Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4"
 RSQRT = OneVariable(Function(X ** sp.Rational(-1, 2), sp.Integer(0)))
 
 
-def rmsnorm(x: Tensor, over: str) -> Tensor:
-    """x / (mean over an axis of x²)^(1/2).  The reciprocal root-mean-square has no ε: it must not vanish."""
-    return x.program.record("rmsnorm", (x,), x.axes, over=over)
+def rmsnorm(x: Tensor, over: str, eps: float = 0.0) -> Tensor:
+    """x / (mean over an axis of x² + ε)^(1/2).  The law takes ε to be smaller than the mean square, which must not vanish."""
+    return x.program.record("rmsnorm", (x,), x.axes, over=over, eps=eps)
 
 
 def _reciprocal(algebra: Algebra, x: Value, over: str) -> Value:
     """1/rms(x): the mean square is a sum with a mean, so this scalar is as large as x is small."""
     rest = tuple(label for label in x.labels if label != over)
+    if over not in x.labels:  # an axis that does not grow: some entries' mean
+        return expand(RSQRT, rest, [algebra.multiply(rest, x, x)], algebra)
     square = algebra.contract(rest, x, x, [over])
     mean = algebra.scale(square, Scale.of(dim_of(over), -1), "mean square")
     return expand(RSQRT, rest, [mean], algebra)
@@ -71,7 +73,8 @@ class Centre(Rule):
         return (op.params["over"],)
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        return centred(algebra, values[0], op.params["over"])
+        over = op.params["over"]
+        return centred(algebra, values[0], over) if over in labels else algebra.add(labels, values[0])
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         return [centre(g, output.op.params["over"])]
@@ -97,11 +100,13 @@ class RMSNorm(Rule):
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         (x,) = inputs
-        return [x.program.record("rmsnorm_backward", (x, g), x.axes, over=output.op.params["over"])]
+        p = output.op.params
+        return [x.program.record("rmsnorm_backward", (x, g), x.axes, over=p["over"], eps=p.get("eps", 0.0))]
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
         (x,) = tensors
-        return x * x.square().mean(dim=1 + axes[0].index(op.params["over"]), keepdim=True).rsqrt()
+        mean = x.square().mean(dim=1 + axes[0].index(op.params["over"]), keepdim=True)
+        return x * (mean + op.params.get("eps", 0.0)).rsqrt()
 
     def latex(self, op: Op, *names: str) -> str:
         return rf"{names[0]} / \operatorname{{rms}}_{{{op.params['over']}}}({names[0]})"
@@ -120,7 +125,10 @@ class RMSNormBackward(Rule):
         rest = tuple(label for label in labels if label != over)
         r = _reciprocal(algebra, x, over)
         kept = algebra.multiply(labels, g, r)
-        inner = algebra.scale(algebra.contract(rest, g, x, [over]), Scale.of(dim_of(over), -1), "⟨g, x⟩ / N")
+        if over in labels:
+            inner = algebra.scale(algebra.contract(rest, g, x, [over]), Scale.of(dim_of(over), -1), "⟨g, x⟩ / N")
+        else:
+            inner = algebra.multiply(rest, g, x)
         cube = algebra.multiply(r.labels, algebra.multiply(r.labels, r, r), r)
         along = algebra.multiply(labels, x, algebra.multiply(rest, inner, cube))
         perp = frozenset(d for d in x.ray if d[1] == over)
@@ -132,7 +140,7 @@ class RMSNormBackward(Rule):
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
         x, g = spread(axes, op.axes, *tensors)
         dim = 1 + op.axes.index(op.params["over"])
-        r = x.square().mean(dim=dim, keepdim=True).rsqrt()
+        r = (x.square().mean(dim=dim, keepdim=True) + op.params.get("eps", 0.0)).rsqrt()
         return g * r - x * (g * x).mean(dim=dim, keepdim=True) * r**3
 
     def latex(self, op: Op, *names: str) -> str:
@@ -140,4 +148,4 @@ class RMSNormBackward(Rule):
 
     def sample(self, program: Program) -> Tensor:
         x = program.input("x", "batch N")
-        return program.record("rmsnorm_backward", (x, program.input("g", "batch N")), x.axes, over="N")
+        return program.record("rmsnorm_backward", (x, program.input("g", "batch N")), x.axes, over="N", eps=0.0)

@@ -14,7 +14,7 @@ from scalecalc.expand import expand
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
 from scalecalc.rules.norm import centred
-from scalecalc.value import ONES, Algebra, Value
+from scalecalc.value import ONES, Algebra, Direction, Value
 
 if TYPE_CHECKING:
     import torch
@@ -24,13 +24,19 @@ EXP = OneVariable(Function(sp.exp(X), sp.exp(-X)))
 RECIPROCAL = OneVariable(Function(1 / X, sp.Integer(0)))
 
 
-def softmax(x: Tensor, over: str) -> Tensor:
-    """exp(x) / Σ exp(x) over an axis."""
-    return x.program.record("softmax", (x,), x.axes, over=over)
+def softmax(x: Tensor, over: str, causal: str = "") -> Tensor:
+    """exp(x) / Σ exp(x) over an axis; ``causal``: an axis of queries, of fixed size, that see no later place on ``over``."""
+    more = {"causal": causal} if causal else {}
+    return x.program.record("softmax", (x,), x.axes, over=over, **more)
 
 
 def _moved(algebra: Algebra, p: Value, change: Value, over: str) -> Value:
-    """(diag p − p pᵀ) times a change of the logits, whose common part is without effect; the result sums to 0."""
+    """(diag p − p pᵀ) times a change of the logits, whose common part is without effect; the result sums to 0.
+
+    Along an axis that does not grow no law says what is common, and all of the change is kept.
+    """
+    if over not in p.labels:
+        return algebra.multiply(p.labels, p, change)
     kept = centred(algebra, change, over)
     rest = tuple(label for label in p.labels if label != over)
     inner = algebra.contract(rest, p, kept, [over])
@@ -50,10 +56,12 @@ class Softmax(Rule):
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         over = op.params["over"]
-        x = centred(algebra, values[0], over)
+        grows = over in labels
+        x = centred(algebra, values[0], over) if grows else values[0]
         raised = expand(EXP, labels, [x.only(lambda t: not t.tag)], algebra)
         rest = tuple(label for label in labels if label != over)
-        p = algebra.multiply(labels, raised, expand(RECIPROCAL, rest, [algebra.sum(raised, over)], algebra))
+        whole = algebra.sum(raised, over) if grows else raised
+        p = algebra.multiply(labels, raised, expand(RECIPROCAL, rest, [whole], algebra))
         change = x.only(lambda t: bool(t.tag))
         if not change.terms:
             return p
@@ -65,8 +73,16 @@ class Softmax(Rule):
         return [output.program.record("softmax_backward", (output, g), output.axes, over=over)]
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
-        (x,) = tensors
-        return x.softmax(dim=1 + axes[0].index(op.params["over"]))
+        import torch
+
+        (x,), dim = tensors, 1 + axes[0].index(op.params["over"])
+        if "causal" in op.params:
+            rows = 1 + axes[0].index(op.params["causal"])
+            q, k = (torch.arange(x.shape[d], device=x.device) for d in (rows, dim))
+            later = (k[None, :] > q[:, None]) if rows < dim else (k[:, None] > q[None, :])
+            shape = [x.shape[d] if d in (rows, dim) else 1 for d in range(x.dim())]
+            x = x.masked_fill(later.reshape(shape), -torch.inf)
+        return x.softmax(dim)
 
     def latex(self, op: Op, *names: str) -> str:
         return rf"\operatorname{{softmax}}_{{{op.params['over']}}}({names[0]})"
@@ -85,7 +101,8 @@ class SoftmaxBackward(Rule):
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         p, g = values
         found = _moved(algebra, p, g, op.params["over"])
-        return replace(found, labels=labels, perp=frozenset({(ONES, op.params["over"])}))
+        perp = frozenset({(ONES, op.params["over"])}) if op.params["over"] in labels else frozenset[Direction]()
+        return replace(found, labels=labels, perp=perp)
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         raise ProgramError("the second derivative of a softmax is not recorded; no optimizer here needs it.")

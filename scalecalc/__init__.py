@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scalecalc.derive import derive
     from scalecalc.equivalence import equivalent
     from scalecalc.measure.verify import verify
-    from scalecalc.model import parameterize
+    from scalecalc.model import TorchModule, parameterize
     from scalecalc.numbers import Numbers, numbers
     from scalecalc.parameterization import Parameterization
     from scalecalc.scale import Regime, Scale
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scalecalc.table import Row, Table
 
 __all__ = [
-    "Comparison", "Equivalence", "Numbers", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table",
+    "Comparison", "Equivalence", "Numbers", "Parameterization", "Regime", "Row", "Scale", "Solution", "Table", "TorchModule",
     "__version__", "compare", "derive", "equivalent", "numbers", "parameterize", "solve", "verify",
 ]  # fmt: skip
 
@@ -53,6 +53,7 @@ _HOME = {
     "Regime": "scalecalc.scale",
     "Row": "scalecalc.table",
     "Scale": "scalecalc.scale",
+    "TorchModule": "scalecalc.model",
     "Table": "scalecalc.table",
 }
 

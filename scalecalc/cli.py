@@ -253,6 +253,21 @@ def verify(dims: tuple[str, ...], strict: bool, resume: str | None, **given: Any
     return INCONCLUSIVE if strict and any(row.verdict != "agrees" for row in table) else 0
 
 
+@cli.command(
+    help="""The source lines of a torch module with the derived sizes beside them.
+
+MODEL is path/to/file.py:factory, where the file has factory(**dims), which returns the module, and example_inputs(**dims)."""
+)
+@model_options
+def annotate(**given: Any) -> int:
+    format_of(given, ("table",), "an annotated source")
+    model = prepare(given)
+    from scalecalc.annotate import annotate as annotated
+
+    deliver(annotated(model, **asked(given)), given)
+    return 0
+
+
 @cli.command(name="list")
 @click.argument("kind", type=Plural(), metavar="KIND")
 @rules_option

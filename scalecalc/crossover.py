@@ -78,12 +78,12 @@ def crossovers(program: Program, widths: Mapping[str, Sequence[int]]) -> list[Cr
             continue
         step, transition = op.inputs
         axes = program.ops[transition].axes
-        if program.ops[transition].rule != "index" or not axes or dim_of(axes[-1]) not in widths:
+        eigenvalues = composed(program, transition)
+        if eigenvalues is None or not axes or dim_of(axes[-1]) not in widths:
             continue
         steps = [value for u in SPREAD if (value := typical(program, step, u)) is not None]
         if steps:
             dim = dim_of(axes[-1])
-            eigenvalues = program.ops[transition].params["expression"]
             found = _crossover(rule.parts[op.params["part"]], eigenvalues, steps, widths[dim])
             out.append(Crossover(dim, NAMES[op.params["part"]], position, *found))
     return out
@@ -101,6 +101,31 @@ def unless_too_narrow(row: Row, note: str, excused: float) -> Row:
     if max(off, default=0.0) > excused:
         return row
     return replace(row, verdict="inconclusive", settle=f"{row.settle} But {note}")
+
+
+def composed(program: Program, position: int) -> Any:
+    """The expression in the index of what is made of one exact leaf entry by entry; None of anything else."""
+    from scalecalc.asymptotics import X
+    from scalecalc.rule import registry
+
+    op = program.ops[position]
+    if not op.inputs:
+        return op.params.get("expression", op.params.get("init"))
+    if len(op.inputs) != 1:
+        return None
+    inner = composed(program, op.inputs[0])
+    if inner is None or op.rule in ("rename", "view"):
+        return inner
+    rule = registry("rule").get(op.rule)
+    if not hasattr(rule, "derivative") or op.params.get("order"):
+        return None
+    import sympy as sp
+
+    from scalecalc.asymptotics import n
+
+    f = rule.derivative(0)
+    negative = sp.limit(inner, n, sp.oo) < 0
+    return sp.simplify(f.minus.subs(X, -inner) if negative else f.plus.subs(X, inner))
 
 
 def typical(program: Program, position: int, u: float) -> float | None:
@@ -125,8 +150,10 @@ def typical(program: Program, position: int, u: float) -> float | None:
         return None
     if op.rule == "add":
         return sum(known)
-    if op.rule in ("rename", "broadcast", "delay"):
+    if op.rule in ("rename", "broadcast", "delay", "view", "part", "windows"):
         return known[0]
+    if op.rule == "contraction" and any(program.ops[j].rule == "index" for j in op.inputs):
+        return math.prod(known)  # by a constant; of two random factors the medians say nothing
     rule = registry("rule").get(op.rule)
     if hasattr(rule, "derivative"):
         from scalecalc.asymptotics import X

@@ -26,7 +26,7 @@ from scalecalc import rows
 from scalecalc import steps as training
 from scalecalc.errors import InputError
 from scalecalc.interpreter import exact_leaf, initial_weights, run
-from scalecalc.model import Model, resolve
+from scalecalc.model import Model, TorchModule, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.rows import sums
@@ -100,7 +100,7 @@ def interpret(
 
 
 def derive(
-    model: str,
+    model: str | TorchModule,
     *,
     parameterization: str | Parameterization | None = None,
     optimizer: str | None = None,
@@ -170,6 +170,7 @@ def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tu
     held = {dim: [width] for dim, width in model.fix.items()}
     where = {**held, **(widths or {})}
     found = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
+    found += model.program.remarks
     found += resonances(model.program)
     found += model.alignment.notes() if model.alignment is not None else ()
     found += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))

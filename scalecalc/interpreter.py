@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalecalc import backward
 from scalecalc.model import Model
-from scalecalc.program import LEAVES, Program
+from scalecalc.program import LEAVES, Op, Program
 from scalecalc.scale import Scale
 from scalecalc.term import Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value, exact_value
@@ -47,7 +47,9 @@ def run(
             odd = [atom(f"input {i}", labels)] if labels else []
             value = Value(labels, (Term(ONE, pattern((), odd), (), here.step("independent standard normal entries")),))
         elif op.rule == "index":
-            value = exact_leaf(labels, op.params["expression"], here)
+            value = _exact(program, op, op.params["expression"], here)
+            if "scale" in op.params:
+                value = here.scale(value, op.params["scale"], f"times {op.params['scale']}")
         else:
             inputs = [v for j in op.inputs if (v := out[j]) is not None]
             value = backward.rule_of(program, i).law(here, op, labels, *inputs)
@@ -96,6 +98,16 @@ def exact_leaf(labels: Sequence[str], expression: Any, algebra: Algebra) -> Valu
     return Value(tuple(labels), tuple(terms), expression)
 
 
+def _exact(program: Program, op: Op, expression: Any, algebra: Algebra) -> Value:
+    """The value of an exact leaf: its index runs along its last axis, and where that is fixed it is a generic constant."""
+    from scalecalc.asymptotics import n
+
+    labels = program.growing(op.axes)
+    if labels and labels[-1] != op.axes[-1] and expression.has(n):
+        return algebra.flat(labels, law=f"exact: {expression}, along an axis that does not grow")
+    return exact_leaf(labels, expression, algebra)
+
+
 def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
     """The effective weights m·w at initialisation: one atom each, free in every growing axis."""
     out: dict[str, Value] = {}
@@ -106,7 +118,7 @@ def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
         scaling = model.scalings[op.name]
         here = replace(algebra, rule="weight", at=op.name)
         if op.params["init"] is not None:
-            out[op.name] = exact_leaf(labels, op.params["init"], here)
+            out[op.name] = _exact(model.program, op, op.params["init"], here)
             continue
         size = scaling.init * scaling.multiplier
         law = f"independent centred entries of size {scaling.init}, multiplier {scaling.multiplier}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc import globs
 from scalecalc.alignment import Alignment, parse_alignment
@@ -27,16 +27,20 @@ from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.optimizer import Optimizer
 from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight
-from scalecalc.request import is_file, parse_model, parse_optimizer
+from scalecalc.request import ModelRequest, is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registered, registry, withdraw
 from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
 
+if TYPE_CHECKING:
+    from scalecalc.trace import Found
+
 YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 # What derive and verify take themselves, for a hint where it is misspelt or given as an option of the model.
 ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss", "alignment")
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
+AS_BUILT = "as built"  # the parameterization of a torch module that no other is given for
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
 _MADE: dict[Path, set[tuple[str, str]]] = {}  # what a user's file registered: kind and name
 
@@ -60,8 +64,19 @@ class Model:
     alignment: Alignment | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class TorchModule:
+    """A torch module in place of a model's name: ``factory(**dims)`` and ``example_inputs(**dims)``."""
+
+    factory: Callable[..., Any]
+    example_inputs: Callable[..., Any]
+
+    def __str__(self) -> str:
+        return getattr(self.factory, "__name__", "module")
+
+
 def resolve(
-    model: str,
+    model: str | TorchModule,
     *,
     parameterization: str | Parameterization | ScalingRule | None = None,
     optimizer: str | None = None,
@@ -74,7 +89,7 @@ def resolve(
     """Find the architecture and record it, forward and backward.
 
     Args:
-        model: a registered name or ``path/to/file.py:name``, with options after a colon
+        model: a :class:`TorchModule`, a registered name or ``path/to/file.py:name``, with options after a colon
             (``s6:discretization=mamba,step=fixed``).
         parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
@@ -86,21 +101,35 @@ def resolve(
         UnknownName: no such model, option, parameterization, optimizer or loss.
         InputError: an option with a value that it cannot take; a file that cannot be read or fails.
     """
-    request = parse_model(model)
-    make, defaults = _architecture(request.name, request.file)
+    if isinstance(model, TorchModule):
+        request, make, defaults = ModelRequest(str(model)), model.factory, dict[str, Any](DEFAULTS)
+        find("parameterization", DEFAULTS["parameterization"])  # loads the rules
+    else:
+        request = parse_model(model)
+        make, defaults = _architecture(request.name, request.file)
     # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
     start = importlib.import_module("scalecalc.rules.loss").start
-    program = make(**_options(request.name, make, {**request.options, **(options or {})}))
+    asked = _options(request.name, make, {**request.options, **(options or {})})
+    inputs = model.example_inputs if isinstance(model, TorchModule) else _example_inputs(request, make)
+    built = _traced(model, request, make, inputs, asked, fix or {}) if inputs is not None else None
+    program = built.program.copy() if built is not None else make(**asked)
     if not isinstance(program, Program) or program.loss is None:
-        raise InputError(f"{model} returns no program with an output; build a Program, call its end(output), return it.")
-    _hold(program, model, fix or {})
+        raise InputError(
+            f"{model} returns no program with an output; build a Program, call its end(output), return it. (If it returns a "
+            "torch module: that takes a function example_inputs beside it.)"
+        )
+    if built is None:
+        _hold(program, str(model), fix or {})
+    else:
+        defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
     how = Regime.parse(regime, program.dims)
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
     update = optimizer_of(method)
     rule = parameterization if callable(parameterization) else None
     named = parameterization if isinstance(parameterization, str) else None
-    scheme = given.name if given else rule.__name__ if rule else named or defaults["parameterization"]
+    usual = AS_BUILT if built is not None else defaults["parameterization"]
+    scheme = given.name if given else rule.__name__ if rule else named or usual
     if given:
         missing = [w for w in program.weights if w not in given]
         if missing:
@@ -109,11 +138,15 @@ def resolve(
     elif rule:
         scalings = assign(rule, program.weights, update.family, how)
     elif is_file(scheme):
-        scalings = read_parameterization(scheme, program)
+        scalings = read_parameterization(scheme, program, built.scalings if built is not None else None)
+    elif built is not None and named is None:
+        scalings = dict(built.scalings)
     else:
         scalings = assign(find("parameterization", scheme).make, program.weights, update.family, how)
+    # an optimizer that was built with a module has its own decay, none included
+    decay = None if built is not None and method == built.optimizer else update.usual_decay
     scalings = {
-        w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or update.usual_decay)
+        w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or decay)
         for w, s in scalings.items()
     }
     record_backward(program, start(program.tensor(program.loss), loss))
@@ -194,12 +227,12 @@ def exact_in(program: Program) -> frozenset[str]:
     return frozenset(op.name for op in program.ops if op.rule == "weight" and op.params["init"] is not None)
 
 
-def _title(model: str, options: Mapping[str, Any]) -> str:
+def _title(model: str | TorchModule, options: Mapping[str, Any]) -> str:
     """The model with all its options, as one would type it: what tables and resume files tell it by."""
-    request = parse_model(model)
+    request = ModelRequest(str(model)) if isinstance(model, TorchModule) else parse_model(model)
     every = {**request.options, **{k: ("no", "yes")[v] if isinstance(v, bool) else v for k, v in options.items()}}
     name = request.name if request.file is None else f"{request.file}:{request.name}"
-    return f"{name}:{','.join(f'{k}={v}' for k, v in every.items())}" if options else model
+    return f"{name}:{','.join(f'{k}={v}' for k, v in every.items())}" if options else str(model)
 
 
 def _hold(program: Program, model: str, fix: Mapping[str, int]) -> None:
@@ -227,6 +260,36 @@ def _architecture(name: str, file: Path | None) -> tuple[Callable[..., Any], Map
         raise UnknownName(f"function in {file.name}", name, functions)
     own = next((entry.defaults for entry in registry("architecture").values() if entry.make is make), {})
     return _guarded(make, file), {**DEFAULTS, **own}
+
+
+def _example_inputs(request: ModelRequest, make: Callable[..., Any]) -> Callable[..., Any] | None:
+    """What a file has beside a factory of torch modules: NAME_inputs, or example_inputs for all.  None: no factory."""
+    if request.file is None or any(e.make is inspect.unwrap(make) for e in registry("architecture").values()):
+        return None
+    module = _module(request.file, (request.file.resolve(), request.file.stat().st_mtime_ns))
+    found = getattr(module, f"{request.name}_inputs", None) or getattr(module, "example_inputs", None)
+    return found if callable(found) else None
+
+
+_TRACED: dict[Any, Found] = {}
+
+
+def _traced(
+    model: str | TorchModule,
+    request: ModelRequest,
+    make: Callable[..., Any],
+    inputs: Callable[..., Any],
+    options: Mapping[str, Any],
+    fix: Mapping[str, int],
+) -> Found:
+    """A torch module's program, traced once; that of a file once per file as it stands."""
+    file = request.file and (request.file.resolve(), request.file.stat().st_mtime_ns)
+    key = file or model, request.name, repr(options), repr(sorted(fix.items()))
+    if key not in _TRACED:
+        from scalecalc.trace import trace
+
+        _TRACED[key] = trace(inspect.unwrap(make), inputs, options, fix, request.name)
+    return _TRACED[key]
 
 
 @cache
@@ -289,12 +352,15 @@ def _options(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> d
     return out
 
 
-def read_parameterization(file: str | Path, program: Program) -> dict[str, WeightScaling]:
+def read_parameterization(
+    file: str | Path, program: Program, built: Mapping[str, WeightScaling] | None = None
+) -> dict[str, WeightScaling]:
     """Exponents per weight from a TOML or JSON file: ``[W_B] init = {N_u = "-1/2"}, multiplier = {…}, lr = {…}``.
 
     Keys are weight names or shell patterns; an exact name wins, then the pattern with the most literal characters.
     Absent tables mean exponent 0; ``lr_log`` gives powers of logarithms in the rate.  ``weight_decay`` and ``epsilon`` are
-    those of the optimizer; absent, they are the optimizer's own.
+    those of the optimizer; absent, they are the optimizer's own.  Where the weights were ``built``, by a torch module, what
+    the file does not give is as it was.
 
     Raises:
         InputError: no such file, no TOML or JSON, a key that matches no weight, a weight that no key matches, a dim that
@@ -312,11 +378,16 @@ def read_parameterization(file: str | Path, program: Program) -> dict[str, Weigh
     found = found.get("parameterization", found)
     if without := globs.idle(found, program.weights):
         raise InputError(f"{path.name}: {', '.join(without)} matches no weight; the weights: {', '.join(program.weights)}.")
-    return {name: _scaling(path.name, weight, found, program.dims) for name, weight in program.weights.items()}
+    own = built or {}
+    return {name: _scaling(path.name, w, found, program.dims, own.get(name)) for name, w in program.weights.items()}
 
 
-def _scaling(file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence[str]) -> WeightScaling:
+def _scaling(
+    file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence[str], built: WeightScaling | None = None
+) -> WeightScaling:
     key = globs.chosen(found, weight.name)
+    if key is None and built is not None:
+        return built
     if key is None:
         raise InputError(f"{file} says nothing of the weight {weight.name}; add a table for it, or a pattern.")
     entry = found[key]
@@ -335,5 +406,7 @@ def _scaling(file: str, weight: Weight, found: Mapping[str, Any], dims: Sequence
             raise InputError(f"{file}: {key}.{table} maps dims ({', '.join(dims)}) to exponents; got {parts[0]}.")
         return Scale.from_strings(*parts)
 
-    more = {q: scale(q) for q in quantities[3:] if q in entry}
-    return WeightScaling(scale("init"), scale("multiplier"), scale("lr"), **more)
+    given = {q: scale(q) for q in quantities if q in entry or f"{q}_log" in entry}
+    if built is not None:
+        return replace(built, **given)
+    return WeightScaling(**{q: Scale.one() for q in quantities[:3]} | given)

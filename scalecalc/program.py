@@ -20,10 +20,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from scalecalc.errors import ProgramError
+from scalecalc.errors import InputError, ProgramError
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import dim_of
 
@@ -97,11 +98,15 @@ class Tensor:
 ROLES = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}
 """By whether the input and the output axes grow; else a vector."""
 LEAVES = ("input", "weight", "index")
+SAME = ("rename", "broadcast", "view", "part", "padded", "windows")  # no other name is needed for the same entries
 
 
 @dataclass
 class Program:
     """What an architecture records.  ``dims`` grow; ``fixed`` maps every other axis to its size, ``held`` dims among them.
+
+    ``multiples``: growing labels whose axes are not the dim's width long but a constant times that; ``remarks``: what a
+    reader of its table must know.
 
     Raises (all methods):
         ProgramError: an axis that is neither a growing dim nor declared, a name used twice, tensors of two programs.
@@ -111,6 +116,8 @@ class Program:
     dims: tuple[str, ...]
     fixed: dict[str, int] = field(default_factory=dict[str, int])
     held: dict[str, int] = field(default_factory=dict[str, int])
+    multiples: dict[str, Fraction] = field(default_factory=dict[str, Fraction])
+    remarks: list[str] = field(default_factory=list[str])
     ops: list[Op] = field(default_factory=list[Op])
     weights: dict[str, Weight] = field(default_factory=dict[str, Weight])
     features: dict[str, int] = field(default_factory=dict[str, int])
@@ -119,19 +126,28 @@ class Program:
     forward_length: int = 0
     recording_backward: bool = False
 
+    def copy(self) -> Program:
+        """A program of its own with the same operations."""
+        return replace(
+            self,
+            fixed=self.fixed.copy(), held=self.held.copy(), multiples=self.multiples.copy(), remarks=self.remarks.copy(),
+            ops=self.ops.copy(), weights=self.weights.copy(), features=self.features.copy(), gradients=self.gradients.copy(),
+        )  # fmt: skip
+
     # ------------------------------------------------------------------ leaves
 
     def input(self, name: str, axes: str) -> Tensor:
         """Data: fixed over training, entries independent standard normal."""
         return self._leaf("input", name, axes)
 
-    def index(self, name: str, axis: str, expression: Any) -> Tensor:
+    def index(self, name: str, axis: str, expression: Any, scale: Scale | None = None) -> Tensor:
         """An exact, untrained vector: a sympy expression in the symbol n = 0, 1, …, the index along the last axis.
 
         Without an axis (``""``) a constant.  It may have the axis' width N and the uniform random U and V of
-        ``scalecalc.asymptotics`` in it, and be complex.
+        ``scalecalc.asymptotics`` in it, and be complex.  ``scale``: times so much, a product of powers of the widths.
         """
-        return self._leaf("index", name, axis, expression=expression)
+        more = {} if scale is None else {"scale": scale}
+        return self._leaf("index", name, axis, expression=expression, **more)
 
     def weight(self, name: str, axes: str, role: str = "", init: Any = None) -> Tensor:
         """A trainable tensor: independent centred entries scaled as the parameterization says, or exactly ``init``.
@@ -228,7 +244,25 @@ class Program:
 
     def size(self, label: str) -> int:
         """The size of an axis that does not grow."""
-        return self.fixed[label] if label in self.fixed else self.held[dim_of(label)]
+        if label in self.fixed:
+            return self.fixed[label]
+        return int(self.multiples.get(label, 1) * self.held[dim_of(label)])
+
+    def width(self, label: str, widths: Mapping[str, int]) -> int:
+        """The size of an axis where the growing dims have these widths.
+
+        Raises:
+            InputError: it would be no whole number.
+        """
+        if not self.grows(label):
+            return self.size(label)
+        size = self.multiples.get(label, 1) * widths[dim_of(label)]
+        if size != int(size) or size < 1:
+            raise InputError(
+                f"{self.name} has an axis of size {self.multiples[label]} {dim_of(label)}; give {dim_of(label)} widths "
+                f"(--dims) that are multiples of {Fraction(self.multiples[label]).denominator}, not {widths[dim_of(label)]}."
+            )
+        return int(size)
 
     def growing(self, axes: Sequence[str]) -> tuple[str, ...]:
         """The labels among these axes that grow."""
@@ -299,7 +333,7 @@ def _name(rule: str, inputs: Sequence[str], position: int) -> str:
     """A readable name for an unnamed operation, while it stays short."""
     if rule in ("contraction", "matmul"):
         name = "·".join(inputs)
-    elif rule in ("rename", "broadcast", "add") and inputs:
+    elif rule in (*SAME, "add") and inputs:
         name = "+".join(inputs[: 2 if rule == "add" else 1])
     else:
         name = f"{rule}({', '.join(inputs)})"

@@ -26,15 +26,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.backward import fitted
-from scalecalc.derive import CORRECTIONS, exact_leaf, run
-from scalecalc.errors import ProgramError, ScalecalcError
+from scalecalc.derive import CORRECTIONS, derive, exact_leaf, run
+from scalecalc.errors import InputError, ProgramError, ScalecalcError
 from scalecalc.program import LEAVES, Op, Program, Tensor
 from scalecalc.rows import assumptions, subleading
 from scalecalc.rule import Rule, find, registry, spread
@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     import torch
 
     from scalecalc.measure.slopes import Cell
+    from scalecalc.parameterization import Parameterization
     from scalecalc.verdict import Judgement
 
-__all__ = ["RuleError", "assert_agrees", "check_rule"]
+__all__ = ["RuleError", "assert_agrees", "assert_scaling", "check_rule"]
 
 DIMS = ("N", "M")
 WIDTHS = {1: (128, 512, 2048), 2: (24, 96, 384)}  # by the number of dims that the sample uses
@@ -510,3 +511,50 @@ def assert_agrees(table: Table, *, inconclusive: bool = True) -> None:
     if bad:
         lines = "\n".join(f"  {row.verdict}: {row.label}: {_problem(row)}" for row in bad)
         raise AssertionError(f"{len(bad)} of {len(judged)} rows of {table.model}:\n{lines}")
+
+
+def assert_scaling(
+    factory: Callable[..., Any],
+    example_inputs: Callable[..., Any],
+    *,
+    dims: Mapping[str, Sequence[int]] | None = None,
+    parameterization: str | Parameterization | None = None,
+    optimizer: str | None = None,
+    require: str = "stable",
+    budget: float = 20.0,
+    inconclusive: bool = True,
+    **more: Any,
+) -> Table:
+    """Assert that a torch module scales as it should, in a test suite of one's own; returns the table.
+
+    The module is traced, its sizes are derived and measured.  Nothing may be measured otherwise than derived, and no feature
+    may explode with the widths, at initialisation or by the first updates.
+
+    Args:
+        factory, example_inputs: as ``path/to/file.py:factory`` has them.
+        dims: widths to measure at, per growing dim.
+        parameterization: a name, a file or a solution; what the module and its optimizer do, if not given.
+        require: ``stable``, or ``""`` where only the measured sizes count.
+        budget: seconds to measure.
+        inconclusive: let rows pass that are still inconclusive after that.
+        more: further arguments of :func:`scalecalc.verify`.
+
+    Raises:
+        AssertionError: with the rows.
+        InputError: the module cannot be traced.
+    """
+    from scalecalc.measure.verify import verify
+    from scalecalc.model import TorchModule
+
+    if require not in ("stable", ""):
+        raise InputError(f"require={require!r} is neither 'stable' nor ''.")
+    model, scheme = TorchModule(factory, example_inputs), {"parameterization": parameterization, "optimizer": optimizer}
+    measuring = ("seeds", "tolerance", "device", "dtype", "seed", "resume", "progress")
+    table = derive(model, **scheme, **{k: v for k, v in more.items() if k not in measuring})
+    explode = [r for r in table if r.klass == "exploding" and r.kind in ("init", "update")] if require else []
+    if explode:
+        lines = "".join(f"\n  {r.label}: {r.formula()}" for r in explode)
+        raise AssertionError(f"{len(explode)} of {len(table.rows)} rows of {table.model} explode with the widths:{lines}")
+    table = verify(model, dims=dims, budget=budget, **scheme, **more)
+    assert_agrees(table, inconclusive=inconclusive)
+    return table

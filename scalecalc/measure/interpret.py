@@ -16,7 +16,6 @@ from scalecalc.backward import rule_of
 from scalecalc.errors import MeasureError
 from scalecalc.program import Program
 from scalecalc.table import WeightScaling
-from scalecalc.term import dim_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Setting:
 
     def shape(self, program: Program, axes: Sequence[str]) -> tuple[int, ...]:
         """Sizes of the axes; labels of one dim have one size."""
-        return tuple(self.widths[dim_of(a)] if program.grows(a) else program.size(a) for a in axes)
+        return tuple(program.width(a, self.widths) for a in axes)
 
 
 def draw_leaves(
@@ -53,6 +52,8 @@ def draw_leaves(
         init = op.params.get("expression", op.params.get("init"))
         if init is not None:
             out[i] = _exact(init, shape, setting, generator)
+            if "scale" in op.params:
+                out[i] = out[i] * op.params["scale"].at(setting.widths)
             continue
         # drawn in single precision, which is several times faster, and computed with in the precision asked for
         values = torch.randn((setting.seeds, *shape), generator=generator, device=setting.device).to(setting.dtype)

@@ -34,6 +34,7 @@ from scalecalc.measure.effort import (
 from scalecalc.measure.paths import Frame, defaults
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
+from scalecalc.model import TorchModule
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.rows import notes as later_notes
@@ -57,7 +58,7 @@ class Interrupted(ScalecalcError):
 
 
 def verify(
-    model: str,
+    model: str | TorchModule,
     *,
     parameterization: str | Parameterization | None = None,
     optimizer: str | None = None,

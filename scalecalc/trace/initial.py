@@ -1,0 +1,269 @@
+"""What a parameter is at initialisation, from several seeds and widths.
+
+A parameter (or, where the module slices it, a piece of one) is
+
+- *exact* if it is the same from every seed: a constant, or a function of the index along one axis (n, log n, 1/n …), found
+  among :data:`PROFILES` and verified to rounding at every width;
+- *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
+  mean that no width changes; their size is a power of the widths, read off their standard deviations.
+
+Each of these is tested, and what fails a test is an error with the numbers: the size of such a parameter can still be said
+in a parameterization file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import sympy as sp
+import torch
+
+from scalecalc.asymptotics import n
+from scalecalc.scale import Scale
+from scalecalc.trace.graph import at, set_up
+from scalecalc.trace.recorder import Refusal
+from scalecalc.trace.sizes import Form
+
+SEEDS = 3
+MOST_SEEDS = 512
+GROWTH = ((1, 8, 64), (1, 4, 16), (1, 2, 8), (1, 2, 4))  # of one dim, the others at their base
+LARGEST = 4e6  # entries of all parameters together: with more the widths grow less
+ROUNDING = 2e-6  # of single precision, through a logarithm and back
+SURE = 4.5  # standard errors: one test in 10⁵ is wrong
+POWERS = sorted({Fraction(k, d) for d in (3, 4) for k in range(-3 * d, 3 * d + 1)})  # what exponents are
+MARGIN = 0.035  # a fitted exponent is that near to one of them, which are 1/12 apart, and its error three times smaller
+PRECISE = 0.011  # relative error of a standard deviation
+PROFILES: Sequence[sp.Expr] = (n, sp.log(n + 1), 1 / (n + 1), sp.sqrt(n + 1), 1 / sp.sqrt(n + 1), (n + 1) ** 2, 2**-n)
+
+
+@dataclass(frozen=True)
+class Initial:
+    """``exact``: an expression in n, the index along axis ``along`` (None: a constant); else ``scale`` and ``mean``."""
+
+    exact: sp.Expr | None = None
+    along: int | None = None
+    scale: Scale = field(default_factory=Scale.one)
+    mean: sp.Expr | None = None
+    spread: float = 1.0  # with a mean: the standard deviation at scale one
+
+
+Parts = Sequence[tuple[Sequence[Form], Sequence[Form]]]  # per axis: start and stop, each a sum of forms
+
+
+@dataclass
+class Initials:
+    """Parameters at several widths and from several seeds, drawn as they are needed."""
+
+    factory: Callable[..., Any]
+    base: Mapping[str, int]
+    options: Mapping[str, Any]
+    drawn: dict[tuple[int, int], dict[str, torch.Tensor]] = field(default_factory=dict[Any, Any])
+    known: dict[Any, Initial] = field(default_factory=dict[Any, Any])
+    settings: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
+
+    def __post_init__(self) -> None:
+        count = sum(p.numel() for p in self.of(dict(self.base), 0).values())
+        growth = next((g for g in GROWTH if count * g[-1] ** 2 <= LARGEST), GROWTH[-1])
+        self.settings = [dict(self.base)]
+        self.settings += [{**self.base, dim: g * width} for dim, width in self.base.items() for g in growth[1:]]
+
+    def of(self, widths: Mapping[str, int], seed: int) -> dict[str, torch.Tensor]:
+        module, _ = set_up(self.factory, widths, self.options, seed)
+        state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
+        return {name: value.detach().to(torch.float64) for name, value in state.items()}
+
+    def piece(self, name: str, parts: Parts, setting: int, seed: int) -> torch.Tensor:
+        """One piece at one setting from one seed."""
+        if (setting, seed) not in self.drawn:
+            self.drawn[setting, seed] = self.of(self.settings[setting], seed)
+        value, widths = self.drawn[setting, seed][name], self.settings[setting]
+        for axis, (start, stop) in enumerate(parts):
+            a, b = (round(sum(float(f.coefficient) * f.scale.at(widths) for f in forms)) for forms in (start, stop))
+            value = value.narrow(axis, a, b - a)
+        return value
+
+    def classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
+        """What a piece of a parameter is; ``growing``: its axes that grow.
+
+        Raises:
+            Refusal: none of what there is.
+        """
+        key = name, repr(parts)
+        if key not in self.known:
+            self.known[key] = self._classify(name, parts, growing)
+        return self.known[key]
+
+    def _classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
+        every = range(len(self.settings))
+        drawn = [[self.piece(name, parts, k, seed) for seed in range(SEEDS)] for k in every]
+        alike = [all(torch.equal(own[0], other) for other in own[1:]) for own in drawn]
+        if all(alike):
+            return self._exact(name, [own[0] for own in drawn])
+        if any(alike):
+            raise Refusal(f"the parameter {name} is random at some widths and not at others")
+        return self._random(name, parts, drawn, growing)
+
+    # ------------------------------------------------------------------ exact
+
+    def _exact(self, name: str, values: Sequence[torch.Tensor]) -> Initial:
+        varying = {k for v in values for k in range(v.dim()) if v.shape[k] > 1 and not _same_along(v, k)}
+        if not varying:
+            numbers = [float(v.reshape(-1)[0]) for v in values]
+            if any(abs(x - numbers[0]) > ROUNDING * abs(numbers[0]) for x in numbers):
+                raise Refusal(f"the parameter {name} is a constant that depends on the widths ({self._told(numbers)})")
+            return Initial(sp.sympify(_number(numbers[0])))
+        if len(varying) > 1:
+            raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
+        (axis,) = varying
+        lines = [v.movedim(axis, -1).reshape(-1, v.shape[axis])[0] for v in values]
+        for profile in PROFILES:
+            found = _fitted(profile, lines)
+            if found is not None:
+                return Initial(found, axis)
+        head = ", ".join(f"{float(x):.4g}" for x in lines[0][:4])
+        raise Refusal(
+            f"the parameter {name} is the same from every seed ({head}, … along its axis {axis}) and no function of the "
+            f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}"
+        )
+
+    def _told(self, numbers: Sequence[float]) -> str:
+        return ", ".join(f"{x:.4g} at {at(widths)}" for x, widths in zip(numbers, self.settings, strict=True))
+
+    # ------------------------------------------------------------------ random
+
+    def _random(
+        self, name: str, parts: Parts, drawn: list[list[torch.Tensor]], growing: Sequence[int]
+    ) -> Initial:
+        self._check_alike(name, drawn, growing)
+        moments = self._moments(name, parts, drawn)
+        means = [m for m, _, _, _ in moments]
+        centred = all(abs(m) < SURE * s / math.sqrt(count) for m, s, count, _ in moments)
+        mean: sp.Expr | None = None
+        if not centred:
+            errors = [s / math.sqrt(count) for _, s, count, _ in moments]
+            if any(abs(m - means[0]) > SURE * math.hypot(e, errors[0]) for m, e in zip(means, errors, strict=True)):
+                raise Refusal(f"the parameter {name} is random about a mean that depends on the widths ({self._told(means)})")
+            weights = [1 / e**2 for e in errors]
+            mean = sp.Float(sum(w * m for w, m in zip(weights, means, strict=True)) / sum(weights), 6)
+        powers: dict[str, Fraction] = {}
+        for j, dim in enumerate(self.base):
+            power = self._power(name, dim, moments, 1 + 2 * j)
+            if power:
+                powers[dim] = power
+        scale = Scale(powers)
+        return Initial(scale=scale, mean=mean, spread=moments[0][1] / scale.at(self.settings[0]))
+
+    def _moments(
+        self, name: str, parts: Parts, drawn: list[list[torch.Tensor]]
+    ) -> list[tuple[float, float, int, float]]:
+        """Per setting: mean, standard deviation, number of entries, and the relative error of the deviation."""
+        out: list[tuple[float, float, int, float]] = []
+        for k, own in enumerate(drawn):
+            while True:
+                entries = torch.cat([v.reshape(-1) for v in own])
+                spread = float(entries.std())
+                fourth = float((entries - entries.mean()).pow(4).mean()) / max(spread, 1e-300) ** 4
+                error = math.sqrt(max(fourth - 1, 0.1) / (4 * len(entries)))
+                if error < PRECISE or len(own) >= MOST_SEEDS:
+                    break
+                own.extend(self.piece(name, parts, k, seed) for seed in range(len(own), min(2 * len(own), MOST_SEEDS)))
+            if not spread:
+                raise Refusal(f"the parameter {name} has no spread at {at(self.settings[k])}")
+            out.append((float(entries.mean()), spread, len(entries), error))
+        return out
+
+    def _power(self, name: str, dim: str, moments: Sequence[tuple[float, float, int, float]], first: int) -> Fraction:
+        """The exponent of the deviation in one dim.
+
+        Between its last two widths, where a fixed size beside it counts least; between the first and the last where there are
+        too few entries for that.
+        """
+        for one, two in ((first, first + 1), (0, first + 1)):
+            step = math.log(self.settings[two][dim] / self.settings[one][dim])
+            slope = math.log(moments[two][1] / moments[one][1]) / step
+            error = math.hypot(moments[one][3], moments[two][3]) / step
+            if 3 * error < MARGIN:
+                break
+        power = min(POWERS, key=lambda p: abs(slope - p))
+        if abs(slope - power) > MARGIN or 3 * error > MARGIN:
+            raise Refusal(
+                f"the size of the parameter {name} changes like {dim}^({slope:.2f} ± {2 * error:.2f}), which is no clear "
+                "multiple of 1/4 or 1/3; say it in a parameterization file"
+            )
+        return power
+
+    def _check_alike(self, name: str, drawn: Sequence[Sequence[torch.Tensor]], growing: Sequence[int]) -> None:
+        """Entries independent of each other, and of one size along the growing axes."""
+        last = [max((k for k, s in enumerate(self.settings)), key=lambda k: math.prod(drawn[k][0].shape))]
+        for k in last:
+            for axis in growing:
+                squares = torch.stack([v.movedim(axis, 0).reshape(v.shape[axis], -1).square().mean(1) for v in drawn[k]])
+                half = squares.shape[1] // 2
+                if half < 4:
+                    continue
+                index = torch.arange(1, squares.shape[1] + 1, dtype=torch.float64).log()
+                logs = squares.mean(0).clamp(min=1e-300).log()
+                centred = index - index.mean()
+                slope = float((centred * logs).sum() / centred.square().sum())
+                residual = logs - logs.mean() - slope * centred
+                error = float(residual.square().mean().sqrt() / centred.square().sum().sqrt())
+                if abs(slope) > SURE * error + 0.02:
+                    raise Refusal(
+                        f"the entries of the parameter {name} are random and fall or grow along its axis {axis} "
+                        f"(like index^{slope / 2:.2f}), which has no rule"
+                    )
+                self._check_independent(name, [v.movedim(axis, 0).reshape(v.shape[axis], -1) for v in drawn[k]])
+
+    def _check_independent(self, name: str, rows: Sequence[torch.Tensor]) -> None:
+        """Squared cosines of rows are 1/length on average: less if they are orthogonal, more if they share something."""
+        few = [r[:64] - r.mean() for r in rows]
+        count, length = few[0].shape
+        if count < 2 or length < 2:
+            return
+        found = []
+        for r in few:
+            unit = r / r.norm(dim=1, keepdim=True).clamp(min=1e-300)
+            cosines = (unit @ unit.T).square()
+            found.append(float((cosines.sum() - count) / (count * (count - 1))) * length)
+        mean = sum(found) / len(found)
+        allowed = 5 * math.sqrt(2 / (len(found) * count * (count - 1) / 2)) + 0.1
+        if abs(mean - 1) > allowed:
+            what = "orthogonal" if mean < 0.5 else "not independent"
+            raise Refusal(
+                f"the rows or columns of the parameter {name} are {what} at initialisation (squared cosines "
+                f"{mean:.2f} times those of independent ones); only independent entries have a rule. To take them for "
+                "independent, say its size in a parameterization file"
+            )
+
+
+def _same_along(v: torch.Tensor, axis: int) -> bool:
+    first = v.narrow(axis, 0, 1)
+    return bool(((v - first).abs() <= ROUNDING * first.abs()).all())
+
+
+def _number(value: float) -> sp.Expr:
+    near = Fraction(value).limit_denominator(1000)
+    if abs(float(near) - value) <= ROUNDING * abs(value):
+        return sp.Rational(near.numerator, near.denominator)
+    return sp.Float(value, 8)
+
+
+def _fitted(profile: sp.Expr, lines: Sequence[torch.Tensor]) -> sp.Expr | None:
+    """a · profile + b, with the numbers that the first line gives, if it is every line to rounding."""
+    f = sp.lambdify(n, profile, "math")
+    if len(lines[0]) < 3:
+        return None
+    y0, y1 = float(lines[0][0]), float(lines[0][1])
+    f0, f1 = float(f(0)), float(f(1))
+    a = (y1 - y0) / (f1 - f0)
+    a, b = _number(a), _number(y0 - float(a) * f0)
+    for line in lines:
+        size = float(line.abs().max())
+        for k in range(len(line)):
+            if abs(float(a) * f(k) + float(b) - float(line[k])) > ROUNDING * max(size, 1e-30):
+                return None
+    return a * profile + b

@@ -1,0 +1,366 @@
+"""A graph recorded as a program: leaves, operations one by one, features, and what each weight is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scalecalc.errors import InputError
+from scalecalc.program import ROLES, Program, Tensor, Weight
+from scalecalc.scale import Scale
+from scalecalc.table import WeightScaling
+from scalecalc.term import dim_of
+from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref
+from scalecalc.trace.initial import Initial, Initials
+from scalecalc.trace.operations import TABLE, mul, same
+from scalecalc.trace.recorder import Axis, Block, Origin, Placed, Recorder, Refusal, Restart, Traced
+from scalecalc.trace.sizes import Sizes, minus
+
+MOST_STARTS = 100
+PASSES_NORMS = tuple(name for name, handler in TABLE.items() if handler in (mul, same))
+ONE = Scale.one()
+
+
+@dataclass
+class Network:
+    """A recorded program with what ties it to the module: the leaves' parts, and the output by position.
+
+    ``origin``: per weight, the parameter that it is (a piece of).
+    """
+
+    program: Program
+    placed: list[Placed]
+    output: Block
+    origin: dict[str, str]
+
+
+@dataclass
+class Tokens:
+    """An integer input: indices into a table, which a program has as one-hot vectors."""
+
+    leaf: Leaf
+
+
+def record(
+    graph: Graph, initials: Initials, name: str, idle: Collection[str] = ()
+) -> tuple[Network, dict[str, WeightScaling]]:
+    """The program of a graph, and how its weights scale as they were built; the ``idle`` ones are recorded as constants.
+
+    Raises:
+        InputError: what cannot be traced, all at once, with the lines of the user's code.
+    """
+    problems = Problems()
+    for node in graph.nodes:
+        if node.target not in TABLE and node.target not in (MARK, "aten.embedding.default"):
+            problems.add(node, f"no rule for the operation {node.target.removesuffix('.default')}")
+    problems.check()
+    cuts: dict[tuple[str, int], set[Sizes]] = {}
+    for _ in range(MOST_STARTS):
+        rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts)
+        try:
+            return _Attempt(graph, initials, rec, problems, idle).run()
+        except Restart:
+            problems = Problems()
+    raise InputError(f"{name} is sliced in more than {MOST_STARTS} ways.")
+
+
+@dataclass
+class _Attempt:
+    graph: Graph
+    initials: Initials
+    rec: Recorder
+    problems: Problems
+    idle: Collection[str]
+
+    def run(self) -> tuple[Network, dict[str, WeightScaling]]:
+        rec, graph = self.rec, self.graph
+        self.scalings: dict[str, WeightScaling] = {}
+        self.origin: dict[str, str] = {}
+        self.named: set[str] = set()
+        used = {r.name for node in graph.nodes for r in _refs((node.args, node.kwargs))} | {r.name for r in graph.output}
+        rec.parameters = {leaf.node for leaf in graph.leaves if leaf.kind == "parameter"}
+        known: dict[str, Any] = {}
+        for leaf in graph.leaves:
+            if leaf.node in used:
+                known[leaf.node] = self.leaf(leaf)
+        idle = [leaf.name for leaf in graph.leaves if leaf.kind == "parameter" and leaf.node not in used]
+        if idle:
+            rec.program.remarks.append(f"never used, and left out: {', '.join(idle)}.")
+        for node in graph.nodes:
+            before = len(rec.program.ops)
+            known[node.name] = self.operation(node, known)
+            for i in range(before, len(rec.program.ops) if node.place else before):
+                rec.program.ops[i] = replace(rec.program.ops[i], where=f"{node.place.file}:{node.place.line}")
+        self.problems.check()
+        self.check_sizes()
+        block = self.output(known)
+        return Network(rec.program, rec.placed, block, self.origin), self.scalings
+
+    # ------------------------------------------------------------------ leaves
+
+    def leaf(self, leaf: Leaf) -> Any:
+        if leaf.kind == "input" and not leaf.values[0].is_floating_point():
+            return Tokens(leaf)
+        rec, settings = self.rec, self.rec.settings
+        nothing, one = tuple(0 for _ in settings.all), tuple(1 for _ in settings.all)
+        axes: list[Axis] = []
+        for k, size in enumerate(leaf.shape):
+            ends = [nothing, *sorted(rec.cuts.get((leaf.node, k), ())), size]
+            ends = [e for i, e in enumerate(ends) if i == 0 or e != ends[i - 1]]
+            pieces = tuple(minus(b, a) for a, b in itertools.pairwise(ends)) or (size,)
+            axes.append(Axis(pieces, frozenset({Origin(leaf.node, k, tuple(map(_fraction, one)), nothing)})))
+        blocks: dict[tuple[int, ...], Block] = {}
+        for index in itertools.product(*(range(len(a.pieces)) for a in axes)):
+            starts = [(nothing, *a.cuts)[i] for a, i in zip(axes, index, strict=True)]
+            sizes = [a.pieces[i] for a, i in zip(axes, index, strict=True)]
+            suffix = "".join(f".{i}" for a, i in zip(axes, index, strict=True) if len(a.pieces) > 1)
+            parts = [(s, tuple(x + y for x, y in zip(s, z, strict=True))) for s, z in zip(starts, sizes, strict=True)]
+            try:
+                blocks[index] = self.piece(leaf, leaf.name + suffix, sizes, parts)
+            except Refusal as refusal:
+                self.problems.found.setdefault(str(refusal), ["its initialisation"])
+                blocks[index] = Block(None, (None,) * len(axes))
+        return Traced(tuple(axes), blocks)
+
+    def piece(self, leaf: Leaf, name: str, sizes: Sequence[Sizes], parts: Sequence[tuple[Sizes, Sizes]]) -> Block:
+        rec, program = self.rec, self.rec.program
+        labels: list[str | None] = []
+        for size in sizes:
+            labels.append(rec.label(size, labels))
+        if leaf.kind == "buffer" and not leaf.shape:
+            block = rec.constant(tuple(float(v) for v in leaf.values))
+            return Block(block.tensor, ())
+        order = [k for k, label in enumerate(labels) if label is not None]
+        if leaf.kind == "input":
+            tensor = program.input(name, _text(labels, order))
+            rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
+            return Block(tensor, tuple(labels))
+        unfit = any(label in rec.unfit for label in labels)  # it will be cut, or refused
+        initial = Initial() if unfit else self.initial(leaf, sizes, parts)
+        if initial.along is not None:
+            order = [k for k in order if k != initial.along] + [initial.along]
+        if leaf.kind == "buffer":
+            if initial.exact is None:
+                raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
+            return Block(program.index(name, _text(labels, order), initial.exact), tuple(labels))
+        mean = initial.exact if initial.exact is not None else initial.mean
+        if name in self.idle or leaf.name in self.idle:
+            return self.untrained(leaf, name, initial, labels, order, parts)
+        tensor = program.weight(name, _text(labels, order), init=mean)
+        rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
+        self.origin[name] = leaf.name
+        self.scalings[name] = WeightScaling(ONE if mean is not None else initial.scale, ONE, ONE)
+        if initial.mean is not None:
+            noise = program.input(f"{name} about its mean", _text(labels, order))
+            rec.placed.append(Placed(noise.index, "", (), ()))
+            spread = program.index(f"spread of {name}", "", _float(initial.spread), initial.scale)
+            tensor = tensor + noise * spread
+            rec.program.remarks.append(
+                f"{name} starts at random about {float(initial.mean):.3g}: its mean is trained, what is random stays."
+            )
+        return Block(tensor, tuple(labels))
+
+    def untrained(
+        self, leaf: Leaf, name: str, initial: Initial, labels: Sequence[str | None], order: Sequence[int], parts: Any
+    ) -> Block:
+        """A parameter without effect: exact, or random of its size."""
+        program, text = self.rec.program, _text(labels, order)
+        if initial.exact is not None:
+            tensor = program.index(name, text, initial.exact)
+            self.rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
+            return Block(tensor, tuple(labels))
+        if initial.mean is not None:
+            raise Refusal(f"the parameter {leaf.name} has no effect and is random about a mean")
+        noise = program.input(name, text)
+        self.rec.placed.append(Placed(noise.index, leaf.node, tuple(parts), tuple(order)))
+        size = program.index(f"size of {name}", "", _float(1.0), initial.scale)
+        return Block(noise * size, tuple(labels))
+
+    def initial(self, leaf: Leaf, sizes: Sequence[Sizes], parts: Sequence[tuple[Sizes, Sizes]]) -> Initial:
+        settings = self.rec.settings
+        forms: list[tuple[list[Any], list[Any]]] = []
+        for k, ((start, _), size) in enumerate(zip(parts, sizes, strict=True)):
+            before: list[Any] = []
+            at = start
+            for piece in reversed(_pieces_before(self.rec, leaf, k, start)):
+                before.append(settings.form(piece))
+                at = minus(at, piece)
+            forms.append((before, [*before, settings.form(size)]))
+        growing = [k for k, size in enumerate(sizes) if self.rec.grows(size)]
+        return self.initials.classify(leaf.name, forms, growing)
+
+    # ------------------------------------------------------------------ operations
+
+    def operation(self, node: Node, known: Mapping[str, Any]) -> Any:
+        if any(known.get(r.name) is None for r in _refs((node.args, node.kwargs))):
+            return None  # what it needs was refused already
+        args, kwargs = _given(node.args, known), _given(dict(node.kwargs), known)
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory", "memory_format")}
+        try:
+            if node.target == MARK:
+                return self.feature(node, args[0], args[1])
+            if node.target == "aten.embedding.default":
+                return self.embedding(args[0], args[1])
+            if node.target not in PASSES_NORMS and any(isinstance(a, Traced) and a.norm is not None for a in args):
+                raise Refusal("rsqrt of a mean square that is no factor of what it is the mean square of")
+            if any(isinstance(a, Tokens) for a in args):
+                raise Refusal("an integer input that is no index of an embedding")
+            return TABLE[node.target](self.rec, node, *args, **kwargs)
+        except Refusal as refusal:
+            self.problems.add(node, str(refusal))
+            return None
+
+    def embedding(self, table: Traced, tokens: Any) -> Traced:
+        """The rows of a table, as its product with one-hot vectors."""
+        rec = self.rec
+        if not isinstance(tokens, Tokens):
+            raise Refusal("an embedding of computed indices")
+        if rec.grows(table.axes[0].size):
+            raise Refusal("an embedding whose vocabulary grows")
+        sizes = [*tokens.leaf.shape, table.axes[0].size]
+        labels: list[str | None] = []
+        for size in sizes:
+            labels.append(rec.label(size, labels))
+        order = [k for k, label in enumerate(labels) if label is not None]
+        tensor = rec.program.input(tokens.leaf.name, _text(labels, order))
+        rec.placed.append(Placed(tensor.index, tokens.leaf.node, (), tuple(order)))
+        hot = Traced(tuple(Axis((s,)) for s in sizes), {(0,) * len(sizes): Block(tensor, tuple(labels))})
+        batch = "abcdefgh"[: len(tokens.leaf.shape)]
+        return rec.contract((table, hot), ("vn", batch + "v"), batch + "n")
+
+    def feature(self, node: Node, x: Traced, name: str) -> Traced:
+        """A submodule's output as a feature; a tensor that is one already, or a leaf, is one once more under its new name."""
+        program = self.rec.program
+        if name == "output" and self._last_is_feature(x):
+            return x
+        taken = {op.name for op in program.ops}
+        if name in self.named or name in taken:
+            name = next(f"{name}:{k}" for k in itertools.count(2) if f"{name}:{k}" not in self.named | taken)
+        self.named.add(name)
+        blocks: dict[tuple[int, ...], Block] = {}
+        for index, block in x.blocks.items():
+            if block.tensor is None:
+                blocks[index] = block
+                continue
+            tensor = block.tensor
+            if tensor.index in program.features.values() or not tensor.op.inputs or tensor.index in self._ends:
+                tensor = program.record("rename", (tensor,), tensor.axes, names={})
+            suffix = "".join(f".{i}" for i, a in zip(index, x.axes, strict=True) if len(a.pieces) > 1)
+            program.feature(name + suffix, tensor)
+            blocks[index] = Block(tensor, block.labels)
+        return Traced(x.axes, blocks)
+
+    def _last_is_feature(self, x: Traced) -> bool:
+        return all(b.tensor is not None and b.tensor.index in self.rec.program.features.values() for b in x.blocks.values())
+
+    @property
+    def _ends(self) -> set[int]:
+        return {t.index for t in self.rec.constants.values()}
+
+    # ------------------------------------------------------------------ at the end
+
+    def output(self, known: Mapping[str, Any]) -> Block:
+        program = self.rec.program
+        found = [known[r.name] for r in self.graph.output]
+        whole = [x for x in found if isinstance(x, Traced)]
+        if not whole:
+            raise InputError(f"{program.name} returns no tensor.")
+        if len(whole[0].blocks) != 1:
+            raise InputError(f"the output of {program.name} is put together from pieces along a growing axis; return one.")
+        block = whole[0].only
+        if block.tensor is None or not program.trainable()[block.tensor.index]:
+            raise InputError(f"the output of {program.name} does not depend on any parameter.")
+        program.end(block.tensor)
+        self.describe_weights()
+        return block
+
+    def check_sizes(self) -> None:
+        rec = self.rec
+        bad = {label for label in rec.unfit if any(label in op.axes for op in rec.program.ops)}
+        if bad:
+            lines = "".join(
+                f"\n  an axis of size {rec.settings.words(rec.unfit[label])}"
+                + next((f", of {op.name}" for op in rec.program.ops if label in op.axes), "")
+                for label in sorted(bad)
+            )
+            raise InputError(
+                f"{rec.program.name} has axes that are no constant times one growing dim:{lines}\nSlice such an axis into "
+                "parts that are, or name the product of two dims as a dim of its own."
+            )
+
+    def describe_weights(self) -> None:
+        """Which axes of a weight are summed over is known once it has been used."""
+        program = self.rec.program
+        inner: dict[str, set[str]] = {}
+        for op in program.ops:
+            for i in op.inputs if op.params.get("over") and op.rule in ("matmul", "contraction") else ():
+                weight, names = _weight_behind(program, program.tensor(i))
+                if weight:
+                    inner.setdefault(weight, set()).update(names.get(label, label) for label in op.params["over"])
+        for name, old in program.weights.items():
+            into = [label for label in old.axes if label in inner.get(name, ())]
+            out = [label for label in old.axes if label not in into]
+            fan_in, fan_out = _count(program, into), _count(program, out)
+            role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector") if into and out else "vector"
+            program.weights[name] = Weight(name, old.axes, fan_in, fan_out, role)
+            self.scalings[name] = replace(self.scalings[name], role=role)
+
+
+def _weight_behind(program: Program, tensor: Tensor) -> tuple[str, dict[str, str]]:
+    """The weight that a tensor is but for its labels, and what its labels are called there."""
+    names = {label: label for label in tensor.axes}
+    while tensor.op.rule == "rename":
+        back = {new: old for old, new in tensor.op.params["names"].items()}
+        names = {label: back.get(own, own) for label, own in names.items()}
+        tensor = program.tensor(tensor.op.inputs[0])
+    return (tensor.name, names) if tensor.op.rule == "weight" else ("", {})
+
+
+def _count(program: Program, labels: Sequence[str]) -> Scale:
+    out = ONE
+    for label in program.growing(labels):
+        out = out * Scale.of(dim_of(label))
+    return out
+
+
+def _refs(value: Any) -> Iterator[Ref]:
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, dict):
+        yield from (r for v in value.values() for r in _refs(v))
+    elif isinstance(value, (list, tuple)):
+        yield from (r for v in value for r in _refs(v))
+
+
+def _given(value: Any, known: Mapping[str, Any]) -> Any:
+    if isinstance(value, Ref):
+        return known[value.name]
+    if isinstance(value, dict):
+        return {k: _given(v, known) for k, v in value.items()}
+    if isinstance(value, list) or type(value) is tuple:
+        return type(value)(_given(v, known) for v in value)
+    return value
+
+
+def _text(labels: Sequence[str | None], order: Sequence[int]) -> str:
+    return " ".join(label for k in order if (label := labels[k]) is not None)
+
+
+def _pieces_before(rec: Recorder, leaf: Leaf, axis: int, start: Sizes) -> list[Sizes]:
+    nothing = tuple(0 for _ in start)
+    ends = [nothing, *(c for c in sorted(rec.cuts.get((leaf.node, axis), ())) if c <= start and any(c))]
+    return [minus(b, a) for a, b in itertools.pairwise(ends)]
+
+
+def _fraction(value: int) -> Any:
+    from fractions import Fraction
+
+    return Fraction(value)
+
+
+def _float(value: float) -> Any:
+    import sympy as sp
+
+    return sp.Float(value, 6)
