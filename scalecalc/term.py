@@ -72,7 +72,7 @@ __all__ = [
 
 MOST_CORRECTIONS = 60  # terms per tag, beyond which corrections to scaling are left out
 MOST_TERMS = 240  # per tag, beyond which only leading sizes are kept
-CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; one that is left out could lead further on"
+CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; what is left out could lead later"
 
 
 @dataclass(frozen=True, slots=True)
