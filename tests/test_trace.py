@@ -101,6 +101,7 @@ class Block(nn.Module):
         return self.out((y + self.D * u) * F.silu(z))
 
 
+@pytest.mark.slow
 def test_a_mamba_block() -> None:
     """Halves that are sliced are matrices of their own; A is exact in the states; Δ's bias is random about a mean."""
 
