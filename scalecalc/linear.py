@@ -220,7 +220,8 @@ class System:
         after: dict[int, Row] = {}
         for i, row in before.items():
             t = row[name] / free[name]
-            own = {u: e for u in {**row, **free} if (e := row.get(u, ZERO) - t * free.get(u, ZERO))}
+            own = {u: e for u, e in row.items() if u not in free}
+            own |= {u: e for u, f in free.items() if u != name and (e := row.get(u, ZERO) - t * f)}
             after[i] = {**own, GOAL: t}
         self._peeling.change(after, equal)
         try:

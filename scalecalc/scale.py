@@ -136,7 +136,9 @@ class Scale:
         return _quotient(self, other)
 
     def __pow__(self, power: int | Fraction) -> Scale:
-        return _power(self, Fraction(power))
+        if power == 1:
+            return self
+        return _power(self, power.numerator, power.denominator)
 
     def __le__(self, other: Scale) -> bool:
         """s = O(t) however the dims grow."""
@@ -203,7 +205,8 @@ def _quotient(a: Scale, b: Scale) -> Scale:
 
 
 @cache
-def _power(a: Scale, power: Fraction) -> Scale:
+def _power(a: Scale, numerator: int, denominator: int) -> Scale:
+    power = Fraction(numerator, denominator)
     return Scale({d: e * power for d, e in a.powers}, {d: e * power for d, e in a.logs})
 
 

@@ -233,8 +233,12 @@ def _own(t: Term, regime: Regime) -> Scale:
     Where one weight's part is the smaller one at a point, its rate would have no bound there; it could grow until it hides
     the others.  So only those that depend on the unknowns in the same way are compared.
     """
-    summed = regime.point is not None and any(name[0] == SUM for name in t.tag)
-    return regime.point.part(t.size) if summed and regime.point is not None else ONE
+    return regime.point.part(t.size) if regime.point is not None and _summed(t.tag) else ONE
+
+
+@cache
+def _summed(tag: tuple[str, ...]) -> bool:
+    return any(name.startswith(SUM) for name in tag)
 
 
 class _Tops:
@@ -256,11 +260,15 @@ class _Tops:
                 for v in [v for v, order in orders.items() if order == 1]:
                     del own[v]
             own.setdefault(value, []).append(t)
+        self.values = {part: {v for own in tops.values() for v in own} for part, tops in self.tops.items()}
 
     def hide(self, t: Term) -> bool:
         """Can a term never come above one of these other terms?"""
-        begin = self.value(t.size) * self.margin
-        for other, own in self.tops.get(_own(t, self.regime), {}).items():
+        begin, part = self.value(t.size) * self.margin, _own(t, self.regime)
+        flat = not (t.pattern.profiles or t.pattern.same)  # then it can only be brought forward
+        if flat and not any(self.regime.order(begin, value) == -1 for value in self.values.get(part, ())):
+            return False
+        for other, own in self.tops.get(part, {}).items():
             reach = _reach(t.pattern, other)
             if reach is None:
                 continue
@@ -309,6 +317,7 @@ def _erased(a: Atom | Knot) -> object:
     return a if isinstance(a, Knot) else (a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots))
 
 
+@cache
 def kind_of(one: Pattern) -> object:
     """A pattern but for its sources: what patterns have alike that may be united."""
     return one.profiles, one.same, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
