@@ -88,6 +88,7 @@ class System:
         self._within: dict[str, set[str]] = {}  # unknown → the solved ones that depend on it
         self._rows: dict[int, tuple[Scale, Constraint]] = {}  # by position; as the goals so far leave them
         self._place: dict[tuple[bool, Scale], int] = {}  # what a row has of unknowns → its position
+        self._worths: dict[int, Scale] = {}  # what is known in a row
         self._peeling = Peeling(GOAL)
         self._put((i, c.size, c) for i, c in enumerate(self.given))
 
@@ -120,10 +121,14 @@ class System:
     def violated(self) -> list[Constraint]:
         """The constraints that the solution so far breaks, exactly: none, unless something went wrong."""
         out: list[Constraint] = []
+        solved = self.solution()
         for c in self.given:
-            left = self._now(c.size)
-            if not self._free(left) and (order := self.regime.order(left, ONE)) != 0 and (c.equal or order != -1):
-                out.append(c)
+            free, _, left = self._split(c.size)
+            if all(u in solved for u in free):
+                for u, e in free.items():
+                    left = left * solved[u] ** e
+                if (order := self.regime.order(left, ONE)) != 0 and (c.equal or order != -1):
+                    out.append(c)
         return out
 
     # ------------------------------------------------------------------ substitution
@@ -160,8 +165,31 @@ class System:
             self._solved[other] = one(self._solved[other])
         for u in self._free(found):
             self._within.setdefault(u, set()).update(others, [name])
-        touched = [(i, *self._rows[i]) for i in sorted(self._peeling.where.get(name, ()))]
-        self._put((i, one(size), c) for i, size, c in touched)
+        touched = sorted(self._peeling.where.get(name, ()))
+        for i in touched:
+            self._worths.pop(i, None)
+        if self._free(found):
+            self._put((i, one(self._now(self._rows[i][0])), self._rows[i][1]) for i in touched)
+            return
+        for i in self._peeling.drop(name):  # sizes have as many unknowns as a network has layers: only powers are updated
+            self._known_to_hold(self._worth(i), self._rows[i][1])
+            del self._place[self._key(*self._rows.pop(i))]
+
+    def _worth(self, i: int) -> Scale:
+        """What is known in a row, by now."""
+        found = self._worths.get(i)
+        if found is None:
+            free, _, found = self._split(self._rows[i][0])
+            for u, e in free.items():
+                if u in self._solved:
+                    found = found * self._solved[u] ** e
+            self._worths[i] = found
+        return found
+
+    def _known_to_hold(self, size: Scale, c: Constraint) -> None:
+        order = self.regime.order(size, ONE)
+        if order not in (-1, 0) or (c.equal and order != 0):
+            raise Infeasible(self._contradiction())
 
     def _put(self, rows: Iterable[tuple[int, Scale, Constraint]]) -> None:
         """Put rows at their positions, in place of what was there.
@@ -178,9 +206,7 @@ class System:
             if self._free(size):
                 groups.setdefault(self._key(size, c), []).append((i, size, c))
                 continue
-            order = self.regime.order(size, ONE)
-            if order not in (-1, 0) or (c.equal and order != 0):
-                raise Infeasible(self._contradiction())
+            self._known_to_hold(size, c)
         for key, own in groups.items():
             if key in self._place:
                 i = self._place.pop(key)
@@ -191,7 +217,8 @@ class System:
             for _, size, c in own[1:]:
                 if self.regime.order(self._known(size), self._known(best)) == 1:
                     best, why = size, c
-            self._place[key], self._rows[first], changed[first] = first, (best, why), self._free(best)
+            self._place[key], self._rows[first], changed[first] = first, (best, why), dict(self._free(best))
+            self._worths.pop(first, None)
         self._peeling.change(changed, [i for i in changed if i in self._rows and self._rows[i][1].equal])
 
     def _key(self, size: Scale, c: Constraint) -> tuple[bool, Scale]:
@@ -204,12 +231,21 @@ class System:
         if self._peeling.equal:
             return None
         free, _, known = self._split(left)
+        for name, e in free.items():
+            if len(free) == 1 and e > 0:
+                with self._peeling.holding(name):
+                    found = Comparison(self._peeling, self._worth, self.regime).largest(name)
+                if found is None:
+                    return None
+                value, multipliers = found
+                why = tuple((self._rows[i][1], y * e) for i, y in multipliers.items())
+                return Certificate(goal, value and known * value**e, why)
         for name in reversed(free):
             with self._in_terms_of(free, name):
-                found = Comparison(self._peeling, self._formal, self.regime).largest(GOAL)
+                found = Comparison(self._peeling, self._worth, self.regime).largest(GOAL)
             if found is not None:
                 value, multipliers = found
-                return Certificate(goal, value and known * value, tuple(multipliers.items()))
+                return Certificate(goal, value and known * value, tuple((self._rows[i][1], y) for i, y in multipliers.items()))
         return None
 
     @contextmanager
@@ -229,16 +265,18 @@ class System:
         finally:
             self._peeling.change(before, equal)
 
-    def _formal(self, i: int) -> Formal:
-        size, c = self._rows[i]
-        return self._peeling.rows[i], self._known(size), c
-
     # ------------------------------------------------------------------ by linear programming
 
     def _by_program(self, goal: Scale, left: Scale) -> Certificate:
         free, _, known = self._split(left)
+        best: dict[tuple[bool, Scale, Scale], tuple[Row, Scale, Constraint]] = {}
         with self._in_terms_of(free, next(iter(free))):
-            live = [self._formal(i) for i in self._peeling.live]
+            for i in self._peeling.live:
+                row, size, c = self._peeling.rows[i], self._worth(i), self._rows[i][1]
+                key = c.equal, Scale(row), size if c.equal else ONE
+                if key not in best or self.regime.order(size, best[key][1]) == 1:
+                    best[key] = row, size, c
+        live = list(best.values())
         rows, bounds = [row for row, _, _ in live], [self._bound(size) for _, size, _ in live]
         equal = [c.equal for _, _, c in live]
         one = {GOAL: Fraction(1)}
@@ -275,16 +313,14 @@ class System:
         """
         if self._feasible:
             return
-        live = [self._rows[i] for i in self._peeling.live]
-        if live:
-            bounds, equal = [self._bound(size) for size, _ in live], [c.equal for _, c in live]
-            if contradiction([self._free(size) for size, _ in live], bounds, equal):
-                raise Infeasible(self._contradiction())
+        live = self._peeling.live
+        rows, bounds = [self._peeling.rows[i] for i in live], [self._bound(self._worth(i)) for i in live]
+        if live and contradiction(rows, bounds, [i in self._peeling.equal for i in live]):
+            raise Infeasible(self._contradiction())
         self._feasible = True
 
 
-Formal = tuple[Mapping[str, Fraction], Scale, Constraint]  # the unknowns' powers, what is known, and what it was
-Top = tuple[Scale | None, dict[Constraint, Fraction]]  # a largest value (None: without bound), and its multipliers
+Top = tuple[Scale | None, dict[int, Fraction]]  # a largest value (None: without bound), and the rows' multipliers
 
 
 class Comparison:
@@ -295,16 +331,17 @@ class Comparison:
     bounds.  A constraint with more of them is left out, and has to hold where all are as large as they can be without it.
     """
 
-    def __init__(self, peeling: Peeling, formal: Callable[[int], Formal], regime: Regime):
-        self.peeling, self.formal, self.regime = peeling, formal, regime
+    def __init__(self, peeling: Peeling, worth: Callable[[int], Scale], regime: Regime):
+        self.peeling, self.worth, self.regime = peeling, worth, regime
         self.known: dict[str, Top | None] = {}
-        self.left_out: dict[Constraint, Formal] = {}
+        self.left_out: dict[int, None] = {}
 
     def largest(self, name: str) -> Top | None:
         """The largest value and its multipliers; None if it takes a linear program."""
         found, checked = self._top(name), 0
         while found is not None and checked < len(self.left_out):
-            own, size, _ = list(self.left_out.values())[checked]
+            row = list(self.left_out)[checked]
+            own, size = self.peeling.rows[row], self.worth(row)
             tops = {u: self._top(u) for u in own}
             if None in tops.values() or any(own[u] > 0 and top and top[0] is None for u, top in tops.items()):
                 return None
@@ -336,12 +373,13 @@ class Comparison:
     def _from_bounds(self, name: str) -> Generator[str, None, Top | None]:
         """The smallest bound; yields every other unknown whose largest value it needs."""
         best: Scale | None = None
-        why: dict[Constraint, Fraction] = {}
-        for own, known, c in map(self.formal, self.peeling.above(name)):
-            if any(e > 0 and u != name for u, e in own.items()):
-                self.left_out[c] = own, known, c
+        why: dict[int, Fraction] = {}
+        for i in self.peeling.above(name):
+            own = self.peeling.rows[i]
+            if any(e.numerator > 0 and u != name for u, e in own.items()):
+                self.left_out[i] = None
                 continue
-            value, others = ONE / known, list[tuple[Fraction, dict[Constraint, Fraction]]]()
+            value, others = ONE / self.worth(i), list[tuple[Fraction, dict[int, Fraction]]]()
             for u, e in own.items():
                 if u != name:
                     if u not in self.known:
@@ -357,7 +395,7 @@ class Comparison:
                 power = own[name]
                 value = value ** (1 / power)
                 if best is None or self.regime.order(value, best) == -1:
-                    best, why = value, {c: 1 / power}
+                    best, why = value, {i: 1 / power}
                     for e, multipliers in others:
                         for d, y in multipliers.items():
                             why[d] = why.get(d, ZERO) + e * y / power

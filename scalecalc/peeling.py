@@ -8,10 +8,11 @@ because of it is taken up again, and falls again if there is another reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 
-Row = Mapping[str, Fraction]
+Row = dict[str, Fraction]
 
 
 class Peeling:
@@ -29,7 +30,9 @@ class Peeling:
         self.equal: set[int] = set()
         self.where: dict[str, set[int]] = {}
         self._below: dict[str, int] = {}  # live rows that bound an unknown from below
-        self._reason: dict[int, str] = {}  # row that is left out → the fallen unknown in it
+        self._supports: dict[int, tuple[str, ...]] = {}  # row → the unknowns that it bounds from below
+        self._reason: dict[int, str] = {}  # row that is left out → a fallen unknown in it
+        self._because: dict[str, set[int]] = {}  # the same by unknown, with some that have another reason by now
         self._fallen: set[str] = set()
 
     @property
@@ -48,35 +51,63 @@ class Peeling:
             old = self.rows.pop(i, None)
             if old is not None:
                 if self._reason.pop(i, None) is None:
-                    self._leave(i, old, queue)
+                    self._leave(i, queue)
                 for u in old:
                     self.where[u].discard(i)
                 self.equal.discard(i)
+                del self._supports[i]
         self.equal.update(i for i in equal if rows.get(i) is not None)
         up: list[str] = []
         for i, row in rows.items():
             if row is not None:
                 self.rows[i] = row
+                self._supports[i] = tuple(row) if i in self.equal else tuple(u for u, e in row.items() if e.numerator < 0)
                 for u in row:
                     self.where.setdefault(u, set()).add(i)
                     self._below.setdefault(u, 0)
-                up += self._join(i, row)
+                up += self._join(i)
                 queue += row
         touched = self._revive(up, queue)
         self._settle([*touched, *(i for i, row in rows.items() if row is not None)], queue)
 
-    def _supports(self, i: int, row: Row) -> Iterable[str]:
-        return row if i in self.equal else [u for u, e in row.items() if e.numerator < 0]
+    def drop(self, name: str) -> list[int]:
+        """Take an unknown out of all rows; the rows that have none left are taken away, and named."""
+        queue: list[str] = []
+        back = self._revive([name], queue)
+        empty: list[int] = []
+        for i in sorted(self.where.pop(name, ())):
+            row = self.rows[i]
+            if self._supports[i] and name in self._supports[i]:
+                self._supports[i] = tuple(u for u in self._supports[i] if u != name)
+            del row[name]
+            if not row:
+                empty.append(i)
+                del self.rows[i], self._supports[i]
+                self._reason.pop(i, None)
+                self.equal.discard(i)
+        self._settle((i for i in back if i in self.rows), [u for u in queue if u != name])
+        return empty
 
-    def _join(self, i: int, row: Row) -> list[str]:
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Meanwhile an unknown does not fall."""
+        held, self.held = self.held, name
+        queue: list[str] = []
+        self._settle(self._revive([name], queue), queue)
+        try:
+            yield
+        finally:
+            self.held = held
+            self._settle((), [name])
+
+    def _join(self, i: int) -> list[str]:
         """A row is live; the fallen unknowns that it bounds from below."""
-        supported = list(self._supports(i, row))
-        for u in supported:
+        for u in self._supports[i]:
             self._below[u] += 1
-        return [u for u in supported if u in self._fallen]
+        return [u for u in self._supports[i] if u in self._fallen]
 
-    def _leave(self, i: int, row: Row, queue: list[str]) -> None:
-        for u in self._supports(i, row):
+    def _leave(self, i: int, queue: list[str]) -> None:
+        for u in self._supports[i]:
             self._below[u] -= 1
             if not self._below[u]:
                 queue.append(u)
@@ -89,18 +120,29 @@ class Peeling:
             if u in self._fallen:
                 self._fallen.discard(u)
                 queue.append(u)
-                for i in [i for i in self.where[u] if self._reason.get(i) == u]:
+                for i in self._because.pop(u, set()):
+                    if self._reason.get(i) != u:
+                        continue
+                    supports = self._supports[i]
+                    other = next((v for v in self.rows[i] if v in self._fallen and v not in supports), None)
+                    if other is not None:  # if that one comes back, too, so may the row
+                        self._left_out(i, other)
+                        continue
                     del self._reason[i]
                     back.append(i)
-                    up += self._join(i, self.rows[i])
+                    up += self._join(i)
         return back
+
+    def _left_out(self, i: int, reason: str) -> None:
+        self._reason[i] = reason
+        self._because.setdefault(reason, set()).add(i)
 
     def _settle(self, touched: Iterable[int], queue: list[str]) -> None:
         for i in touched:
             reason = next((u for u in self.rows[i] if u in self._fallen), None)
             if reason is not None and i not in self._reason:
-                self._reason[i] = reason
-                self._leave(i, self.rows[i], queue)
+                self._left_out(i, reason)
+                self._leave(i, queue)
         while queue:
             u = queue.pop()
             if u == self.held or u in self._fallen or self._below.get(u):
@@ -108,8 +150,8 @@ class Peeling:
             self._fallen.add(u)
             for i in self.where.get(u, ()):
                 if i not in self._reason:
-                    self._reason[i] = u
-                    self._leave(i, self.rows[i], queue)
+                    self._left_out(i, u)
+                    self._leave(i, queue)
 
 
 __all__ = ["Peeling", "Row"]
