@@ -338,20 +338,80 @@ class Comparison:
 
     def largest(self, name: str) -> Top | None:
         """The largest value and its multipliers; None if it takes a linear program."""
-        found, checked = self._top(name), 0
-        while found is not None and checked < len(self.left_out):
+        found = self._top(name)
+        if found is None or self._holds_at_tops() or (found[0] is not None and self._holds_at_least(name, found[0])):
+            return found
+        return None
+
+    def _holds_at_tops(self) -> bool:
+        """Do the constraints that were left out hold where all are as large as they can be?"""
+        checked = 0
+        while checked < len(self.left_out):
             row = list(self.left_out)[checked]
             own, size = self.peeling.rows[row], self.worth(row)
             tops = {u: self._top(u) for u in own}
             if None in tops.values() or any(own[u] > 0 and top and top[0] is None for u, top in tops.items()):
-                return None
+                return False
             if all(top and top[0] is not None for top in tops.values()):  # else one in the denominator is without bound
                 for u, top in tops.items():
                     size = size * (top and top[0] or ONE) ** own[u]
                 if self.regime.order(size, ONE) not in (-1, 0):
-                    return None
+                    return False
             checked += 1
-        return found
+        return True
+
+    def _holds_at_least(self, name: str, value: Scale) -> bool:
+        """Do all constraints hold at a goal's value where the others are as small as they can be?
+
+        If every constraint has one unknown in the denominator at most (a sum is no smaller than each of its parts), all can be
+        as small as they can be at once.
+        """
+        live = self.peeling.live
+        least: dict[str, Scale] = {name: value}
+        waiting: dict[str, int] = {}  # unknown → bounds from below that are not known yet
+        uses: dict[str, list[int]] = {}
+        missing: dict[int, int] = {}
+        for i in live:
+            row = self.peeling.rows[i]
+            below = [u for u, e in row.items() if e.numerator < 0]
+            if len(below) > 1 or (below and below[0] == name):
+                return False
+            for u in below:
+                waiting[u] = waiting.get(u, 0) + 1
+            others = [u for u in row if u not in below]
+            missing[i] = len(others)
+            for u in others:
+                uses.setdefault(u, []).append(i)
+        ready = [i for i in live if not missing[i]]
+        done: list[str] = [name]
+        passed = 0
+        while ready or done:
+            while done:
+                for i in uses.get(done.pop(), ()):
+                    missing[i] -= 1
+                    if not missing[i]:
+                        ready.append(i)
+            while ready:
+                i = ready.pop()
+                passed += 1
+                size, at = self.worth(i), None
+                for u, e in self.peeling.rows[i].items():
+                    if e.numerator < 0:
+                        at = u, -e
+                    else:
+                        size = size * least[u] ** e
+                if at is None:
+                    if self.regime.order(size, ONE) not in (-1, 0):
+                        return False
+                    continue
+                u, power = at
+                size = size ** (1 / power)
+                if u not in least or self.regime.order(size, least[u]) == 1:
+                    least[u] = size
+                waiting[u] -= 1
+                if not waiting[u]:
+                    done.append(u)
+        return passed == len(live)  # else some go in a circle
 
     def _top(self, name: str) -> Top | None:
         """By depth first, without recursion: chains are as long as networks are deep."""

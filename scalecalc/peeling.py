@@ -38,7 +38,7 @@ class Peeling:
     @property
     def live(self) -> list[int]:
         """The rows that are left, in order."""
-        return [i for i in sorted(self.rows) if i not in self._reason]
+        return sorted(self.rows.keys() - self._reason.keys())
 
     def above(self, name: str) -> list[int]:
         """The live rows that bound an unknown from above, in order."""
