@@ -53,8 +53,8 @@ def difference(
         if comb(len(ratios), count) > MOST_TRIED:
             break
         for left in combinations(ratios, count):
-            own = [units[u] for u in left]
-            if all(not rest or (own and combination(own, rest) is not None) for rest in rests):
+            apart = [units[u] for u in left]
+            if all(not rest or combination(apart, rest) is not None for rest in rests):
                 found = _thetas(parts, group, left, names)
                 return Equivalence(thetas, found, _unlike(_moved(a, found), b, left))
     return Equivalence(thetas, (), _unlike(a, b, list(ratios)))

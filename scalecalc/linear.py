@@ -13,7 +13,7 @@ arithmetic (:mod:`scalecalc.simplex`), which scipy's HiGHS tells where to start 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -194,8 +194,8 @@ class System:
     def _put(self, rows: Iterable[tuple[int, Scale, Constraint]]) -> None:
         """Put rows at their positions, in place of what was there.
 
-        Of constraints that differ by a known factor only the tightest is kept, at the first's position; those without unknowns
-        are checked and left out.  Equalities that differ by a known factor contradict each other, and both stay.
+        Of constraints that differ by a known factor only the tightest is kept, at the first's position; those without
+        unknowns are checked and left out.  Equalities that differ by a known factor contradict each other, and both stay.
         """
         groups: dict[tuple[bool, Scale], list[tuple[int, Scale, Constraint]]] = {}
         changed: dict[int, Row | None] = {}
@@ -245,11 +245,12 @@ class System:
                 found = Comparison(self._peeling, self._worth, self.regime).largest(GOAL)
             if found is not None:
                 value, multipliers = found
-                return Certificate(goal, value and known * value, tuple((self._rows[i][1], y) for i, y in multipliers.items()))
+                why = tuple((self._rows[i][1], y) for i, y in multipliers.items())
+                return Certificate(goal, value and known * value, why)
         return None
 
     @contextmanager
-    def _in_terms_of(self, free: Mapping[str, Fraction], name: str) -> Iterator[None]:
+    def _in_terms_of(self, free: Mapping[str, Fraction], name: str) -> Generator[None]:
         """Meanwhile a goal's unknown part stands in place of one of its unknowns."""
         before = {i: self._peeling.rows[i] for i in sorted(self._peeling.where.get(name, ()))}
         equal = [i for i in before if i in self._peeling.equal]
@@ -363,8 +364,8 @@ class Comparison:
     def _holds_at_least(self, name: str, value: Scale) -> bool:
         """Do all constraints hold at a goal's value where the others are as small as they can be?
 
-        If every constraint has one unknown in the denominator at most (a sum is no smaller than each of its parts), all can be
-        as small as they can be at once.
+        If every constraint has one unknown in the denominator at most (a sum is no smaller than each of its parts), all can
+        be as small as they can be at once.
         """
         live = self.peeling.live
         least: dict[str, Scale] = {name: value}

@@ -8,7 +8,7 @@ because of it is taken up again, and falls again if there is another reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -19,13 +19,14 @@ class Peeling:
     """Rows by position, each the powers of its unknowns; ``held`` never falls.
 
     >>> rows = Peeling("goal")
-    >>> rows.change({0: {"goal": Fraction(1), "a": Fraction(-1)}, 1: {"a": Fraction(1)}, 2: {"a": Fraction(1), "b": Fraction(1)}})
+    >>> one = Fraction(1)
+    >>> rows.change({0: {"goal": one, "a": -one}, 1: {"a": one}, 2: {"a": one, "b": one}})
     >>> rows.above("a"), rows.live
     ([1], [0, 1])
     """
 
     def __init__(self, held: str):
-        self.held = held
+        self._held = {held}
         self.rows: dict[int, Row] = {}
         self.equal: set[int] = set()
         self.where: dict[str, set[int]] = {}
@@ -33,7 +34,8 @@ class Peeling:
         self._supports: dict[int, tuple[str, ...]] = {}  # row → the unknowns that it bounds from below
         self._reason: dict[int, str] = {}  # row that is left out → a fallen unknown in it
         self._because: dict[str, set[int]] = {}  # the same by unknown, with some that have another reason by now
-        self._fallen: set[str] = set()
+        self._fallen: dict[str, int] = {}  # and how many fell before; none but these made it fall
+        self._falls = 0
 
     @property
     def live(self) -> list[int]:
@@ -89,15 +91,15 @@ class Peeling:
         return empty
 
     @contextmanager
-    def holding(self, name: str) -> Iterator[None]:
+    def holding(self, name: str) -> Generator[None]:
         """Meanwhile an unknown does not fall."""
-        held, self.held = self.held, name
+        self._held.add(name)
         queue: list[str] = []
         self._settle(self._revive([name], queue), queue)
         try:
             yield
         finally:
-            self.held = held
+            self._held.discard(name)
             self._settle((), [name])
 
     def _join(self, i: int) -> list[str]:
@@ -118,14 +120,14 @@ class Peeling:
         while up:
             u = up.pop()
             if u in self._fallen:
-                self._fallen.discard(u)
+                del self._fallen[u]
                 queue.append(u)
                 for i in self._because.pop(u, set()):
                     if self._reason.get(i) != u:
                         continue
-                    supports = self._supports[i]
-                    other = next((v for v in self.rows[i] if v in self._fallen and v not in supports), None)
-                    if other is not None:  # if that one comes back, too, so may the row
+                    soonest = min((self._fallen[v] for v in self._supports[i] if v in self._fallen), default=self._falls)
+                    other = next((v for v in self.rows[i] if self._fallen.get(v, soonest) < soonest), None)
+                    if other is not None:  # it fell before any that fell because of this row
                         self._left_out(i, other)
                         continue
                     del self._reason[i]
@@ -145,9 +147,10 @@ class Peeling:
                 self._leave(i, queue)
         while queue:
             u = queue.pop()
-            if u == self.held or u in self._fallen or self._below.get(u):
+            if u in self._held or u in self._fallen or self._below.get(u):
                 continue
-            self._fallen.add(u)
+            self._fallen[u] = self._falls
+            self._falls += 1
             for i in self.where.get(u, ()):
                 if i not in self._reason:
                     self._left_out(i, u)

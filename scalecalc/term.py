@@ -11,7 +11,7 @@ names are at hand here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
@@ -249,7 +249,7 @@ class _Tops:
 
     def __init__(self, terms: Sequence[Term], regime: Regime, margin: Scale):
         self.regime, self.margin = regime, margin
-        self.value = regime.point or (lambda size: size)
+        self.value: Callable[[Scale], Scale] = regime.point or (lambda size: size)
         self.tops: dict[Scale, dict[Pattern, dict[Scale, list[Term]]]] = {}  # by pattern, and what their sizes come to
         for t in terms:
             own, value = self.tops.setdefault(_own(t, regime), {}).setdefault(t.pattern, {}), self.value(t.size)
