@@ -8,15 +8,16 @@ is linear in depth.
 
 What is given up: where alike terms differ in what was summed within them (their sources), each is taken to be as large as the
 largest.  So a rate solved for with cuts is never too large, and may be too small where a large term and a small one of like
-pattern have different fates.  (In random small networks none was; the tests look for one.)  Shallow networks are solved without (:data:`scalecalc.claims.MOST_IN_PAIRS`).
+pattern have different fates.  (In random small networks none was; the tests look for one.)  Shallow networks
+are solved without (:data:`scalecalc.claims.MOST_IN_PAIRS`).
 
 No part of a sum hides another that depends on other unknowns, however small it is where the network is derived: the weight
 that makes it would have no bound there.  (Where smaller parts were dropped, two weights took turns at having none, and the
 solution did not settle.)
 
-All this holds as long as what is bounded grows with s.  A size that s divides (what is left beside a gain that has taken over
-from a first gradient, relative to it, as Adam has it) would be small where s is made large, and s has no bound from above of
-its own: such a network is derived without cuts (:func:`divides`).
+All this holds as long as what is bounded grows with s.  A size that s divides (where an optimizer divides by what
+gradients have gained, as Shampoo's law does) would be small where s is made large, and s has no bound from above of its own:
+such a network is derived without cuts (:func:`divides`).
 """
 
 from __future__ import annotations

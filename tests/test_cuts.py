@@ -124,7 +124,7 @@ def at_guess(optimizer: str) -> tuple[Model, dict[str, Scale], Regime]:
 
 @pytest.mark.parametrize(("optimizer", "unsound"), [("sgd", False), ("adam", False), ("shampoo", True)])
 def test_a_network_in_which_sums_divide_is_derived_without(monkeypatch, optimizer, unsound) -> None:
-    """Shampoo's preconditioner has the gains that took over in it, and what is beside them is divided by it."""
+    """Shampoo divides by what the gradients have gained; a sum that is made larger would make its updates smaller."""
     model, point, regime = at_guess(optimizer)
     here = replace(regime, point=Point(point))
     found = interpret(model, here, Limits(2, 2, 2), steps=2, cuts=Cuts.of(model.program, here))
