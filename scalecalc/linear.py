@@ -321,7 +321,8 @@ class System:
         self._feasible = True
 
 
-Top = tuple[Scale | None, dict[int, Fraction]]  # a largest value (None: without bound), and the rows' multipliers
+Why = tuple[int, Fraction, list[tuple[str, Fraction]]]  # a row, the unknown's power in it, and those of the others
+Top = tuple[Scale | None, Why | None]  # a largest value, and the row that bounds it; None: without bound
 
 
 class Comparison:
@@ -336,13 +337,29 @@ class Comparison:
         self.peeling, self.worth, self.regime = peeling, worth, regime
         self.known: dict[str, Top | None] = {}
         self.left_out: dict[int, None] = {}
+        self.order: list[str] = []  # in which largest values were found
 
-    def largest(self, name: str) -> Top | None:
+    def largest(self, name: str) -> tuple[Scale | None, dict[int, Fraction]] | None:
         """The largest value and its multipliers; None if it takes a linear program."""
         found = self._top(name)
-        if found is None or self._holds_at_tops() or (found[0] is not None and self._holds_at_least(name, found[0])):
-            return found
+        if found is None:
+            return None
+        if self._holds_at_tops() or (found[0] is not None and self._holds_at_least(name, found[0])):
+            return found[0], self._multipliers(name)
         return None
+
+    def _multipliers(self, name: str) -> dict[int, Fraction]:
+        """Of the rows that bound an unknown, with those that bound the others in them."""
+        out: dict[int, Fraction] = {}
+        times = {name: Fraction(1)}
+        for u in reversed(self.order):
+            top = self.known[u]
+            if u in times and top is not None and top[1] is not None:
+                row, power, others = top[1]
+                out[row] = out.get(row, ZERO) + times[u] / power
+                for v, e in others:
+                    times[v] = times.get(v, ZERO) + e * times[u] / power
+        return out
 
     def _holds_at_tops(self) -> bool:
         """Do the constraints that were left out hold where all are as large as they can be?"""
@@ -424,6 +441,7 @@ class Comparison:
                 other = next(asking)
             except StopIteration as end:
                 self.known[here] = end.value
+                self.order.append(here)
                 stack.pop()
                 continue
             if other not in self.known:
@@ -434,13 +452,13 @@ class Comparison:
     def _from_bounds(self, name: str) -> Generator[str, None, Top | None]:
         """The smallest bound; yields every other unknown whose largest value it needs."""
         best: Scale | None = None
-        why: dict[int, Fraction] = {}
+        why: Why | None = None
         for i in self.peeling.above(name):
             own = self.peeling.rows[i]
             if any(e.numerator > 0 and u != name for u, e in own.items()):
                 self.left_out[i] = None
                 continue
-            value, others = ONE / self.worth(i), list[tuple[Fraction, dict[int, Fraction]]]()
+            value, others = ONE / self.worth(i), list[tuple[str, Fraction]]()
             for u, e in own.items():
                 if u != name:
                     if u not in self.known:
@@ -451,15 +469,12 @@ class Comparison:
                     if other[0] is None:
                         break
                     value = value * other[0] ** -e
-                    others.append((-e, other[1]))
+                    others.append((u, -e))
             else:
                 power = own[name]
-                value = value ** (1 / power)
+                value = value if power == 1 else value ** (1 / power)
                 if best is None or self.regime.order(value, best) == -1:
-                    best, why = value, {i: 1 / power}
-                    for e, multipliers in others:
-                        for d, y in multipliers.items():
-                            why[d] = why.get(d, ZERO) + e * y / power
+                    best, why = value, (i, power, others)
         return best, why
 
 

