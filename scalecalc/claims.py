@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from scalecalc import backward
-from scalecalc.cuts import MARK, Cuts, is_sum
+from scalecalc.cuts import MARK, Cuts, divides, is_sum
 from scalecalc.derive import Derivation, interpret
 from scalecalc.model import Model
 from scalecalc.program import Program
@@ -109,12 +109,16 @@ def guess(model: Model) -> dict[str, Scale]:
 def derive_at(model: Model, point: Mapping[str, Scale], regime: Regime, steps: int) -> Derivation:
     """A formal model derived with its unknowns at a point, with what pairs of updates do together.
 
-    With many weights updates are summed up at every feature (:mod:`scalecalc.cuts`).
+    With many weights updates are summed up at every feature (:mod:`scalecalc.cuts`), where that is sound.
     """
-    here = replace(regime, point=Point(point))
+    pairs = Limits(degree=2, distinct=2, total=2)
     comparable = regime.kind != "free" or len(model.program.dims) == 1  # one size is the largest
-    cuts = Cuts.of(model.program, here) if comparable and len(model.program.weights) > MOST_IN_PAIRS else None
-    return interpret(model, here, Limits(degree=2, distinct=2, total=2), steps=steps, cuts=cuts)
+    if comparable and len(model.program.weights) > MOST_IN_PAIRS:
+        here = replace(regime, point=Point(point))
+        found = interpret(model, here, pairs, steps=steps, cuts=Cuts.of(model.program, here))
+        if not divides(found):
+            return found
+    return interpret(model, replace(regime, point=Point(point)), pairs, steps=steps)
 
 
 def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
@@ -164,7 +168,12 @@ def _claims(
     regime: Regime, kind: str, row: str, tag: tuple[str, ...], value: Value, step: int, entry: bool = False
 ) -> list[Claim]:
     statistic = "entry" if entry else "rms"
-    return [Claim(kind, row, tag, s, step, statistic) for s in regime.leading(value.sizes(statistic=statistic))]
+    groups: dict[Scale, list[Scale]] = {}
+    for s in value.sizes(statistic=statistic):  # the smaller one of two sums is a bound, too
+        own = regime.point.part(s) if regime.point is not None and any(map(is_sum, tag)) else ONE
+        groups.setdefault(own, []).append(s)
+    sizes = sorted((s for own in groups.values() for s in regime.leading(own)), key=lambda s: (s.powers, s.logs))
+    return [Claim(kind, row, tag, s, step, statistic) for s in sizes]
 
 
 def _arguments(found: Derivation) -> list[Claim]:

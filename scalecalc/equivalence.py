@@ -21,9 +21,8 @@ from scalecalc.model import Model, default_parameterization, resolve
 from scalecalc.parameterization import Parameterization, assign
 from scalecalc.rule import registry
 from scalecalc.scale import Regime, Scale
-from scalecalc.simplex import maximum
 from scalecalc.solution import Equivalence, Match
-from scalecalc.symmetry import Shift, shifts
+from scalecalc.symmetry import Shift, Span, combination, shifts
 
 ONE = Scale.one()
 MOST_TRIED = 100  # sets of quantities that may differ; beyond that, those that do are listed as they are
@@ -46,12 +45,17 @@ def difference(
     if not ratios:
         return Equivalence(thetas)
     # A shift over several weights may explain a difference in part: look for the fewest quantities that none explains.
+    parts = _components(ratios, regime)
+    span = Span(({u: e for u, e in shift.powers if u in names} for shift in group), names)
+    rests = [span.rest(exponents) for _, exponents in parts]
+    units = {u: span.rest({u: Fraction(1)}) for u in ratios}
     for count in range(len(ratios)):
         if count and comb(len(ratios), count) * len(group) > MOST_TRIED * 3:
             break
         for left in combinations(ratios, count):
-            found = _spanned({u: r for u, r in ratios.items() if u not in left}, group, left, names, regime)
-            if found is not None:
+            apart = [units[u] for u in left]
+            if all(not rest or combination(apart, rest) is not None for rest in rests):
+                found = _thetas(parts, group, left, names)
                 return Equivalence(thetas, found, _unlike(_moved(a, found), b, left))
     return Equivalence(thetas, (), _unlike(a, b, list(ratios)))
 
@@ -77,17 +81,16 @@ def _unlike(
     return out
 
 
-def _spanned(
-    ratios: Mapping[str, Scale], group: Sequence[Shift], left: Sequence[str], names: Sequence[str], regime: Regime
-) -> tuple[tuple[Shift, Scale], ...] | None:
-    """The θ of every generator that together make these ratios, whatever they do to what is left out; None if none do."""
+def _thetas(
+    parts: Sequence[tuple[Scale, Mapping[str, Fraction]]], group: Sequence[Shift], left: Sequence[str], names: Sequence[str]
+) -> tuple[tuple[Shift, Scale], ...]:
+    """The θ of every generator that together make these ratios, whatever they do to what is left out."""
     vectors = [{u: e for u, e in shift.powers if u in names and u not in left} for shift in group]
     thetas = [ONE] * len(group)
-    for unit, exponents in _components(ratios, regime):
-        found = maximum(vectors, [()] * len(vectors), [True] * len(vectors), {u: e for u, e in exponents.items() if e})
-        if found.kind != "optimal":  # no multipliers, of whatever sign, make them
-            return None
-        thetas = [theta * unit ** found.multipliers.get(i, Fraction(0)) for i, theta in enumerate(thetas)]
+    for unit, exponents in parts:
+        found = combination(vectors, {u: e for u, e in exponents.items() if e and u not in left})
+        assert found is not None, "looked for where it is spanned"
+        thetas = [theta * unit**y for theta, y in zip(thetas, found, strict=True)]
     return tuple((shift, theta) for shift, theta in zip(group, thetas, strict=True) if theta is not ONE)
 
 

@@ -13,11 +13,13 @@ arithmetic (:mod:`scalecalc.simplex`), which scipy's HiGHS tells where to start 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from scalecalc.peeling import Peeling, Row
 from scalecalc.scale import Point, Regime, Scale
 from scalecalc.simplex import contradiction, maximum
 
@@ -79,10 +81,16 @@ class System:
         self.regime = regime
         self.given = list(constraints)
         self._names = frozenset(self.unknowns)
+        self._order = {u: k for k, u in enumerate(self.unknowns)}
         self._parts: dict[Scale, tuple[dict[str, Fraction], Scale, Scale]] = {}
         self._feasible = False  # known to be
-        self._solved: dict[str, Scale] = {}  # unknown → formal scale in unknowns that are solved later
-        self._rows: list[tuple[Scale, Constraint]] = self._reduced((c.size, c) for c in self.given)
+        self._solved: dict[str, Scale] = {}  # unknown → formal scale in unknowns that are not
+        self._within: dict[str, set[str]] = {}  # unknown → the solved ones that depend on it
+        self._rows: dict[int, tuple[Scale, Constraint]] = {}  # by position; as the goals so far leave them
+        self._place: dict[tuple[bool, Scale], int] = {}  # what a row has of unknowns → its position
+        self._worths: dict[int, Scale] = {}  # what is known in a row
+        self._peeling = Peeling(GOAL)
+        self._put((i, c.size, c) for i, c in enumerate(self.given))
 
     # ------------------------------------------------------------------ goals
 
@@ -113,18 +121,21 @@ class System:
     def violated(self) -> list[Constraint]:
         """The constraints that the solution so far breaks, exactly: none, unless something went wrong."""
         out: list[Constraint] = []
+        solved = self.solution()
         for c in self.given:
-            left = self._now(c.size)
-            if not self._free(left) and (order := self.regime.order(left, ONE)) != 0 and (c.equal or order != -1):
-                out.append(c)
+            free, _, left = self._split(c.size)
+            if all(u in solved for u in free):
+                for u, e in free.items():
+                    left = left * solved[u] ** e
+                if (order := self.regime.order(left, ONE)) != 0 and (c.equal or order != -1):
+                    out.append(c)
         return out
 
     # ------------------------------------------------------------------ substitution
 
     def _now(self, size: Scale) -> Scale:
-        while any(name in self._solved for name, _ in size.powers):
-            size = Point({name: self._solved[name] for name, _ in size.powers if name in self._solved})(size)
-        return size
+        found = {name: self._solved[name] for name, _ in size.powers if name in self._solved}
+        return Point(found)(size) if found else size
 
     def _split(self, size: Scale) -> tuple[dict[str, Fraction], Scale, Scale]:
         """The powers of the unknowns; the same as a scale; and what is known."""
@@ -144,75 +155,143 @@ class System:
     def _fix(self, size: Scale, value: Scale) -> None:
         """One unknown of a formal size, by the others."""
         free = self._free(size)
-        name = max(free, key=lambda u: (abs(free[u]) == 1, self.unknowns.index(u)))
+        name = max(free, key=lambda u: (abs(free[u]) == 1, self._order[u]))
         power = free[name]
         rest = size / Scale.of(name, power)
-        self._solved[name] = (value / rest) ** (1 / power)
-        self._rows = self._reduced((self._now(size) if name in self._free(size) else size, c) for size, c in self._rows)
+        found = self._solved[name] = (value / rest) ** (1 / power)
+        one = Point({name: found})
+        others = self._within.pop(name, set())
+        for other in others:
+            self._solved[other] = one(self._solved[other])
+        for u in self._free(found):
+            self._within.setdefault(u, set()).update(others, [name])
+        touched = sorted(self._peeling.where.get(name, ()))
+        for i in touched:
+            self._worths.pop(i, None)
+        if self._free(found):
+            self._put((i, one(self._now(self._rows[i][0])), self._rows[i][1]) for i in touched)
+            return
+        for i in self._peeling.drop(name):  # sizes have as many unknowns as a network has layers: only powers are updated
+            self._known_to_hold(self._worth(i), self._rows[i][1])
+            del self._place[self._key(*self._rows.pop(i))]
 
-    def _reduced(self, rows: Iterable[tuple[Scale, Constraint]]) -> list[tuple[Scale, Constraint]]:
-        """Of constraints that differ by a known factor only the tightest; those without unknowns are checked and left out.
+    def _worth(self, i: int) -> Scale:
+        """What is known in a row, by now."""
+        found = self._worths.get(i)
+        if found is None:
+            free, _, found = self._split(self._rows[i][0])
+            for u, e in free.items():
+                if u in self._solved:
+                    found = found * self._solved[u] ** e
+            self._worths[i] = found
+        return found
 
-        Equalities that differ by a known factor contradict each other, and both stay.
+    def _known_to_hold(self, size: Scale, c: Constraint) -> None:
+        order = self.regime.order(size, ONE)
+        if order not in (-1, 0) or (c.equal and order != 0):
+            raise Infeasible(self._contradiction())
+
+    def _put(self, rows: Iterable[tuple[int, Scale, Constraint]]) -> None:
+        """Put rows at their positions, in place of what was there.
+
+        Of constraints that differ by a known factor only the tightest is kept, at the first's position; those without
+        unknowns are checked and left out.  Equalities that differ by a known factor contradict each other, and both stay.
         """
-        best: dict[tuple[bool, Scale], tuple[Scale, Constraint]] = {}
-        for size, c in rows:
-            free, unknown, known = self._split(size)
-            if not free:
-                order = self.regime.order(size, ONE)
-                if order not in (-1, 0) or (c.equal and order != 0):
-                    raise Infeasible(self._contradiction())
+        groups: dict[tuple[bool, Scale], list[tuple[int, Scale, Constraint]]] = {}
+        changed: dict[int, Row | None] = {}
+        for i, size, c in rows:
+            if i in self._rows:
+                del self._place[self._key(*self._rows.pop(i))]
+                changed[i] = None
+            if self._free(size):
+                groups.setdefault(self._key(size, c), []).append((i, size, c))
                 continue
-            key = c.equal, size if c.equal else unknown
-            if key not in best or self.regime.order(known, self._known(best[key][0])) == 1:
-                best[key] = (size, c)
-        return list(best.values())
+            self._known_to_hold(size, c)
+        for key, own in groups.items():
+            if key in self._place:
+                i = self._place.pop(key)
+                own.append((i, *self._rows.pop(i)))
+                changed[i] = None
+            own.sort(key=lambda row: row[0])
+            first, best, why = own[0]
+            for _, size, c in own[1:]:
+                if self.regime.order(self._known(size), self._known(best)) == 1:
+                    best, why = size, c
+            self._place[key], self._rows[first], changed[first] = first, (best, why), dict(self._free(best))
+            self._worths.pop(first, None)
+        self._peeling.change(changed, [i for i in changed if i in self._rows and self._rows[i][1].equal])
+
+    def _key(self, size: Scale, c: Constraint) -> tuple[bool, Scale]:
+        return c.equal, size if c.equal else self._split(size)[1]
 
     # ------------------------------------------------------------------ one unknown, by comparison
 
     def _by_comparison(self, goal: Scale, left: Scale) -> Certificate | None:
         """The smallest of the bounds, if all else that they depend on can be made as small, or as large, as it takes."""
-        if any(c.equal for _, c in self._rows):
+        if self._peeling.equal:
             return None
         free, _, known = self._split(left)
+        for name, e in free.items():
+            if len(free) == 1 and e > 0:
+                with self._peeling.holding(name):
+                    found = Comparison(self._peeling, self._worth, self.regime).largest(name)
+                if found is None:
+                    return None
+                value, multipliers = found
+                why = tuple((self._rows[i][1], y * e) for i, y in multipliers.items())
+                return Certificate(goal, value and known * value**e, why)
         for name in reversed(free):
-            found = Comparison(self._in_terms_of(left, name), self.regime).largest(GOAL)
+            with self._in_terms_of(free, name):
+                found = Comparison(self._peeling, self._worth, self.regime).largest(GOAL)
             if found is not None:
                 value, multipliers = found
-                return Certificate(goal, value and known * value, tuple(multipliers.items()))
+                why = tuple((self._rows[i][1], y) for i, y in multipliers.items())
+                return Certificate(goal, value and known * value, why)
         return None
 
-    def _in_terms_of(self, goal: Scale, name: str) -> list[Formal]:
-        """The constraints with a goal's unknown part in place of one of its unknowns."""
-        free, _, _ = self._split(goal)
-        out: list[Formal] = []
-        for size, c in self._rows:
-            own, _, known = self._split(size)
-            if name in own:
-                t = own[name] / free[name]
-                own = {u: e for u in {**own, **free} if (e := own.get(u, ZERO) - t * free.get(u, ZERO))}
-                own[GOAL] = t
-            out.append((own, known, c))
-        return out
+    @contextmanager
+    def _in_terms_of(self, free: Mapping[str, Fraction], name: str) -> Generator[None]:
+        """Meanwhile a goal's unknown part stands in place of one of its unknowns."""
+        before = {i: self._peeling.rows[i] for i in sorted(self._peeling.where.get(name, ()))}
+        equal = [i for i in before if i in self._peeling.equal]
+        after: dict[int, Row] = {}
+        for i, row in before.items():
+            t = row[name] / free[name]
+            own = {u: e for u, e in row.items() if u not in free}
+            own |= {u: e for u, f in free.items() if u != name and (e := row.get(u, ZERO) - t * f)}
+            after[i] = {**own, GOAL: t}
+        self._peeling.change(after, equal)
+        try:
+            yield
+        finally:
+            self._peeling.change(before, equal)
 
     # ------------------------------------------------------------------ by linear programming
 
     def _by_program(self, goal: Scale, left: Scale) -> Certificate:
-        rows = [self._free(size) for size, _ in self._rows]
-        bounds = [self._bound(size) for size, _ in self._rows]
-        equal = [c.equal for _, c in self._rows]
-        free = self._free(left)
-        hint = proposal(rows, bounds, equal, free) if len(rows) * len(self.unknowns) > LARGE else ()
-        found = maximum(rows, bounds, equal, free, hint)
+        free, _, known = self._split(left)
+        best: dict[tuple[bool, Scale, Scale], tuple[Row, Scale, Constraint]] = {}
+        with self._in_terms_of(free, next(iter(free))):
+            for i in self._peeling.live:
+                row, size, c = self._peeling.rows[i], self._worth(i), self._rows[i][1]
+                key = c.equal, Scale(row), size if c.equal else ONE
+                if key not in best or self.regime.order(size, best[key][1]) == 1:
+                    best[key] = row, size, c
+        live = list(best.values())
+        rows, bounds = [row for row, _, _ in live], [self._bound(size) for _, size, _ in live]
+        equal = [c.equal for _, _, c in live]
+        one = {GOAL: Fraction(1)}
+        hint = proposal(rows, bounds, equal, one) if len(rows) * len(self.unknowns) > LARGE else ()
+        found = maximum(rows, bounds, equal, one, hint)
         if found.kind == "infeasible":
             raise Infeasible(self._contradiction())
         self._feasible = True
         if found.kind == "unbounded":
             return Certificate(goal, None, ())
-        value = self._known(left)
+        value = known
         for i, y in found.multipliers.items():
-            value = value / self._known(self._rows[i][0]) ** y
-        return Certificate(goal, value, tuple((self._rows[i][1], y) for i, y in found.multipliers.items()))
+            value = value / live[i][1] ** y
+        return Certificate(goal, value, tuple((live[i][2], y) for i, y in found.multipliers.items()))
 
     def _bound(self, size: Scale) -> tuple[Fraction, ...]:
         """What the unknowns' part of a size may come to, in the coordinates that known scales are compared by."""
@@ -235,49 +314,15 @@ class System:
         """
         if self._feasible:
             return
-        rows: list[tuple[dict[str, Fraction], bool]] = [(self._free(size), c.equal) for size, c in self._rows]
-        while rows:  # what can be made as small as one likes keeps what it is in; then the others matter no more
-            rising = {u for row, equal in rows for u, e in row.items() if e < 0 or equal}
-            kept = [(row, equal) for row, equal in rows if not row.keys() - rising]
-            if len(kept) == len(rows):
-                break
-            rows = kept
-        if rows:
-            sizes = [size for size, _ in self._rows]
-            bounds, equal = [self._bound(size) for size in sizes], [c.equal for _, c in self._rows]
-            if contradiction([self._free(size) for size in sizes], bounds, equal):
-                raise Infeasible(self._contradiction())
+        live = self._peeling.live
+        rows, bounds = [self._peeling.rows[i] for i in live], [self._bound(self._worth(i)) for i in live]
+        if live and contradiction(rows, bounds, [i in self._peeling.equal for i in live]):
+            raise Infeasible(self._contradiction())
         self._feasible = True
 
 
-Formal = tuple[Mapping[str, Fraction], Scale, Constraint]  # the unknowns' powers, what is known, and what it was
-Top = tuple[Scale | None, dict[Constraint, Fraction]]  # a largest value (None: without bound), and its multipliers
-
-
-def _binding(rows: Sequence[Formal]) -> list[Formal]:
-    """The rows that can bind the goal.
-
-    An unknown that no row bounds from below can be made as small as it takes, last of all, and keeps every row that it is in:
-    these can be left out, and then another unknown may be bounded from below no more.
-    """
-    where: dict[str, list[int]] = {}
-    below: dict[str, int] = {}
-    for i, (own, _, _) in enumerate(rows):
-        for u, e in own.items():
-            where.setdefault(u, []).append(i)
-            below[u] = below.get(u, 0) + (e < 0)
-    kept = [True] * len(rows)
-    falling = [u for u, n in below.items() if n == 0 and u != GOAL]
-    while falling:
-        for i in where[falling.pop()]:
-            if kept[i]:
-                kept[i] = False
-                for u, e in rows[i][0].items():
-                    if e < 0:
-                        below[u] -= 1
-                        if below[u] == 0 and u != GOAL:
-                            falling.append(u)
-    return [row for row, keep in zip(rows, kept, strict=True) if keep]
+Why = tuple[int, Fraction, list[tuple[str, Fraction]]]  # a row, the unknown's power in it, and those of the others
+Top = tuple[Scale | None, Why | None]  # a largest value, and the row that bounds it; None: without bound
 
 
 class Comparison:
@@ -288,63 +333,148 @@ class Comparison:
     bounds.  A constraint with more of them is left out, and has to hold where all are as large as they can be without it.
     """
 
-    def __init__(self, rows: Sequence[Formal], regime: Regime):
-        self.regime = regime
-        self.above: dict[str, list[Formal]] = {}
-        for row in _binding(rows):
-            for u, e in row[0].items():
-                if e > 0:
-                    self.above.setdefault(u, []).append(row)
+    def __init__(self, peeling: Peeling, worth: Callable[[int], Scale], regime: Regime):
+        self.peeling, self.worth, self.regime = peeling, worth, regime
         self.known: dict[str, Top | None] = {}
-        self.left_out: dict[Constraint, Formal] = {}
+        self.left_out: dict[int, None] = {}
+        self.order: list[str] = []  # in which largest values were found
 
-    def largest(self, name: str) -> Top | None:
+    def largest(self, name: str) -> tuple[Scale | None, dict[int, Fraction]] | None:
         """The largest value and its multipliers; None if it takes a linear program."""
-        found, checked = self._top(name), 0
-        while found is not None and checked < len(self.left_out):
-            own, size, _ = list(self.left_out.values())[checked]
+        found = self._top(name)
+        if found is None:
+            return None
+        if self._holds_at_tops() or (found[0] is not None and self._holds_at_least(name, found[0])):
+            return found[0], self._multipliers(name)
+        return None
+
+    def _multipliers(self, name: str) -> dict[int, Fraction]:
+        """Of the rows that bound an unknown, with those that bound the others in them."""
+        out: dict[int, Fraction] = {}
+        times = {name: Fraction(1)}
+        for u in reversed(self.order):
+            top = self.known[u]
+            if u in times and top is not None and top[1] is not None:
+                row, power, others = top[1]
+                out[row] = out.get(row, ZERO) + times[u] / power
+                for v, e in others:
+                    times[v] = times.get(v, ZERO) + e * times[u] / power
+        return out
+
+    def _holds_at_tops(self) -> bool:
+        """Do the constraints that were left out hold where all are as large as they can be?"""
+        checked = 0
+        while checked < len(self.left_out):
+            row = list(self.left_out)[checked]
+            own, size = self.peeling.rows[row], self.worth(row)
             tops = {u: self._top(u) for u in own}
             if None in tops.values() or any(own[u] > 0 and top and top[0] is None for u, top in tops.items()):
-                return None
+                return False
             if all(top and top[0] is not None for top in tops.values()):  # else one in the denominator is without bound
                 for u, top in tops.items():
                     size = size * (top and top[0] or ONE) ** own[u]
                 if self.regime.order(size, ONE) not in (-1, 0):
-                    return None
+                    return False
             checked += 1
-        return found
+        return True
+
+    def _holds_at_least(self, name: str, value: Scale) -> bool:
+        """Do all constraints hold at a goal's value where the others are as small as they can be?
+
+        If every constraint has one unknown in the denominator at most (a sum is no smaller than each of its parts), all can
+        be as small as they can be at once.
+        """
+        live = self.peeling.live
+        least: dict[str, Scale] = {name: value}
+        waiting: dict[str, int] = {}  # unknown → bounds from below that are not known yet
+        uses: dict[str, list[int]] = {}
+        missing: dict[int, int] = {}
+        for i in live:
+            row = self.peeling.rows[i]
+            below = [u for u, e in row.items() if e.numerator < 0]
+            if len(below) > 1 or (below and below[0] == name):
+                return False
+            for u in below:
+                waiting[u] = waiting.get(u, 0) + 1
+            others = [u for u in row if u not in below]
+            missing[i] = len(others)
+            for u in others:
+                uses.setdefault(u, []).append(i)
+        ready = [i for i in live if not missing[i]]
+        done: list[str] = [name]
+        passed = 0
+        while ready or done:
+            while done:
+                for i in uses.get(done.pop(), ()):
+                    missing[i] -= 1
+                    if not missing[i]:
+                        ready.append(i)
+            while ready:
+                i = ready.pop()
+                passed += 1
+                size, at = self.worth(i), None
+                for u, e in self.peeling.rows[i].items():
+                    if e.numerator < 0:
+                        at = u, -e
+                    else:
+                        size = size * least[u] ** e
+                if at is None:
+                    if self.regime.order(size, ONE) not in (-1, 0):
+                        return False
+                    continue
+                u, power = at
+                size = size ** (1 / power)
+                if u not in least or self.regime.order(size, least[u]) == 1:
+                    least[u] = size
+                waiting[u] -= 1
+                if not waiting[u]:
+                    done.append(u)
+        return passed == len(live)  # else some go in a circle
 
     def _top(self, name: str) -> Top | None:
-        if name not in self.known:
-            self.known[name] = None  # what is asked again meanwhile goes in a circle
-            self.known[name] = self._from_bounds(name)
+        """By depth first, without recursion: chains are as long as networks are deep."""
+        stack = [] if name in self.known else [(name, self._from_bounds(name))]
+        self.known.setdefault(name, None)  # what is asked again meanwhile goes in a circle
+        while stack:
+            here, asking = stack[-1]
+            try:
+                other = next(asking)
+            except StopIteration as end:
+                self.known[here] = end.value
+                self.order.append(here)
+                stack.pop()
+                continue
+            if other not in self.known:
+                self.known[other] = None
+                stack.append((other, self._from_bounds(other)))
         return self.known[name]
 
-    def _from_bounds(self, name: str) -> Top | None:
+    def _from_bounds(self, name: str) -> Generator[str, None, Top | None]:
+        """The smallest bound; yields every other unknown whose largest value it needs."""
         best: Scale | None = None
-        why: dict[Constraint, Fraction] = {}
-        for own, known, c in self.above.get(name, ()):
-            if any(e > 0 and u != name for u, e in own.items()):
-                self.left_out[c] = own, known, c
+        why: Why | None = None
+        for i in self.peeling.above(name):
+            own = self.peeling.rows[i]
+            if any(e.numerator > 0 and u != name for u, e in own.items()):
+                self.left_out[i] = None
                 continue
-            value, others = ONE / known, list[tuple[Fraction, dict[Constraint, Fraction]]]()
+            value, others = ONE / self.worth(i), list[tuple[str, Fraction]]()
             for u, e in own.items():
                 if u != name:
-                    other = self._top(u)
+                    if u not in self.known:
+                        yield u
+                    other = self.known[u]
                     if other is None:
                         return None
                     if other[0] is None:
                         break
                     value = value * other[0] ** -e
-                    others.append((-e, other[1]))
+                    others.append((u, -e))
             else:
                 power = own[name]
-                value = value ** (1 / power)
+                value = value if power == 1 else value ** (1 / power)
                 if best is None or self.regime.order(value, best) == -1:
-                    best, why = value, {c: 1 / power}
-                    for e, multipliers in others:
-                        for d, y in multipliers.items():
-                            why[d] = why.get(d, ZERO) + e * y / power
+                    best, why = value, (i, power, others)
         return best, why
 
 

@@ -185,6 +185,8 @@ class Problem:
 
     def _asked(self, c: Claim) -> Requirement | None:
         """The requirement of a row, if there is one."""
+        if not self.wanted:
+            return None
         own = (r for r in self.wanted if r.feature == c.row and r.kind == c.kind and r.by in ("", *c.tag[:1]))
         return next(own, None)
 

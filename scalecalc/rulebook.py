@@ -23,6 +23,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,7 @@ _loaded: set[Path] = set()
 _entry_points_loaded = False
 
 
+@cache
 def built_in_folder() -> Path:
     """Our own rule folder: the one inside the package, as a wheel has it, else the one beside it, as a checkout has it.
 

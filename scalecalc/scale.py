@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from itertools import permutations
@@ -130,13 +130,15 @@ class Scale:
         return frozenset(d for d, _ in self.powers + self.logs)
 
     def __mul__(self, other: Scale) -> Scale:
-        return _product(self, other)
+        return self if other is _ONE else _product(self, other)
 
     def __truediv__(self, other: Scale) -> Scale:
         return _quotient(self, other)
 
     def __pow__(self, power: int | Fraction) -> Scale:
-        return _power(self, Fraction(power))
+        if power == 1:
+            return self
+        return _power(self, power.numerator, power.denominator)
 
     def __le__(self, other: Scale) -> bool:
         """s = O(t) however the dims grow."""
@@ -203,7 +205,8 @@ def _quotient(a: Scale, b: Scale) -> Scale:
 
 
 @cache
-def _power(a: Scale, power: Fraction) -> Scale:
+def _power(a: Scale, numerator: int, denominator: int) -> Scale:
+    power = Fraction(numerator, denominator)
     return Scale({d: e * power for d, e in a.powers}, {d: e * power for d, e in a.logs})
 
 
@@ -223,11 +226,12 @@ class Point:
     Θ(N)
     """
 
-    __slots__ = ("_known", "unknowns")
+    __slots__ = ("_known", "_parts", "unknowns")
 
     def __init__(self, unknowns: Mapping[str, Scale]):
         self.unknowns = dict(unknowns)
         self._known: dict[Scale, Scale] = {}
+        self._parts: dict[Scale, Scale] = {}
 
     def __call__(self, scale: Scale) -> Scale:
         found = self._known.get(scale)
@@ -237,6 +241,13 @@ class Point:
                 if dim in self.unknowns:
                     found = found * self.unknowns[dim] ** e
             self._known[scale] = found
+        return found
+
+    def part(self, scale: Scale) -> Scale:
+        """The unknowns in it, to their powers."""
+        found = self._parts.get(scale)
+        if found is None:
+            found = self._parts[scale] = Scale(tuple((d, e) for d, e in scale.powers if d in self.unknowns))
         return found
 
     def known(self, scale: Scale) -> bool:
@@ -258,6 +269,7 @@ class Regime:
     rates: Exponents = ()
     text: str = "free"
     point: Point | None = None
+    _signs: dict[Scale, int] = field(default_factory=dict[Scale, int], init=False, repr=False, compare=False)  # as asked
 
     @staticmethod
     def parse(text: str, dims: Iterable[str] = ()) -> Regime:
@@ -322,7 +334,13 @@ class Regime:
             if a <= b:
                 return -1
             return 1 if b <= a else None
-        return _order(self, a / b)
+        ratio = a / b
+        sign = self._signs.get(ratio)
+        if sign is None:
+            key = self.key(ratio)
+            zero = tuple(ZERO for _ in key)
+            sign = self._signs[ratio] = 0 if key == zero else (1 if key > zero else -1)
+        return sign
 
     def same(self, a: Scale, b: Scale) -> bool:
         """Are they of one order, and so for every value of the unknowns?"""
@@ -357,13 +375,6 @@ def commuting(scales: Iterable[Scale], dims: Iterable[str]) -> bool:
         return True
     orders = (Regime("ordered", order_of=order) for order in permutations(dims))
     return len({order.leading(unique) for order in orders}) == 1
-
-
-@cache
-def _order(regime: Regime, ratio: Scale) -> int:
-    key = regime.key(ratio)
-    zero = tuple(ZERO for _ in key)
-    return 0 if key == zero else (1 if key > zero else -1)
 
 
 FREE = Regime()

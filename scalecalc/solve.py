@@ -36,6 +36,7 @@ from functools import partial
 from typing import Any
 
 from scalecalc.claims import Claim, formal, made_by, nearest, output_of, unknown
+from scalecalc.cuts import share, shares, values_of_sums
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
 from scalecalc.equivalence import Match, recognised
@@ -295,20 +296,24 @@ def _fates(answer: Answer) -> dict[str, str]:
 
     A feature moves if it changes by order one, or by as much as it is large: as in the table of updates.
     """
-    at, regime, near = Point(answer.values), answer.found.algebra.regime, nearest(answer.found)
-    sizes = {c.row: [at(o.size) for o in answer.claims if (o.kind, o.row) == ("init", c.row)] for c in answer.claims}
+    found, near = answer.found, nearest(answer.found)
+    regime = replace(found.algebra.regime, point=None)
+    at = Point({**answer.values, **values_of_sums(found.sums, answer.values, regime)})
+    sizes: dict[str, list[Scale]] = {}
+    for c in answer.claims:
+        if c.kind == "init":
+            sizes.setdefault(c.row, []).append(at(c.size))
     out: dict[str, str] = {}
 
-    def moves(c: Claim) -> bool:
-        return any(regime.order(at(c.size), bound) in (0, 1) for bound in (ONE, *sizes[c.row]))
+    def moves(c: Claim, share: Scale = ONE) -> bool:
+        return any(regime.order(at(c.size) * share, bound) in (0, 1) for bound in (ONE, *sizes.get(c.row, ())))
 
-    for weight in answer.found.model.program.weights:
-        own = [c for c in answer.claims if c.kind == "update" and weight in c.tag]
-        mine = made_by(weight, near.get(weight, ""), answer.claims)
-        if any(map(moves, mine)):
+    updates = [c for c in answer.claims if c.kind == "update"]
+    for weight in found.model.program.weights:
+        if any(map(moves, made_by(weight, near.get(weight, ""), answer.claims))):
             out[weight] = "learning"
-        elif any(map(moves, own)):
-            out[weight] = "learning further on"
-        else:
-            out[weight] = "lazy" if own else "idle"
+            continue
+        mine = shares(weight, found.sums, at, regime)
+        own = [(c, part) for c in updates if (part := share(weight, c.tag, c.size, mine, regime)) is not None]
+        out[weight] = "learning further on" if any(moves(*one) for one in own) else "lazy" if own else "idle"
     return out

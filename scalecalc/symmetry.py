@@ -9,11 +9,10 @@ of the output's exponents, found exactly.  (The gauge of one weight, init agains
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
-from typing import Any
 
 from scalecalc.claims import Claim, unknown, unknowns_in
 from scalecalc.cuts import is_sum
@@ -62,31 +61,81 @@ def shifts(claims: Sequence[Claim], output: str, dims: Sequence[str]) -> tuple[S
     seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in known]
     seen += [c.size for c in claims if c.kind == "sum"]  # what the output is summed up by moves with what is summed
     names = unknowns_in(seen, dims)
-    rows = [{u: e for u, e in size.powers if u in names} for size in seen]
     own = [u for u in names if not is_sum(u)]
-    found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in null_space(rows, names))
+    sums = [u for u in reversed(names) if is_sum(u)]  # these are eliminated first
+    rows = [{u: e for u, e in size.powers if u not in dims} for size in dict.fromkeys(seen)]
+    found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in null_space(rows, [*sums, *own]))
     return tuple(shift for shift in found if shift.powers)
 
 
-def null_space(rows: Sequence[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
-    """A basis in whole numbers, the first entry of each positive."""
-    from sympy import QQ
-    from sympy.polys.matrices import DomainMatrix
+class Span:
+    """What rational vectors span, as reduced rows: each has its first name to itself.
 
-    unique = [list(row) for row in dict.fromkeys(tuple(row.get(u, Fraction(0)) for u in names) for row in rows)]
-    if not unique or not names:
-        return []
-    entries = [[QQ(e.numerator, e.denominator) for e in row] for row in unique]
-    matrix: Any = DomainMatrix(entries, (len(entries), len(names)), QQ)
-    basis: list[list[Any]] = matrix.nullspace().to_Matrix().tolist()
+    >>> half = Fraction(1, 2)
+    >>> Span([{"a": half, "b": half}, {"b": half}], "abc").rest({"a": half, "c": half})
+    {'c': Fraction(1, 2)}
+
+    Args:
+        names: in the order in which they are taken as first names.
+    """
+
+    def __init__(self, vectors: Iterable[Mapping[str, Fraction]], names: Iterable[str]):
+        self.place = {u: k for k, u in enumerate(names)}
+        self.rows: dict[str, dict[str, Fraction]] = {}
+        self._where: dict[str, set[str]] = {}  # name → first names of the rows that have it, too
+        for vector in vectors:
+            self._add(self.rest(vector))
+
+    def rest(self, vector: Mapping[str, Fraction]) -> dict[str, Fraction]:
+        """A vector but for what is spanned: nothing if it lies in the span."""
+        out = {u: e for u, e in vector.items() if e}
+        for first in [u for u in out if u in self.rows]:
+            _subtract(out, self.rows[first], out[first])
+        return out
+
+    def _add(self, row: dict[str, Fraction]) -> None:
+        if not row:
+            return
+        first = min(row, key=self.place.__getitem__)
+        by = row[first]
+        row = self.rows[first] = {u: e / by for u, e in row.items()}
+        for other in self._where.pop(first, ()):
+            its = self.rows[other]
+            _subtract(its, row, its[first])
+            for u in row:
+                mine = self._where.setdefault(u, set())
+                (mine.add if u in its else mine.discard)(other)
+        self._where.pop(first, None)
+        for u in row:
+            if u != first:
+                self._where.setdefault(u, set()).add(first)
+
+
+def _subtract(row: dict[str, Fraction], other: Mapping[str, Fraction], times: Fraction) -> None:
+    for u, e in other.items():
+        left = row.get(u, ZERO) - times * e
+        if left:
+            row[u] = left
+        else:
+            row.pop(u, None)
+
+
+def null_space(rows: Iterable[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
+    """A basis in whole numbers, the first entry of each positive."""
+    known = frozenset(names)
+    span = Span(({u: e for u, e in row.items() if u in known} for row in rows), names)
+    free: dict[str, dict[str, Fraction]] = {u: {u: Fraction(1)} for u in names if u not in span.rows}
+    for first in names:
+        for u, e in span.rows.get(first, {}).items():
+            if u != first:
+                free[u][first] = -e
     out: list[dict[str, Fraction]] = []
-    for vector in basis:
-        exact = [Fraction(int(e.p), int(e.q)) for e in vector]
-        whole = lcm(*(e.denominator for e in exact))
-        common = gcd(*(int(e * whole) for e in exact)) or 1
-        first = next(e for e in exact if e)
-        sign = 1 if first > 0 else -1
-        out.append({u: sign * e * whole / common for u, e in zip(names, exact, strict=True)})
+    for vector in free.values():
+        whole = lcm(*(e.denominator for e in vector.values()))
+        common = gcd(*(int(e * whole) for e in vector.values()))
+        ordered = sorted(vector.items(), key=lambda item: span.place[item[0]])
+        sign = 1 if ordered[0][1] > 0 else -1
+        out.append({u: sign * e * whole / common for u, e in ordered})
     return out
 
 

@@ -11,7 +11,7 @@ names are at hand here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
@@ -73,6 +73,7 @@ __all__ = [
 MOST_CORRECTIONS = 60  # terms per tag, beyond which corrections to scaling are left out
 MOST_TERMS = 240  # per tag, beyond which only leading sizes are kept
 CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; what is left out could lead later"
+SUM = "Δ"  # a tag's name begins so if it stands for several weights (:mod:`scalecalc.cuts`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,27 +151,6 @@ def falls_below(a: Term, b: Term, regime: Regime) -> bool:
     return excess is not None and regime.order(a.size * excess, b.size) in (-1, 0)
 
 
-def _hopeless(t: Term, other: Term, regime: Regime, margin: Scale) -> bool:
-    """Can no sum or product ever bring t above the other, or as a correction within a margin of it?
-
-    Alignment gains at most N^(1/2) per axis where they differ.
-    """
-    if not other.pattern.masks <= t.pattern.masks:
-        return False  # the other is exactly zero where t is not
-    one, two = t.pattern.shape, other.pattern.shape
-    excess = ONE if one is two else _excess(one, two)
-    if excess is None:
-        return False  # the other is smaller somewhere, by no power
-    if not t.pattern.same and regime.order(t.size * excess, other.size) not in (-1, 0):
-        return False  # it is even without the gain, which is 1 at least; most are told apart here
-    gain = _gain(t.pattern, other.pattern)
-    size = t.size * gain * margin * excess
-    order = regime.order(size, other.size)
-    if order == 0 and (margin is not ONE or gain is ONE or not regime.always(size, other.size)):
-        return False  # at the margin, or alike, or alike at this point only
-    return order in (-1, 0)
-
-
 @cache
 def _gain(a: Pattern, b: Pattern) -> Scale:
     """By how much sums can bring a forward against b: N^(1/2) per axis where they differ.
@@ -226,9 +206,9 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
 
     ``margin`` keeps more: smaller terms that a fit at affordable widths has to know as corrections to scaling.
     """
-    alike: dict[tuple[tuple[str, ...], Pattern], list[Term]] = {}
+    alike: dict[tuple[tuple[str, ...], Pattern, Scale], list[Term]] = {}
     for t in terms:
-        same = alike.setdefault((t.tag, t.pattern), [])
+        same = alike.setdefault((t.tag, t.pattern, _own(t, regime)), [])
         if any(regime.same(t.size, s.size) or regime.order(t.size * margin, s.size) == -1 for s in same):
             continue
         same[:] = [s for s in same if regime.order(s.size * margin, t.size) != -1] + [t]
@@ -236,20 +216,87 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
     by_tag: dict[tuple[str, ...], list[Term]] = {}
     for t in merged:
         by_tag.setdefault(t.tag, []).append(t)
+    tops = {tag: _Tops(group, regime, margin) for tag, group in by_tag.items()}
     out: list[Term] = []
-    for group in by_tag.values():
-        left = [t for t in group if not any(o is not t and _hopeless(t, o, regime, margin) for o in group)]
-        if len(group[0].tag) > 1:
+    for tag, group in by_tag.items():
+        left = [t for t in group if not tops[tag].hide(t)]
+        if len(tag) > 1:
             # A higher order counts only where it can outgrow, for one of its weights, every lower order with that weight.
-            lower = [
-                [o for tag in _contained(group[0].tag) if weight in tag for o in by_tag.get(tag, ())]
-                for weight in dict.fromkeys(group[0].tag)
-            ]
-            left = [t for t in left if not all(any(_hopeless(t, o, regime, margin) for o in own) for own in lower)]
+            parts = [part for part in _contained(tag) if part in tops]
+            lower = [[tops[part] for part in parts if weight in part] for weight in dict.fromkeys(tag)]
+            left = [t for t in left if not all(any(one.hide(t) for one in own) for own in lower)]
         if len(left) > MOST_CORRECTIONS and margin is not ONE:  # what may lead stays
-            left = [t for t in left if not any(o is not t and _hopeless(t, o, regime, ONE) for o in left)]
+            strict = _Tops(left, regime, ONE)
+            left = [t for t in left if not strict.hide(t)]
         out += _most(left, regime) if len(left) > MOST_TERMS else left
     return tuple(out)
+
+
+def _own(t: Term, regime: Regime) -> Scale:
+    """The unknowns in a term's size, if its tag stands for several weights: of these none hides another.
+
+    Where one weight's part is the smaller one at a point, its rate would have no bound there; it could grow until it hides
+    the others.  So only those that depend on the unknowns in the same way are compared.
+    """
+    return regime.point.part(t.size) if regime.point is not None and _summed(t.tag) else ONE
+
+
+@cache
+def _summed(tag: tuple[str, ...]) -> bool:
+    return any(name.startswith(SUM) for name in tag)
+
+
+class _Tops:
+    """Terms, of which only the largest of each pattern can hide another term for good.
+
+    For good: no sum or product can ever bring that one above it, or as a correction within ``margin`` of it.
+    """
+
+    def __init__(self, terms: Sequence[Term], regime: Regime, margin: Scale):
+        self.regime, self.margin = regime, margin
+        self.value: Callable[[Scale], Scale] = regime.point or (lambda size: size)
+        self.tops: dict[Scale, dict[Pattern, dict[Scale, list[Term]]]] = {}  # by pattern, and what their sizes come to
+        for t in terms:
+            own, value = self.tops.setdefault(_own(t, regime), {}).setdefault(t.pattern, {}), self.value(t.size)
+            if value not in own:
+                orders = {v: regime.order(value, v) for v in own}
+                if -1 in orders.values():
+                    continue
+                for v in [v for v, order in orders.items() if order == 1]:
+                    del own[v]
+            own.setdefault(value, []).append(t)
+        self.values = {part: {v for own in tops.values() for v in own} for part, tops in self.tops.items()}
+
+    def hide(self, t: Term) -> bool:
+        """Can a term never come above one of these other terms?"""
+        begin, part = self.value(t.size) * self.margin, _own(t, self.regime)
+        flat = not (t.pattern.profiles or t.pattern.same)  # then it can only be brought forward
+        if flat and not any(self.regime.order(begin, value) == -1 for value in self.values.get(part, ())):
+            return False
+        for other, own in self.tops.get(part, {}).items():
+            reach = _reach(t.pattern, other)
+            if reach is None:
+                continue
+            most = begin * reach
+            for value, terms in own.items():
+                order = self.regime.order(most, value)
+                if order == -1 and any(o is not t for o in terms):
+                    return True
+                # At the margin, or alike, or alike at this point only, it is not hidden.
+                if order == 0 and self.margin is ONE and _gain(t.pattern, other) is not ONE:
+                    size = t.size * reach
+                    if any(o is not t and self.regime.always(size, o.size) for o in terms):
+                        return True
+        return False
+
+
+@cache
+def _reach(a: Pattern, b: Pattern) -> Scale | None:
+    """The most that sums and profiles can bring a pattern forward against another; None if without limit."""
+    if not b.masks <= a.masks:
+        return None  # the other is exactly zero where this one is not
+    excess = ONE if a.shape is b.shape else _excess(a.shape, b.shape)
+    return None if excess is None else _gain(a, b) * excess
 
 
 @cache
@@ -264,7 +311,13 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
     It was 60, and silent, with corrections among them: a law of large numbers N with a summand N^(−1/2) times smaller than
     another's was left out before its sum (an update behind a layer norm, with a random bias, came out N^(1/2) too small).
     """
-    kept = [t for t in terms if not any(regime.order(t.size, o.size) == -1 and _faster(t.pattern, o.pattern) for o in terms)]
+
+    def exceeds(o: Term, t: Term) -> bool:
+        return (
+            regime.order(t.size, o.size) == -1 and _faster(t.pattern, o.pattern) and _own(t, regime) is _own(o, regime)
+        )
+
+    kept = [t for t in terms if not any(exceeds(o, t) for o in terms)]
     if len(kept) == len(terms):
         return kept
     return [replace(t, why=replace(t.why, assumption=t.why.assumption or CUT)) if t.why is not None else t for t in kept]
@@ -275,6 +328,7 @@ def _erased(a: Atom | Knot) -> object:
     return a if isinstance(a, Knot) else (a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots))
 
 
+@cache
 def kind_of(one: Pattern) -> object:
     """A pattern but for its sources: what patterns have alike that may be united."""
     return one.profiles, one.same, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)

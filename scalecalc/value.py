@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.scale import FREE, Regime, Scale
@@ -21,6 +22,7 @@ from scalecalc.term import (
     FLAT,
     HALF,
     Limits,
+    Pattern,
     Profile,
     Step,
     Term,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 ONE = Scale.one()
 Direction = tuple[int, str]  # position of a tensor in its program, and an axis
+PLACE = "\0"  # in an assumption: where it is made
 ONES = -1  # in place of a position: the direction of what is constant along the axis
 
 
@@ -112,22 +115,9 @@ class Algebra:
         if (ONES, over) in value.perp:
             return Value(tuple(label for label in value.labels if label != over), ())
         for t in value.terms:
-            factor, rest, large = sum_pattern(t.pattern, over)
-            odd = ", ".join(sorted(set[str]().union(*(a.tensors_on(over) for a in t.pattern.odd_on(over)))))
-            law = (
-                f"sum over {dim_of(over)}: law of large numbers, {factor}"
-                if large
-                else f"sum over {dim_of(over)}: central limit (odd in {odd}), {factor}"
-            )
-            assumption = ""
-            if large:
-                assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {self.at})"
-                turning = [dim_of(label) for label, p in t.pattern.profiles if p.phase and label != over]
-                if turning:
-                    assumption += (
-                        f"; it turns along {turning[0]}, all alike over {dim_of(over)}: an upper bound, since steps that are "
-                        "random there have a mean that falls with the index"
-                    )
+            factor, rest, law, assumption = _sum_law(t.pattern, over)
+            if assumption:
+                assumption = assumption.replace(PLACE, self.at)
             terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption)))
         return self.value([label for label in value.labels if label != over], terms)
 
@@ -188,6 +178,23 @@ class Algebra:
 
     def flat(self, labels: Sequence[str], size: Scale = ONE, law: str = "a constant") -> Value:
         return Value(tuple(labels), (Term(size, EVEN, (), self.step(law)),))
+
+
+@cache
+def _sum_law(one: Pattern, over: str) -> tuple[Scale, Pattern, str, str]:
+    """The factor of a sum over an axis and what is left of the pattern; the law in words, and what it assumes."""
+    factor, rest, large = sum_pattern(one, over)
+    if not large:
+        odd = ", ".join(sorted(set[str]().union(*(a.tensors_on(over) for a in one.odd_on(over)))))
+        return factor, rest, f"sum over {dim_of(over)}: central limit (odd in {odd}), {factor}", ""
+    assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {PLACE})"
+    turning = [dim_of(label) for label, p in one.profiles if p.phase and label != over]
+    if turning:
+        assumption += (
+            f"; it turns along {turning[0]}, all alike over {dim_of(over)}: an upper bound, since steps that are "
+            "random there have a mean that falls with the index"
+        )
+    return factor, rest, f"sum over {dim_of(over)}: law of large numbers, {factor}", assumption
 
 
 def exact_value(labels: Sequence[str], profiles: Mapping[str, Profile], expression: Any, why: Step) -> Value:
