@@ -70,7 +70,7 @@ __all__ = [
     "sum_pattern",
 ]
 
-MOST_CORRECTIONS = 60  # terms per tag, beyond which corrections to scaling are left out
+MOST_CORRECTIONS = 200  # terms per tag, beyond which corrections to scaling are left out
 MOST_TERMS = 240  # per tag, beyond which only leading sizes are kept
 CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; what is left out could lead later"
 SUM = "Δ"  # a tag's name begins so if it stands for several weights (:mod:`scalecalc.cuts`)

@@ -303,7 +303,7 @@ class _Attempt:
             into = [label for label in old.axes if label in inner.get(name, ())]
             out = [label for label in old.axes if label not in into]
             fan_in, fan_out = _count(program, into), _count(program, out)
-            role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector") if into and out else "vector"
+            role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector") if into else "vector"
             program.weights[name] = Weight(name, old.axes, fan_in, fan_out, role)
             self.scalings[name] = replace(self.scalings[name], role=role)
 
