@@ -599,7 +599,7 @@ def test_mambapy() -> None:
         return MambaBlock(MambaConfig(d_model=N, n_layers=1, d_state=X, pscan=False))
 
     def example_inputs(N: int) -> tuple[torch.Tensor, ...]:
-        return (torch.randn(2, 3, N),)
+        return (torch.randn(2, 2, N),)
 
     table = derive(TorchModule(make, example_inputs), optimizer="adam")
     built = {w: str(s.init) for w, s in table.parameterization.items()}
