@@ -25,7 +25,7 @@ from scalecalc.claims import Claim, unknown
 from scalecalc.desiderata import is_requirement, parse_requirements, parse_scale
 from scalecalc.errors import InputError, UnknownName
 from scalecalc.interpreter import initial_weights, run
-from scalecalc.model import Model
+from scalecalc.model import Model, exact_in
 from scalecalc.optimizer import Trained
 from scalecalc.parameterization import assign
 from scalecalc.program import Program
@@ -52,7 +52,7 @@ FAR = 4  # a power of the widths that is clear of any size
 
 def values_of(scalings: Mapping[str, WeightScaling], program: Program) -> dict[str, Scale]:
     """Every quantity that a parameterization gives, by the name that it has as an unknown: ``lr W_B``."""
-    exact = {unknown("init", w) for w in exact_weights(program)}
+    exact = {unknown("init", w) for w in exact_in(program)}
     given = ((unknown(q, w), getattr(s, q)) for w, s in scalings.items() for q in QUANTITIES)
     return {name: scale for name, scale in given if scale is not None and name not in exact}
 
@@ -65,11 +65,6 @@ def scalings_of(values: Mapping[str, Scale], like: Mapping[str, WeightScaling]) 
 
 
 # ---------------------------------------------------------------------- the gauge of one weight
-
-
-def exact_weights(program: Program) -> frozenset[str]:
-    """The weights that start at an exact value: their init is no choice."""
-    return frozenset(op.name for op in program.ops if op.rule == "weight" and op.params["init"] is not None)
 
 
 def own_shifts(model: Model, gradients: Mapping[str, Value], regime: Regime) -> dict[str, Shift]:
@@ -95,7 +90,7 @@ def _own_shift(model: Model, weight: str, gradient: Value | None, regime: Regime
     names = {q: unknown(q, weight) for q in QUANTITIES}
     multiplier, init, rate, decay, epsilon = (Scale.of(names[q]) for q in QUANTITIES)
     asked = WeightScaling(init, multiplier, rate, "", decay, epsilon)
-    sizes = [] if weight in exact_weights(model.program) else [init * multiplier]
+    sizes = [] if weight in exact_in(model.program) else [init * multiplier]
     algebra = Algebra(
         replace(regime, point=Point(dict.fromkeys(names.values(), ONE))), Limits(), rule=model.optimizer, at=f"d{weight}"
     )

@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
+T = TypeVar("T")
 Vector = tuple[Fraction, ...]
 Row = dict[int, Fraction]
 ZERO, ONE = Fraction(0), Fraction(1)
@@ -152,14 +154,15 @@ class _Tableau:
         self.base[k] = column
         for i, other in enumerate(self.rows):
             if i != k and (e := other.get(column)):
-                _subtract(other, row, e)
+                subtract(other, row, e)
                 self.right[i] -= e * self.right[k]
         for cost in every:
             if e := cost.get(column):
-                _subtract(cost, row, e)
+                subtract(cost, row, e)
 
 
-def _subtract(row: Row, other: Row, times: Fraction) -> None:
+def subtract(row: dict[T, Fraction], other: Mapping[T, Fraction], times: Fraction) -> None:
+    """row − times · other, in place; what comes to nothing is left out."""
     for j, e in other.items():
         left = row.get(j, ZERO) - times * e
         if left:
@@ -168,4 +171,4 @@ def _subtract(row: Row, other: Row, times: Fraction) -> None:
             row.pop(j, None)
 
 
-__all__ = ["Outcome", "contradiction", "maximum"]
+__all__ = ["Outcome", "contradiction", "maximum", "subtract"]

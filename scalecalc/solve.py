@@ -35,7 +35,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from scalecalc.claims import Claim, formal, made_by, nearest, output_of, unknown
+from scalecalc.claims import Claim, formal, gradients, made_by, nearest, output_of, unknown
 from scalecalc.cuts import share, shares, values_of_sums
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
@@ -172,9 +172,7 @@ class _Asked:
     def written(self, found: _Found, choices: Sequence[Choice]) -> _Written:
         first, program = found.first.found, self.model.program
         point = {**(first.algebra.regime.point or Point({})).unknowns, **found.first.values}
-        places = {w: program.gradients[i] for w, i in program.leaves("weight").items() if i in program.gradients}
-        gradients = {w: v for w, i in places.items() if (v := first.values[i]) is not None}
-        own = own_shifts(self.model, at_point(gradients, point), replace(first.algebra.regime, point=None))
+        own = own_shifts(self.model, at_point(gradients(first), point), replace(first.algebra.regime, point=None))
         group = shifts(found.first.claims, output_of(program), program.dims)
         held = values_of(self.held or {}, program)
         kept = {u: v for u, v in held.items() if u.startswith(("multiplier ", "init "))}
@@ -253,7 +251,7 @@ def _notes(found: _Found, how: Regime) -> list[str]:
         )
     for feature, size in found.last.excess.items():
         out.append(f"{feature} is of size {size} initially, as what is required of other features makes it.")
-    out += [note for answer in (found.first,) for note in answer.notes]
+    out += found.first.notes
     if how.kind == "free":
         out.append("regime free: every rate holds however the dims grow; for a given path a larger one may (see the pieces).")
     return out
@@ -261,6 +259,7 @@ def _notes(found: _Found, how: Regime) -> list[str]:
 
 def _scalings(model: Model, values: Mapping[str, Scale]) -> dict[str, WeightScaling]:
     """The formal scalings with the unknowns' values; what nothing depends on does not scale."""
+
     def known(quantity: str, name: str) -> Scale:
         formal_one, own = Scale.of(unknown(quantity, name)), getattr(model.scalings[name], quantity)
         return values.get(unknown(quantity, name), ONE if own is formal_one else own)

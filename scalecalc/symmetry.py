@@ -18,6 +18,7 @@ from scalecalc.claims import Claim, unknown, unknowns_in
 from scalecalc.cuts import is_sum
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
+from scalecalc.simplex import subtract
 
 ONE = Scale.one()
 ZERO = Fraction(0)
@@ -90,7 +91,7 @@ class Span:
         """A vector but for what is spanned: nothing if it lies in the span."""
         out = {u: e for u, e in vector.items() if e}
         for first in [u for u in out if u in self.rows]:
-            _subtract(out, self.rows[first], out[first])
+            subtract(out, self.rows[first], out[first])
         return out
 
     def _add(self, row: dict[str, Fraction]) -> None:
@@ -101,7 +102,7 @@ class Span:
         row = self.rows[first] = {u: e / by for u, e in row.items()}
         for other in self._where.pop(first, ()):
             its = self.rows[other]
-            _subtract(its, row, its[first])
+            subtract(its, row, its[first])
             for u in row:
                 mine = self._where.setdefault(u, set())
                 (mine.add if u in its else mine.discard)(other)
@@ -109,15 +110,6 @@ class Span:
         for u in row:
             if u != first:
                 self._where.setdefault(u, set()).add(first)
-
-
-def _subtract(row: dict[str, Fraction], other: Mapping[str, Fraction], times: Fraction) -> None:
-    for u, e in other.items():
-        left = row.get(u, ZERO) - times * e
-        if left:
-            row[u] = left
-        else:
-            row.pop(u, None)
 
 
 def null_space(rows: Iterable[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scalecalc._version import __version__
 from scalecalc.beside import Beside
-from scalecalc.errors import UnknownName
+from scalecalc.report.formats import choose, to_csv
 from scalecalc.report.layout import PLAIN, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
@@ -27,32 +25,16 @@ def render(found: Beside, format: str, *, width: int = 80, color: bool = False) 
     Raises:
         UnknownName: no such format.
     """
-    match format:
-        case "table":
-            from scalecalc.report.terminal import draw
+    from scalecalc.report import latex, markdown, terminal
 
-            return draw(heading(found), [(section(found),) * 2], found.notes, width=width, color=color)
-        case "csv":
-            buffer = io.StringIO()
-            writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_records(found))
-            return buffer.getvalue()
-        case "markdown":
-            from scalecalc.report.markdown import draw, escape
-
-            notes = "\n".join(f"- {escape(note)}" for note in found.notes)
-            return "\n\n".join(filter(None, (escape(heading(found)), draw(section(found)), notes))) + "\n"
-        case "json":
-            return _json(found)
-        case "latex":
-            from scalecalc.report.latex import beside
-
-            return beside(found)
-        case _:
-            from scalecalc.report.formats import FORMATS
-
-            raise UnknownName("format", format, FORMATS)
+    title = heading(found)
+    return choose(format, {
+        "table": lambda: terminal.draw(title, [(section(found),) * 2], found.notes, width=width, color=color),
+        "csv": lambda: to_csv(COLUMNS, _records(found)),
+        "markdown": lambda: markdown.document(title, [section(found)], found.notes, titled=False),
+        "json": lambda: _json(found),
+        "latex": lambda: latex.beside(found),
+    })  # fmt: skip
 
 
 def heading(found: Beside) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from scalecalc._version import __version__
 from scalecalc.compare import Comparison, Key
-from scalecalc.errors import UnknownName
+from scalecalc.report.formats import choose
 from scalecalc.report.layout import PLAIN, TITLES, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.table import Row, WeightScaling
@@ -25,21 +25,13 @@ def render(found: Comparison, format: str, *, width: int = 80, color: bool = Fal
     Raises:
         UnknownName: no such format.
     """
-    match format:
-        case "table":
-            return to_terminal(found, width=width, color=color)
-        case "csv":
-            return to_csv(found)
-        case "markdown":
-            return to_markdown(found)
-        case "json":
-            return to_json(found)
-        case "latex":
-            return to_latex(found)
-        case _:
-            from scalecalc.report.formats import FORMATS
-
-            raise UnknownName("format", format, FORMATS)
+    return choose(format, {
+        "table": lambda: to_terminal(found, width=width, color=color),
+        "csv": lambda: to_csv(found),
+        "markdown": lambda: to_markdown(found),
+        "json": lambda: to_json(found),
+        "latex": lambda: to_latex(found),
+    })  # fmt: skip
 
 
 def heading(found: Comparison) -> str:
@@ -132,13 +124,9 @@ def to_terminal(found: Comparison, *, width: int = 80, color: bool = False) -> s
 
 def to_markdown(found: Comparison) -> str:
     """As GitHub-flavoured Markdown."""
-    from scalecalc.report.markdown import draw, escape
+    from scalecalc.report.markdown import document
 
-    parts = [escape(heading(found))]
-    for section in sections(found):
-        parts += [f"### {escape(section.title)}", draw(section)]
-    parts.append("\n".join(f"- {escape(line)}" for line in closing(found) if line))
-    return "\n\n".join(parts) + "\n"
+    return document(heading(found), sections(found), closing(found))
 
 
 def to_csv(found: Comparison) -> str:

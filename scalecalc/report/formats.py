@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from scalecalc.errors import UnknownName
 from scalecalc.table import Table
@@ -20,32 +24,35 @@ def format_for(path: str | Path | None) -> str:
     return _SUFFIXES.get(Path(path).suffix.lower(), "table") if path is not None else "table"
 
 
+def choose(format: str, printers: Mapping[str, Callable[[], str]]) -> str:
+    """What the printer of a format prints; a thing has a printer for each of :data:`FORMATS`.
+
+    Raises:
+        UnknownName: no such format.
+    """
+    if format not in printers:
+        raise UnknownName("format", format, FORMATS)
+    return printers[format]()
+
+
+def to_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
+    """Records below a line of columns; None is an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
 def render(table: Table, format: str, *, width: int = 80, color: bool = False) -> str:
     """The table in one of :data:`FORMATS`; width and colour are for a person's table only.
 
     Raises:
         UnknownName: no such format.
     """
-    match format:
-        case "table":
-            from scalecalc.report.terminal import to_terminal
+    from scalecalc.report.terminal import to_terminal
 
-            return to_terminal(table, width=width, color=color)
-        case "csv":
-            from scalecalc.report.frame import to_csv
-
-            return to_csv(table)
-        case "markdown":
-            from scalecalc.report.markdown import to_markdown
-
-            return to_markdown(table)
-        case "json":
-            from scalecalc.report.json import to_json
-
-            return to_json(table)
-        case "latex":
-            from scalecalc.report.latex import to_latex
-
-            return to_latex(table)
-        case _:
-            raise UnknownName("format", format, FORMATS)
+    return choose(format, {
+        "table": lambda: to_terminal(table, width=width, color=color),
+        "csv": table.to_csv, "markdown": table.to_markdown, "json": table.to_json, "latex": table.to_latex,
+    })  # fmt: skip

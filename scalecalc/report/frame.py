@@ -20,6 +20,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.errors import InputError
+from scalecalc.report import formats
 from scalecalc.scale import Scale, fraction
 from scalecalc.table import Row, Slope, Table
 
@@ -47,12 +48,7 @@ def to_frame(table: Table) -> pandas.DataFrame:
 
 def to_csv(table: Table) -> str:
     """The table as CSV."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for line in _lines(table):
-        writer.writerow({key: "" if value is None else value for key, value in line.items()})
-    return buffer.getvalue()
+    return formats.to_csv(COLUMNS, _lines(table))
 
 
 def from_csv(text: str) -> list[Row]:

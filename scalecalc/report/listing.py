@@ -21,14 +21,9 @@ def listing(records: Sequence[Mapping[str, str]], format: str, *, width: int = 8
 
             return json.dumps([{key: r[key] for key in COLUMNS} for r in records], indent=2, ensure_ascii=False) + "\n"
         case "csv":
-            import csv
-            import io
+            from scalecalc.report.formats import to_csv
 
-            buffer = io.StringIO()
-            writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(records)
-            return buffer.getvalue()
+            return to_csv(COLUMNS, ({key: r[key] for key in COLUMNS} for r in records))
         case "markdown":
             lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
             lines += ["| " + " | ".join(r[key].replace("|", "\\|") for key in COLUMNS) + " |" for r in records]

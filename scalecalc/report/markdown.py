@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 from scalecalc.report.layout import Section, heading, sections
 from scalecalc.report.summary import details, summary
@@ -22,6 +23,15 @@ def to_markdown(table: Table) -> str:
     listed = [f"- {escape(line)}" for line in (*details(table), *table.notes)]
     parts += ["\n".join(listed)] if listed else []
     return "\n\n".join(parts) + "\n"
+
+
+def document(title: str, parts: Iterable[Section], closing: Sequence[str], *, titled: bool = True) -> str:
+    """A heading, sections (with their titles, if there are several) and a list of what is to be said of them."""
+    out = [escape(title)]
+    for section in parts:
+        out += [f"### {escape(section.title)}", draw(section)] if titled else [draw(section)]
+    listed = "\n".join(f"- {escape(line)}" for line in closing if line)
+    return "\n\n".join([*out, *([listed] if listed else [])]) + "\n"
 
 
 def draw(section: Section) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from scalecalc._version import __version__
-from scalecalc.errors import UnknownName
 from scalecalc.numbers import QUANTITIES, Numbers
+from scalecalc.report.formats import choose, to_csv
 from scalecalc.report.layout import PLAIN, Section, Writer
 from scalecalc.solution import Solution
 
@@ -26,34 +24,16 @@ def render(found: Numbers, format: str, *, width: int = 80, color: bool = False)
     Raises:
         UnknownName: no such format.
     """
-    match format:
-        case "table":
-            from scalecalc.report.terminal import draw
+    from scalecalc.report import latex, markdown, terminal
 
-            pairs = [(section(found), section(found, stacked=True))]
-            return draw(heading(found), pairs, found.notes, width=width, color=color)
-        case "csv":
-            buffer = io.StringIO()
-            writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: "" if v is None else v for k, v in one.items()} for one in records(found))
-            return buffer.getvalue()
-        case "markdown":
-            from scalecalc.report.markdown import draw, escape
-
-            one = section(found)
-            notes = "\n".join(f"- {escape(note)}" for note in found.notes)
-            return "\n\n".join(filter(None, (escape(heading(found)), draw(one), notes))) + "\n"
-        case "json":
-            return _json(found)
-        case "latex":
-            from scalecalc.report.latex import numbers
-
-            return numbers(found)
-        case _:
-            from scalecalc.report.formats import FORMATS
-
-            raise UnknownName("format", format, FORMATS)
+    title, pairs = heading(found), [(section(found), section(found, stacked=True))]
+    return choose(format, {
+        "table": lambda: terminal.draw(title, pairs, found.notes, width=width, color=color),
+        "csv": lambda: to_csv(COLUMNS, records(found)),
+        "markdown": lambda: markdown.document(title, [section(found)], found.notes, titled=False),
+        "json": lambda: _json(found),
+        "latex": lambda: latex.numbers(found),
+    })  # fmt: skip
 
 
 def heading(found: Numbers) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from scalecalc._version import __version__
-from scalecalc.errors import Contradiction, UnknownName
+from scalecalc.errors import Contradiction
 from scalecalc.pieces import Piece, formula
+from scalecalc.report.formats import choose
+from scalecalc.report.formats import to_csv as csv_of
 from scalecalc.report.layout import PLAIN, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.solution import NAMES, Match, Solution
@@ -34,21 +34,13 @@ def render(found: Solution, format: str, *, width: int = 80, color: bool = False
     Raises:
         UnknownName: no such format.
     """
-    match format:
-        case "table":
-            return to_terminal(found, width=width, color=color)
-        case "csv":
-            return to_csv(found)
-        case "markdown":
-            return to_markdown(found)
-        case "json":
-            return to_json(found)
-        case "latex":
-            return to_latex(found)
-        case _:
-            from scalecalc.report.formats import FORMATS
-
-            raise UnknownName("format", format, FORMATS)
+    return choose(format, {
+        "table": lambda: to_terminal(found, width=width, color=color),
+        "csv": lambda: to_csv(found),
+        "markdown": lambda: to_markdown(found),
+        "json": lambda: to_json(found),
+        "latex": lambda: to_latex(found),
+    })  # fmt: skip
 
 
 def heading(found: Solution) -> str:
@@ -219,13 +211,9 @@ def to_terminal(found: Solution, *, width: int = 80, color: bool = False) -> str
 
 def to_markdown(found: Solution) -> str:
     """As GitHub-flavoured Markdown."""
-    from scalecalc.report.markdown import draw, escape
+    from scalecalc.report.markdown import document
 
-    parts = [escape(heading(found))]
-    for section in sections(found):
-        parts += [f"### {escape(section.title)}", draw(section)]
-    parts.append("\n".join(f"- {escape(line)}" for line in closing(found)))
-    return "\n\n".join(parts) + "\n"
+    return document(heading(found), sections(found), closing(found))
 
 
 def to_latex(found: Solution, *, standalone: bool = False) -> str:
@@ -237,11 +225,7 @@ def to_latex(found: Solution, *, standalone: bool = False) -> str:
 
 def to_csv(found: Solution) -> str:
     """One line per weight, quantity, piece and dim."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_lines(found))
-    return buffer.getvalue()
+    return csv_of(COLUMNS, _lines(found))
 
 
 def _lines(found: Solution) -> Iterator[dict[str, Any]]:

@@ -115,7 +115,7 @@ class Initials:
             numbers = [float(v.reshape(-1)[0]) for v in values]
             if any(abs(x - numbers[0]) > ROUNDING * abs(numbers[0]) for x in numbers):
                 raise Refusal(f"the parameter {name} is a constant that depends on the widths ({self._told(numbers)})")
-            return Initial(sp.sympify(_number(numbers[0])))
+            return Initial(_number(numbers[0]))
         if len(varying) > 1:
             raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
         (axis,) = varying

@@ -563,12 +563,8 @@ def select(rec: Recorder, node: Node, x: Traced, dim: int, index: Any) -> Traced
 
 
 @torch_op("split.Tensor", "chunk.default", "unsafe_split.Tensor")
-@torch_op("split_with_sizes.default", "tensor_split.sections", "unbind.int")
+@torch_op("split_with_sizes.default", "tensor_split.sections")
 def split(rec: Recorder, node: Node, x: Traced, sizes: Any, dim: int = 0) -> list[Traced]:
-    if "unbind" in node.target:
-        dim = sizes
-        axis = dim % len(x.axes)
-        return [select(rec, node, x, axis, i) for i in range(len(node.shapes))]
     axis = dim % len(x.axes)
     start, out = tuple(0 for _ in rec.settings.all), list[Traced]()
     for shape in node.shapes:
@@ -580,7 +576,7 @@ def split(rec: Recorder, node: Node, x: Traced, sizes: Any, dim: int = 0) -> lis
 
 @torch_op("unbind.int")
 def unbind(rec: Recorder, node: Node, x: Traced, dim: int = 0) -> list[Traced]:
-    return split(rec, node, x, dim)
+    return [select(rec, node, x, dim % len(x.axes), i) for i in range(len(node.shapes))]
 
 
 @torch_op("getitem")
