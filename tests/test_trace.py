@@ -428,9 +428,9 @@ def test_rates_that_are_no_power_are_refused() -> None:
 
 def test_a_wrong_program_is_caught(own: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relu traced as a tanh: the check says so, and nothing is derived."""
-    from scalecalc.trace import operations
+    from scalecalc.trace import handlers
 
-    monkeypatch.setitem(operations.TABLE, "aten.relu.default", operations.TABLE["aten.tanh.default"])
+    monkeypatch.setitem(handlers.TABLE, "aten.relu.default", handlers.TABLE["aten.tanh.default"])
     with pytest.raises(TraceError, match=r"its output differs by .* at N=8"):
         traced(mlp)
     assert callable(check)

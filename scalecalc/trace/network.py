@@ -13,8 +13,9 @@ from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
 from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref
+from scalecalc.trace.handlers import TABLE
 from scalecalc.trace.initial import Initial, Initials
-from scalecalc.trace.operations import TABLE, mul, same
+from scalecalc.trace.operations import mul, same
 from scalecalc.trace.recorder import Axis, Block, Origin, Placed, Recorder, Refusal, Restart, Traced
 from scalecalc.trace.sizes import Sizes, minus
 

@@ -129,7 +129,7 @@ class Placed:
 
 @dataclass
 class Recorder:
-    """Records a program; the operations of torch (``operations.py``) are written in its methods."""
+    """Records a program; the operations of torch (``operations.py``, ``axes.py``) are written in its methods."""
 
     settings: Settings
     program: Program

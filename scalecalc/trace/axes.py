@@ -1,0 +1,332 @@
+"""Torch's operations on the axes of a tensor: their order and number, pieces of them, axes split and merged.
+
+What all operations have in common is said in :mod:`scalecalc.trace.operations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from scalecalc.trace.graph import Node
+from scalecalc.trace.handlers import rules, torch_op
+from scalecalc.trace.recorder import Axis, Block, Recorder, Refusal, Traced
+from scalecalc.trace.sizes import Sizes, minus, plus, times
+
+# ------------------------------------------------------------------ the order and number of axes
+
+
+def axes_at(x: Traced, dims: Any) -> list[int]:
+    if dims is None or dims == []:
+        return list(range(len(x.axes)))
+    return [d % len(x.axes) for d in (dims if isinstance(dims, list) else [dims])]
+
+
+def picked(x: Traced, order: Sequence[int]) -> Traced:
+    return Traced(
+        tuple(x.axes[k] for k in order),
+        {
+            tuple(index[k] for k in order): Block(b.tensor, tuple(b.labels[k] for k in order))
+            for index, b in x.blocks.items()
+        },
+    )
+
+
+def inserted(x: Traced, at: int, settings: int) -> Traced:
+    one = Axis((tuple(1 for _ in range(settings)),))
+    return Traced(
+        (*x.axes[:at], one, *x.axes[at:]),
+        {
+            (*i[:at], 0, *i[at:]): Block(b.tensor, (*b.labels[:at], None, *b.labels[at:]))
+            for i, b in x.blocks.items()
+        },
+    )
+
+
+@torch_op("permute.default")
+def permute(rec: Recorder, node: Node, x: Traced, order: Sequence[int]) -> Traced:
+    return picked(x, [k % len(x.axes) for k in order])
+
+
+@torch_op("transpose.int")
+def transpose(rec: Recorder, node: Node, x: Traced, a: int, b: int) -> Traced:
+    order = list(range(len(x.axes)))
+    a, b = a % len(order), b % len(order)
+    order[a], order[b] = b, a
+    return picked(x, order)
+
+
+@torch_op("t.default", "numpy_T.default", "mT.default", "adjoint.default")
+def flipped(rec: Recorder, node: Node, x: Traced) -> Traced:
+    return x if len(x.axes) < 2 else transpose(rec, node, x, -2, -1)
+
+
+@torch_op("unsqueeze.default")
+def unsqueeze(rec: Recorder, node: Node, x: Traced, dim: int) -> Traced:
+    return inserted(x, dim % (len(x.axes) + 1), len(rec.settings.all))
+
+
+@torch_op("squeeze.default", "squeeze.dim", "squeeze.dims")
+def squeeze(rec: Recorder, node: Node, x: Traced, dims: Any = None) -> Traced:
+    return picked(x, [k for k in range(len(x.axes)) if k not in axes_at(x, dims) or not x.axes[k].one])
+
+
+def resized(x: Traced, sizes: Sequence[Sizes]) -> Traced:
+    """Repeated along axes of size one, and along new ones in front."""
+    for _ in range(len(sizes) - len(x.axes)):
+        x = inserted(x, 0, len(sizes[0]))
+    axes = tuple(Axis((size,)) if a.one else a for a, size in zip(x.axes, sizes, strict=True))
+    return Traced(axes, x.blocks)
+
+
+@torch_op("expand.default", "broadcast_to.default")
+def expand(rec: Recorder, node: Node, x: Traced, *others: Any, **more: Any) -> Traced:
+    return resized(x, node.shapes[0])
+
+
+# ------------------------------------------------------------------ pieces
+
+
+def sliced(rec: Recorder, x: Traced, axis: int, start: Sizes, stop: Sizes) -> Traced:
+    """A contiguous piece of an axis."""
+    own = x.axes[axis]
+    whole = not any(start) and stop == own.size
+    if whole:
+        return x
+    parameters = any(o.leaf in rec.parameters for o in own.origins)
+    if len(own.pieces) == 1 and not rec.grows(own.size) and not parameters:
+        blocks = {i: rec.part(b, axis, start, stop) for i, b in x.blocks.items()}
+        return Traced((*x.axes[:axis], own.moved(start, (minus(stop, start),)), *x.axes[axis + 1 :]), blocks)
+    x = rec.refined(x, axis, [start, stop])
+    own = x.axes[axis]
+    begins = [tuple(0 for _ in own.size), *own.cuts]
+    inside = [k for k, (b, p) in enumerate(zip(begins, own.pieces, strict=True)) if b >= start and plus(b, p) <= stop]
+    axes = (*x.axes[:axis], own.moved(start, tuple(own.pieces[k] for k in inside)), *x.axes[axis + 1 :])
+    blocks = {
+        (*i[:axis], inside.index(i[axis]), *i[axis + 1 :]): b for i, b in x.blocks.items() if i[axis] in inside
+    }
+    return Traced(axes, blocks)
+
+
+def _position(value: Any, size: Sizes) -> Sizes:
+    values = value if isinstance(value, tuple) else (value,) * len(size)
+    return tuple(int(min(max(v + s if v < 0 else v, 0), s)) for v, s in zip(values, size, strict=True))
+
+
+@torch_op("slice.Tensor")
+def slice_(
+    rec: Recorder, node: Node, x: Traced, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Traced:
+    axis = dim % len(x.axes)
+    size = x.axes[axis].size
+    first = _position(0 if start is None else start, size)
+    last = size if end is None else _position(end, size)
+    if step != 1 and (first, last) != (size, size):
+        raise Refusal("a slice with a step")
+    return sliced(rec, x, axis, first, last)
+
+
+@torch_op("narrow.default")
+def narrow(rec: Recorder, node: Node, x: Traced, dim: int, start: Any, length: Any) -> Traced:
+    axis = dim % len(x.axes)
+    first = _position(start, x.axes[axis].size)
+    lengths = length if isinstance(length, tuple) else (length,) * len(first)
+    return sliced(rec, x, axis, first, plus(first, tuple(map(int, lengths))))
+
+
+@torch_op("select.int")
+def select(rec: Recorder, node: Node, x: Traced, dim: int, index: Any) -> Traced:
+    axis = dim % len(x.axes)
+    size = x.axes[axis].size
+    indices = index if isinstance(index, tuple) else (index,) * len(size)
+    first = tuple(int(i + s if i < 0 else i) for i, s in zip(indices, size, strict=True))
+    one = sliced(rec, x, axis, first, tuple(i + 1 for i in first))
+    return picked(one, [k for k in range(len(x.axes)) if k != axis])
+
+
+@torch_op("split.Tensor", "chunk.default", "unsafe_split.Tensor")
+@torch_op("split_with_sizes.default", "tensor_split.sections")
+def split(rec: Recorder, node: Node, x: Traced, sizes: Any, dim: int = 0) -> list[Traced]:
+    axis = dim % len(x.axes)
+    start, out = tuple(0 for _ in rec.settings.all), list[Traced]()
+    for shape in node.shapes:
+        stop = plus(start, shape[axis])
+        out.append(sliced(rec, x, axis, start, stop))
+        start = stop
+    return out
+
+
+@torch_op("unbind.int")
+def unbind(rec: Recorder, node: Node, x: Traced, dim: int = 0) -> list[Traced]:
+    return [select(rec, node, x, dim % len(x.axes), i) for i in range(len(node.shapes))]
+
+
+@torch_op("getitem")
+def getitem(rec: Recorder, node: Node, x: Sequence[Traced], index: int) -> Traced:
+    return x[index]
+
+
+@torch_op("cat.default")
+def cat(rec: Recorder, node: Node, xs: Sequence[Traced], dim: int = 0) -> Traced:
+    xs = [x for x in xs if len(x.axes) > 1 or any(x.axes[0].size)]
+    axis = dim % len(xs[0].axes)
+    wide = list(xs)
+    for k in range(len(xs[0].axes)):
+        cuts = sorted({c for x in wide for c in x.axes[k].cuts})
+        if k != axis and cuts:
+            wide = [rec.refined(x, k, cuts) for x in wide]
+    pieces = tuple(p for x in wide for p in x.axes[axis].pieces)
+    blocks: dict[tuple[int, ...], Block] = {}
+    before = 0
+    for x in wide:
+        blocks.update({(*i[:axis], before + i[axis], *i[axis + 1 :]): b for i, b in x.blocks.items()})
+        before += len(x.axes[axis].pieces)
+    axes = (*wide[0].axes[:axis], Axis(pieces), *wide[0].axes[axis + 1 :])
+    out = Traced(axes, blocks)
+    return out if rec.grows(Axis(pieces).size) else _in_one(rec, out, axis)
+
+
+def _in_one(rec: Recorder, x: Traced, axis: int) -> Traced:
+    """The pieces of a fixed axis put into one tensor."""
+    own = x.axes[axis]
+    padded = rules("view").padded
+    starts = [tuple(0 for _ in own.size), *own.cuts]
+    parts: dict[tuple[int, ...], list[Block]] = {}
+    for index, block in x.blocks.items():
+        found = block
+        if block.tensor is not None:
+            label = rec.label(own.size, [name for k, name in enumerate(block.labels) if k != axis])
+            assert label is not None
+            was = block.labels[axis]
+            if was is None and any(s != 1 for s in own.pieces[index[axis]]):
+                block = rec.own(block, axis, own.pieces[index[axis]])
+                was = block.labels[axis]
+            assert block.tensor is not None
+            if was == label:
+                spare = rec.label(own.pieces[index[axis]], [*block.labels, label])
+                block = rec.renamed(block, (*block.labels[:axis], spare, *block.labels[axis + 1 :]))
+                was = spare
+                assert block.tensor is not None
+            order = (*(a for a in block.tensor.axes if a != was), label)
+            tensor = padded(block.tensor, was or "", label, starts[index[axis]][0], order)
+            found = Block(tensor, (*block.labels[:axis], label, *block.labels[axis + 1 :]))
+        parts.setdefault((*index[:axis], 0, *index[axis + 1 :]), []).append(found)
+    axes = (*x.axes[:axis], Axis((own.size,)), *x.axes[axis + 1 :])
+    return Traced(
+        axes, {i: rec.added(own_, [a.pieces[j] for a, j in zip(axes, i, strict=True)]) for i, own_ in parts.items()}
+    )
+
+
+@torch_op("stack.default")
+def stack(rec: Recorder, node: Node, xs: Sequence[Traced], dim: int = 0) -> Traced:
+    axis = dim % (len(xs[0].axes) + 1)
+    return cat(rec, node, [inserted(x, axis, len(rec.settings.all)) for x in xs], axis)
+
+
+# ------------------------------------------------------------------ axes split and merged
+
+
+@torch_op("view.default", "reshape.default", "_unsafe_view.default", "unflatten.int", "flatten.using_ints")
+def view(rec: Recorder, node: Node, x: Traced, *others: Any) -> Traced:
+    """Axes split and merged, group by group: as few adjacent axes as have the same number of entries before and after."""
+    out = x
+    at = 0  # the axis of ``out`` that comes next
+    for before, after in _groups(x.sizes, node.shapes[0]):
+        width = len(before)
+        if before == after:
+            at += width
+            continue
+        out = _regrouped(rec, out, at, width, after)
+        at += len(after)
+    return out
+
+
+def _groups(before: Sequence[Sizes], after: Sequence[Sizes]) -> list[tuple[list[Sizes], list[Sizes]]]:
+    out: list[tuple[list[Sizes], list[Sizes]]] = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        left, right = list(before[i : i + 1]), list(after[j : j + 1])
+        i, j = i + len(left), j + len(right)
+        if (not left or not right) and all(s == 1 for own in (left, right) for size in own for s in size):
+            out.append((left, right))
+            continue
+        if left and right and left != right:  # an axis of size one stands alone
+            if all(s == 1 for s in left[0]):
+                out.append((left, []))
+                j -= 1
+                continue
+            if all(s == 1 for s in right[0]):
+                out.append(([], right))
+                i -= 1
+                continue
+        while times(*left) != times(*right):
+            if min(times(*left), times(*right)) == times(*left) and i < len(before):
+                left.append(before[i])
+                i += 1
+            elif j < len(after):
+                right.append(after[j])
+                j += 1
+            else:
+                raise Refusal("a reshape that does not split or merge axes in the same way at all widths")
+        out.append((left, right))
+    return out
+
+
+def _regrouped(rec: Recorder, x: Traced, at: int, width: int, after: Sequence[Sizes]) -> Traced:
+    """``width`` axes from position ``at`` on become axes of the sizes ``after``."""
+    own = x.axes[at : at + width]
+    one = tuple(1 for _ in rec.settings.all)
+    if not after or not width:
+        new = tuple(Axis((size,)) for size in after)
+        head = [(*i[:at], *(0 for _ in after), *i[at + width :]) for i in x.blocks]
+        blocks = [
+            Block(b.tensor, (*b.labels[:at], *(None for _ in after), *b.labels[at + width :])) for b in x.blocks.values()
+        ]
+        return Traced((*x.axes[:at], *new, *x.axes[at + width :]), dict(zip(head, blocks, strict=True)))
+    if any(len(a.pieces) > 1 for a in own[1:]) or (len(own) > 1 and len(after) > 1 and len(own[0].pieces) > 1):
+        raise Refusal("a reshape of an axis that is put together from pieces")
+    rest = times(one, *after[1:]) if len(own) == 1 else one
+    inner = times(one, *(a.size for a in own[1:])) if len(after) == 1 else one
+    if len(own) == 1:  # split: pieces of the axis are pieces of its first part
+        if any(p % r for piece in own[0].pieces for p, r in zip(piece, rest, strict=True)):
+            raise Refusal("a reshape of an axis that is put together from pieces")
+        pieces = tuple(tuple(p // r for p, r in zip(piece, rest, strict=True)) for piece in own[0].pieces)
+        new = (own[0].scaled(rest, pieces, up=True), *(Axis((size,)) for size in after[1:]))
+    elif len(after) == 1:
+        new = (own[0].scaled(inner, tuple(times(p, inner) for p in own[0].pieces), up=False),)
+    else:
+        new = tuple(Axis((size,)) for size in after)
+    blocks: dict[tuple[int, ...], Block] = {}
+    for index, block, sizes in rec.walk(x):
+        k = index[at]
+        wanted = [a.pieces[k if n == 0 and len(a.pieces) > 1 else 0] for n, a in enumerate(new)]
+        place = (*index[:at], k if len(new[0].pieces) > 1 else 0, *(0 for _ in new[1:]), *index[at + width :])
+        blocks[place] = _reshaped(rec, block, at, sizes[at : at + width], wanted)
+    return Traced((*x.axes[:at], *new, *x.axes[at + width :]), blocks)
+
+
+def _reshaped(rec: Recorder, block: Block, at: int, before: Sequence[Sizes], after: Sequence[Sizes]) -> Block:
+    head, tail = block.labels[:at], block.labels[at + len(before) :]
+    group = block.labels[at : at + len(before)]
+    if block.tensor is None or all(label is None for label in group):
+        return Block(block.tensor, (*head, *(None for _ in after), *tail))
+    for k, size in enumerate(before):
+        block = rec.own(block, at + k, size)
+    group = [label for label in block.labels[at : at + len(before)] if label is not None]
+    wide = [size for size in after if any(s != 1 for s in size)]
+    if len(group) == 1 and wide == [rec.sizes[group[0]]]:
+        left = iter(group)
+        return Block(block.tensor, (*head, *(next(left) if any(s != 1 for s in z) else None for z in after), *tail))
+    growing = [sum(map(rec.grows, own)) for own in ([rec.sizes[label] for label in group], after)]
+    if growing[0] != growing[1] or growing[0] > 1:
+        raise Refusal(
+            "a reshape between one growing axis and several; of an axis that is split one part has to be fixed "
+            "(hold the number of heads or the size of a head with --fix)"
+        )
+    labels: list[str | None] = []
+    used = [*head, *tail, *group]
+    for size in after:
+        labels.append(rec.label(size, [*used, *labels]))
+    assert block.tensor is not None
+    tensor = rules("view").view(block.tensor, group, [label for label in labels if label is not None])
+    return Block(tensor, (*head, *labels, *tail))
