@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.errors import InputError
-from scalecalc.profile import dim_of
+from scalecalc.profile import HALF, count
 from scalecalc.program import LEAVES
 from scalecalc.report.layout import heading
 from scalecalc.scale import Scale
@@ -274,13 +274,11 @@ def _cosine(row: Row, grounds: Grounds, refer: dict[int, Factor]) -> Iterator[st
     """The sum against the norms of what is summed."""
     for t in grounds.terms:
         yield f"the sum, led by {refer[id(t)]}: {_rms(t, grounds.labels)}"
-    count = Scale.one()
-    for label in grounds.over:
-        count = count * Scale.of(dim_of(label), "1/2")
+    root = count(grounds.over) ** HALF
     for name, side in grounds.sides:
         for t in side.terms:
-            norm = t.rms(side.labels) * count
-            yield f"‖{name}‖, led by {refer[id(t)]}: {_rms(t, side.labels)}, times {count} gives {norm}"
+            norm = t.rms(side.labels) * root
+            yield f"‖{name}‖, led by {refer[id(t)]}: {_rms(t, side.labels)}, times {root} gives {norm}"
     yield f"cosine, the sum divided by both norms: {row.formula()}"
 
 

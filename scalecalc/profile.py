@@ -9,6 +9,7 @@ dim (the two sides of a square weight).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -22,6 +23,14 @@ ONE = Scale.one()
 def dim_of(label: str) -> str:
     """The dim of a label: ``N_u`` for ``N_u``, ``N_u'`` and ``N_u•``."""
     return label.rstrip("'" + HERE)
+
+
+def count(labels: Iterable[str]) -> Scale:
+    """The number of entries along some axes, ∏ N over their dims."""
+    out = ONE
+    for label in labels:
+        out = out * Scale.of(dim_of(label))
+    return out
 
 
 @dataclass(frozen=True, slots=True)

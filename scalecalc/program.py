@@ -26,7 +26,7 @@ from typing import Any
 
 from scalecalc.errors import InputError, ProgramError
 from scalecalc.scale import FREE, Regime, Scale
-from scalecalc.term import dim_of
+from scalecalc.term import count, dim_of
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Program:
         labels = tuple(axes.split())
         tensor = self._leaf("weight", name, axes, init=init)
         out, inner = (labels[:-1], labels[-1:]) if len(labels) > 1 else (labels, ())
-        fan_in, fan_out = self._size(inner), self._size(out)
+        fan_in, fan_out = self.count(inner), self.count(out)
         if not role:
             grows = (bool(fan_in.dims), bool(fan_out.dims))
             role = ROLES.get(grows, "vector") if len(labels) > 1 else "vector"
@@ -171,7 +171,7 @@ class Program:
         self.fixed.update(sizes)
         for name, weight in self.weights.items():
             out, inner = (weight.axes[:-1], weight.axes[-1:]) if len(weight.axes) > 1 else (weight.axes, ())
-            fan_in, fan_out = self._size(inner), self._size(out)
+            fan_in, fan_out = self.count(inner), self.count(out)
             role = weight.role
             if role in ROLES.values():
                 role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector")
@@ -279,11 +279,9 @@ class Program:
     def tensor(self, index: int) -> Tensor:
         return Tensor(self, index)
 
-    def _size(self, labels: Sequence[str]) -> Scale:
-        out = Scale.one()
-        for label in self.growing(labels):
-            out = out * Scale.of(dim_of(label))
-        return out
+    def count(self, labels: Sequence[str]) -> Scale:
+        """The number of entries along those of some axes that grow."""
+        return count(self.growing(labels))
 
     def live(self, wanted: Iterable[int], given: Container[int] = ()) -> list[bool]:
         """Per operation: is it needed for any of the wanted ones, where the given ones need nothing?"""

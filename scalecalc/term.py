@@ -33,7 +33,7 @@ from scalecalc.pattern import (
     relabel,
     source,
 )
-from scalecalc.profile import DECAYING, FLAT, HALF, HERE, ONE, Profile, Profiles, dim_of
+from scalecalc.profile import DECAYING, FLAT, HALF, HERE, ONE, Profile, Profiles, count, dim_of
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.wick import multiply_patterns, sum_pattern
 
@@ -56,6 +56,7 @@ __all__ = [
     "Term",
     "Weighted",
     "atom",
+    "count",
     "dim_of",
     "falls_below",
     "fluctuation",
@@ -169,10 +170,7 @@ def _gain(a: Pattern, b: Pattern) -> Scale:
 @cache
 def _root(labels: frozenset[str]) -> Scale:
     """∏ N^(1/2) over the dims of some labels."""
-    out = ONE
-    for label in labels:
-        out = out * Scale.of(dim_of(label), HALF)
-    return out
+    return count(labels) ** HALF
 
 
 def _faster(a: Pattern, b: Pattern) -> bool:

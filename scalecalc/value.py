@@ -26,6 +26,7 @@ from scalecalc.term import (
     Profile,
     Step,
     Term,
+    count,
     dim_of,
     multiply_terms,
     pattern,
@@ -171,10 +172,8 @@ class Algebra:
 
     def norm(self, value: Value, over: Sequence[str]) -> tuple[Scale, ...]:
         """Leading sizes of the Euclidean norm over some axes (root-mean-square over the others)."""
-        count = ONE
-        for label in over:
-            count = count * Scale.of(dim_of(label))
-        return self.regime.leading(t.rms(value.labels) * count**HALF for t in value.terms)
+        root = count(over) ** HALF
+        return self.regime.leading(t.rms(value.labels) * root for t in value.terms)
 
     def flat(self, labels: Sequence[str], size: Scale = ONE, law: str = "a constant") -> Value:
         return Value(tuple(labels), (Term(size, EVEN, (), self.step(law)),))

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scalecalc.errors import UnsupportedScale
-from scalecalc.expand import expand, leading
+from scalecalc.expand import expand
 from scalecalc.optimizer import Numbers, Optimizer, Trained
-from scalecalc.rules.optimizers._normalised import RSQRT
+from scalecalc.rules.optimizers._normalised import RSQRT, square
 from scalecalc.scale import Scale
 from scalecalc.term import HALF
 from scalecalc.value import Algebra, Value
@@ -56,13 +56,8 @@ class Clipped(Optimizer):
 
     def together(self, algebra: Algebra, gradients: Mapping[str, Value]) -> Mapping[str, Value]:
         here = replace(algebra, rule="clip", at="all gradients")
-        parts: list[Value] = []
-        for g in gradients.values():
-            heads = leading([t for t in g.terms if not t.tag], algebra)
-            some = Value(g.labels, (*heads, *(t for t in g.terms if t.tag)))
-            parts.append(here.contract((), some, g, list(g.labels)))
-        square = here.add((), *parts)
-        sizes = algebra.regime.leading([*square.untagged.sizes(), ONE])
+        total = here.add((), *(square(here, g, list(g.labels)) for g in gradients.values()))
+        sizes = algebra.regime.leading([*total.untagged.sizes(), ONE])
         if any(algebra.regime.order(a, b) is None for a in sizes for b in sizes):
             if self.scale_free:
                 return gradients
@@ -72,7 +67,7 @@ class Clipped(Optimizer):
             )
         if ONE in sizes:
             return gradients
-        by = expand(RSQRT, (), [square], here)
+        by = expand(RSQRT, (), [total], here)
         return {w: here.multiply(g.labels, g, by, "clipped: over the norm of all gradients") for w, g in gradients.items()}
 
     def together_torch(self, gradients: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:

@@ -59,6 +59,13 @@ def ratios(t: Term, head: Term, labels: Sequence[str]) -> tuple[Scale, Scale]:
     return begin, end
 
 
+def square(algebra: Algebra, x: Value, over: Sequence[str]) -> Value:
+    """Σ x² over some axes: its leading terms, and gains, against all of it."""
+    heads = leading([t for t in x.terms if not t.tag], algebra)
+    some = Value(x.labels, (*heads, *(t for t in x.terms if t.tag)))
+    return algebra.contract([label for label in x.labels if label not in over], some, x, over)
+
+
 def sign(algebra: Algebra, gradient: Value) -> Value:
     """Every entry divided by its own size: flat and of size one, with the gradient's parity."""
     return in_parts(algebra, gradient, lambda part: expand(SIGN, part.labels, [part], algebra))

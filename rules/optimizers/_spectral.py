@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scalecalc.expand import expand, leading
+from scalecalc.expand import expand
 from scalecalc.optimizer import Trained
-from scalecalc.rules.optimizers._normalised import RSQRT
+from scalecalc.rules.optimizers._normalised import RSQRT, square
 from scalecalc.scale import Scale
-from scalecalc.term import HALF, Term, dim_of
+from scalecalc.term import HALF, Term, count
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def orthogonal(algebra: Algebra, part: Value, weight: Trained) -> Value:
     whole = part.only(lambda t: _both(t, rows, columns))
     if not whole.terms:
         return _over(algebra, part, norm(algebra, part), PAIRS)
-    fewer = algebra.regime.order(_size(columns), _size(rows)) == -1
-    rank = _size(columns) if fewer else _size(rows)  # where neither bounds the other, an upper bound
+    fewer = algebra.regime.order(count(columns), count(rows)) == -1
+    rank = count(columns) if fewer else count(rows)  # where neither bounds the other, an upper bound
     spectral = algebra.scale(norm(algebra, whole), rank**HALF, f"over the spectral norm: rank {rank}")
     done = _over(algebra, whole, spectral, "all singular values of a full matrix are alike")
     if not pairs.terms:
@@ -64,10 +64,7 @@ def orthogonal(algebra: Algebra, part: Value, weight: Trained) -> Value:
 
 def norm(algebra: Algebra, value: Value) -> Value:
     """One over the Frobenius norm, with what gains change in it."""
-    heads = leading([t for t in value.terms if not t.tag], algebra)
-    some = Value(value.labels, (*heads, *(t for t in value.terms if t.tag)))
-    square = algebra.contract((), some, value, list(value.labels))
-    return expand(RSQRT, (), [square], algebra)
+    return expand(RSQRT, (), [square(algebra, value, list(value.labels))], algebra)
 
 
 def _over(algebra: Algebra, value: Value, by: Value, assumption: str) -> Value:
@@ -83,13 +80,6 @@ def _both(t: Term, rows: Sequence[str], columns: Sequence[str]) -> bool:
     """Is it odd in something, or on a diagonal, that has an output and an input axis?"""
     things = [*(a.labels for a in t.pattern.odd), *t.pattern.same]
     return any(own & set(rows) and own & set(columns) for own in things)
-
-
-def _size(labels: Sequence[str]) -> Scale:
-    out = ONE
-    for label in labels:
-        out = out * Scale.of(dim_of(label))
-    return out
 
 
 # ------------------------------------------------------------------ numbers

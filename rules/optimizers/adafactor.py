@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from scalecalc.expand import expand, leading
+from scalecalc.expand import expand
 from scalecalc.optimizer import Numbers, Optimizer, Trained
 from scalecalc.rule import optimizer
-from scalecalc.rules.optimizers._normalised import RSQRT, SQRT, in_parts, sign
+from scalecalc.rules.optimizers._normalised import RSQRT, SQRT, in_parts, sign, square
 from scalecalc.scale import Scale
-from scalecalc.term import dim_of
+from scalecalc.term import count
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -81,14 +81,8 @@ class Adafactor(Optimizer):
 
 
 def _mean_square(algebra: Algebra, x: Value, over: Sequence[str]) -> Value:
-    """The mean over some axes of x²: its leading terms and gains against all of it."""
-    heads = leading([t for t in x.terms if not t.tag], algebra)
-    some = Value(x.labels, (*heads, *(t for t in x.terms if t.tag)))
-    rest = [label for label in x.labels if label not in over]
-    count = ONE
-    for label in over:
-        count = count * Scale.of(dim_of(label))
-    return algebra.scale(algebra.contract(rest, some, x, over), ONE / count, "mean square")
+    """The mean over some axes of x²."""
+    return algebra.scale(square(algebra, x, over), ONE / count(over), "mean square")
 
 
 def _root(algebra: Algebra, square: Value) -> Value:
@@ -99,7 +93,7 @@ def _factored(algebra: Algebra, part: Value, axes: Sequence[str]) -> Value:
     """The gradient over (r c / mean r)^(1/2)."""
     rows, columns = ([label for label in part.labels if label == axis] for axis in axes)
     by_row, by_column = _mean_square(algebra, part, columns), _mean_square(algebra, part, rows)
-    mean = algebra.scale(_sum(algebra, by_row, rows), ONE / _count(rows), "mean of rows")
+    mean = algebra.scale(_sum(algebra, by_row, rows), ONE / count(rows), "mean of rows")
     out = algebra.multiply(part.labels, part, expand(RSQRT, by_row.labels, [by_row], algebra), "over the row's size")
     out = algebra.multiply(part.labels, out, expand(RSQRT, by_column.labels, [by_column], algebra), "over the column's size")
     return algebra.multiply(part.labels, out, _root(algebra, mean), "times the whole's size")
@@ -109,13 +103,6 @@ def _sum(algebra: Algebra, value: Value, over: Sequence[str]) -> Value:
     for label in over:
         value = algebra.sum(value, label)
     return value
-
-
-def _count(labels: Sequence[str]) -> Scale:
-    out = ONE
-    for label in labels:
-        out = out * Scale.of(dim_of(label))
-    return out
 
 
 @optimizer("adafactor", "Shazeer & Stern 2018, arXiv 1804.04235, alg. 4, as torch.optim.Adafactor with ε₂ → 0")

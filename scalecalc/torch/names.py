@@ -61,6 +61,14 @@ def named(model: nn.Module) -> dict[str, nn.Parameter]:
     return out
 
 
+def together(known: Mapping[str, nn.Parameter]) -> dict[int, list[str]]:
+    """All names of each parameter, by its identity."""
+    out: dict[int, list[str]] = {}
+    for name, parameter in known.items():
+        out.setdefault(id(parameter), []).append(name)
+    return out
+
+
 def places(model: nn.Module, parameterization: Parameterization, names: Names | None) -> list[Place]:
     """Every parameter with its weight, in the model's order; frozen ones that nobody mentions are left out.
 
@@ -77,12 +85,9 @@ def places(model: nn.Module, parameterization: Parameterization, names: Names | 
     given, known = names or {}, named(model)
     if without := globs.idle(given, known):
         raise InputError(f"names: {', '.join(without)} matches no parameter; the parameters: {listed(known)}.")
-    together: dict[int, list[str]] = {}
-    for name, parameter in known.items():
-        together.setdefault(id(parameter), []).append(name)
     out: list[Place] = []
     unmentioned: list[str] = []
-    for own in together.values():
+    for own in together(known).values():
         parameter = known[own[0]]
         targets = {name: target for name in own for target in _targets(name, given, parameterization)}
         if not targets:

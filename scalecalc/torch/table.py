@@ -16,7 +16,7 @@ from scalecalc.parameterization import Parameterization
 from scalecalc.report.layout import Section
 from scalecalc.torch.gauge import without_multipliers
 from scalecalc.torch.initialize import rms
-from scalecalc.torch.names import Names, listed, named, places
+from scalecalc.torch.names import Names, listed, named, places, together
 from scalecalc.torch.shapes import Base, growth
 
 if TYPE_CHECKING:
@@ -137,12 +137,9 @@ def table(
     grown = growth(model, parameterization, list(placed.values()), base, widths)
     groups = optimizer.param_groups if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
     group_of = {id(parameter): group for group in groups for parameter in group["params"]}
-    together: dict[int, list[str]] = {}
     known = named(model)
-    for name, parameter in known.items():
-        together.setdefault(id(parameter), []).append(name)
     rows: list[Setting] = []
-    for identity, own in together.items():
+    for identity, own in together(known).items():
         parameter, place, group = known[own[0]], placed.get(identity), group_of.get(identity)
         weight = (place.weight or "") if place is not None else ""
         got = [_float((group or {}).get(key)) for key in ("lr", "weight_decay", "eps")]

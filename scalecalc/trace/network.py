@@ -11,7 +11,6 @@ from scalecalc.errors import InputError
 from scalecalc.program import ROLES, Program, Tensor, Weight
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.term import dim_of
 from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref
 from scalecalc.trace.handlers import TABLE
 from scalecalc.trace.initial import Initial, Initials
@@ -303,7 +302,7 @@ class _Attempt:
         for name, old in program.weights.items():
             into = [label for label in old.axes if label in inner.get(name, ())]
             out = [label for label in old.axes if label not in into]
-            fan_in, fan_out = _count(program, into), _count(program, out)
+            fan_in, fan_out = program.count(into), program.count(out)
             role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector") if into else "vector"
             program.weights[name] = Weight(name, old.axes, fan_in, fan_out, role)
             self.scalings[name] = replace(self.scalings[name], role=role)
@@ -319,11 +318,6 @@ def _weight_behind(program: Program, tensor: Tensor) -> tuple[str, dict[str, str
     return (tensor.name, names) if tensor.op.rule == "weight" else ("", {})
 
 
-def _count(program: Program, labels: Sequence[str]) -> Scale:
-    out = ONE
-    for label in program.growing(labels):
-        out = out * Scale.of(dim_of(label))
-    return out
 
 
 def _refs(value: Any) -> Iterator[Ref]:
