@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from scalecalc import backward
-from scalecalc.cuts import MARK, Cuts, divides, is_sum
+from scalecalc.cuts import SUM, Cuts, divides, is_sum
 from scalecalc.derive import Derivation, interpret
 from scalecalc.model import Model
 from scalecalc.program import Program
@@ -76,7 +76,7 @@ class Claim:
 
 def by(tag: Sequence[str]) -> str:
     """A tag in words, sums as what they sum up."""
-    return "+".join(f"all that moves {name.removeprefix(MARK)}" if is_sum(name) else name for name in tag)
+    return "+".join(f"all that moves {name.removeprefix(SUM)}" if is_sum(name) else name for name in tag)
 
 
 def formal(model: Model, held: Mapping[str, WeightScaling] | None = None) -> Model:

@@ -28,14 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 from scalecalc.program import Program
 from scalecalc.scale import Point, Regime, Scale
-from scalecalc.term import SUM, Term, kind_of, simplify
+from scalecalc.term import SUM, Term, is_sum, kind_of, simplify
 from scalecalc.value import Value
 
 if TYPE_CHECKING:
     from scalecalc.derive import Derivation
 
 Bounded = tuple[str, tuple[str, ...], Scale]  # where, the weights, a size that may not exceed one
-MARK = SUM  # an unknown's name begins so, as does the tag of what is carried on
 
 
 @dataclass
@@ -68,7 +67,7 @@ class Cuts:
             return value
         out: list[Term] = [t for t in value.terms if not t.tag]
         for own in groups.values():
-            tag = (f"{MARK}{self.at[position]}",) * len(own[0].tag)
+            tag = (f"{SUM}{self.at[position]}",) * len(own[0].tag)
             size = self._size(self.at[position], own)
             out += [replace(t, size=size, tag=tag) for t in own]
         return replace(value, terms=simplify(out, self.regime))
@@ -78,7 +77,7 @@ class Cuts:
         sizes = {t.size: t for t in terms}
         if len(sizes) == 1:
             return terms[0].size
-        unknown = f"{MARK} {name} {len(self.bounds)}"
+        unknown = f"{SUM} {name} {len(self.bounds)}"
         point = self.regime.point
         assert point is not None, "sums need a point at which sizes are compared"
         point.unknowns[unknown] = point(self.regime.leading(sizes)[0])
@@ -135,9 +134,4 @@ def share(weight: str, tag: Sequence[str], size: Scale, known: Mapping[str, Scal
     return regime.leading(parts)[0] if parts else None
 
 
-def is_sum(unknown: str) -> bool:
-    """Is it the name of a sum, or its tag?"""
-    return unknown.startswith(MARK)
-
-
-__all__ = ["MARK", "Bounded", "Cuts", "divides", "is_sum", "share", "shares", "summed", "values_of_sums"]
+__all__ = ["SUM", "Bounded", "Cuts", "divides", "is_sum", "share", "shares", "summed", "values_of_sums"]

@@ -74,7 +74,7 @@ __all__ = [
 MOST_CORRECTIONS = 200  # terms per tag, beyond which corrections to scaling are left out
 MOST_TERMS = 240  # per tag, beyond which only leading sizes are kept
 CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; what is left out could lead later"
-SUM = "Δ"  # a tag's name begins so if it stands for several weights (:mod:`scalecalc.cuts`)
+SUM = "Δ"  # the name of an unknown begins so, and what is in a tag, if it stands for several weights (:mod:`scalecalc.cuts`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,12 @@ def _own(t: Term, regime: Regime) -> Scale:
 
 @cache
 def _summed(tag: tuple[str, ...]) -> bool:
-    return any(name.startswith(SUM) for name in tag)
+    return any(map(is_sum, tag))
+
+
+def is_sum(name: str) -> bool:
+    """Is it the name of a sum's unknown, or in the tag of what is carried on of it?"""
+    return name.startswith(SUM)
 
 
 class _Tops:
