@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from scalecalc import backward
+from scalecalc import backward, chain
 from scalecalc.cuts import SUM, Cuts, divides, is_sum
 from scalecalc.derive import Derivation, interpret
 from scalecalc.model import Model
@@ -80,12 +80,16 @@ def by(tag: Sequence[str]) -> str:
 
 
 def formal(model: Model, held: Mapping[str, WeightScaling] | None = None) -> Model:
-    """The same model with unknown inits and rates; ``held``: inits and multipliers that are given."""
+    """The same model with unknown inits and rates; ``held``: inits and multipliers that are given.
+
+    With many weights inits are told by paths (:mod:`scalecalc.chain`).
+    """
+    on = chain.before(model.program) if held is None and is_deep(model.program) else None
     scalings: dict[str, WeightScaling] = {}
     for name, weight in model.program.weights.items():
         own = (held or {}).get(name)
         scalings[name] = WeightScaling(
-            own.init if own else Scale.of(unknown("init", name)),
+            own.init if own else Scale.of(unknown("init", name)) if on is None else chain.init(name, on),
             own.multiplier if own else ONE,
             Scale.of(unknown("lr", name)),
             weight.role,
@@ -113,12 +117,22 @@ def derive_at(model: Model, point: Mapping[str, Scale], regime: Regime, steps: i
     """
     pairs = Limits(degree=2, distinct=2, total=2)
     comparable = regime.kind != "free" or len(model.program.dims) == 1  # one size is the largest
-    if comparable and len(model.program.weights) > MOST_IN_PAIRS:
-        here = replace(regime, point=Point(point))
+    here = replace(regime, point=Point(everywhere(model.program, point)))
+    if comparable and is_deep(model.program):
         found = interpret(model, here, pairs, steps=steps, cuts=Cuts.of(model.program, here))
         if not divides(found):
             return found
-    return interpret(model, replace(regime, point=Point(point)), pairs, steps=steps)
+        here = replace(regime, point=Point(everywhere(model.program, point)))  # without the sums
+    return interpret(model, here, pairs, steps=steps)
+
+
+def is_deep(program: Program) -> bool:
+    return len(program.weights) > MOST_IN_PAIRS
+
+
+def everywhere(program: Program, point: Mapping[str, Scale]) -> dict[str, Scale]:
+    """A point given by inits, with all else that formal sizes of inits are told by."""
+    return chain.with_paths(point, chain.before(program))
 
 
 def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:

@@ -34,6 +34,7 @@ from scalecalc.value import Value
 if TYPE_CHECKING:
     from scalecalc.derive import Derivation
 
+Alike = tuple[str, int, frozenset[Scale]]  # where, by how many weights, of which sizes
 Bounded = tuple[str, tuple[str, ...], Scale]  # where, the weights, a size that may not exceed one
 
 
@@ -49,6 +50,7 @@ class Cuts:
     regime: Regime
     at: Mapping[int, str]
     bounds: list[Bounded] = field(default_factory=list[Bounded])
+    _made: dict[Alike, Scale] = field(default_factory=dict[Alike, Scale])
 
     @staticmethod
     def of(program: Program, regime: Regime) -> Cuts:
@@ -73,16 +75,22 @@ class Cuts:
         return replace(value, terms=simplify(out, self.regime))
 
     def _size(self, name: str, terms: Sequence[Term]) -> Scale:
-        """One size for all: theirs, if they have one, or else an unknown that each of them is bounded by."""
+        """One size for all: theirs, if they have one, or else an unknown that each of them is bounded by.
+
+        Terms of another pattern, of the same sizes, come to the same.
+        """
         sizes = {t.size: t for t in terms}
         if len(sizes) == 1:
             return terms[0].size
+        alike = name, len(terms[0].tag), frozenset(sizes)
+        if alike in self._made:
+            return self._made[alike]
         unknown = f"{SUM} {name} {len(self.bounds)}"
         point = self.regime.point
         assert point is not None, "sums need a point at which sizes are compared"
         point.unknowns[unknown] = point(self.regime.leading(sizes)[0])
         self.bounds += [(name, t.tag, size / Scale.of(unknown)) for size, t in sizes.items()]
-        return Scale.of(unknown)
+        return self._made.setdefault(alike, Scale.of(unknown))
 
 
 def divides(found: Derivation) -> bool:

@@ -15,6 +15,7 @@ from itertools import combinations
 from math import comb
 from typing import Any
 
+from scalecalc.chain import before
 from scalecalc.claims import claims, derive_at, formal, output_of, unknown
 from scalecalc.gauge import QUANTITIES, known_gradients, own_shifts, plain, values_of
 from scalecalc.model import Model, default_parameterization, resolve
@@ -148,7 +149,7 @@ def equivalent(
 def output_shifts(model: Model, values: Mapping[str, Scale], regime: Regime, steps: int) -> tuple[Shift, ...]:
     """The shifts over several weights that leave every size of the output alone, near given values (multipliers one)."""
     found = derive_at(formal(model), values, regime, steps)
-    return shifts(claims(found), output_of(model.program), model.program.dims)
+    return shifts(claims(found), output_of(model.program), model.program.dims, before(model.program))
 
 
 # ---------------------------------------------------------------------- recognition

@@ -91,6 +91,7 @@ class System:
         self._place: dict[tuple[bool, Scale], int] = {}  # what a row has of unknowns → its position
         self._worths: dict[int, Scale] = {}  # what is known in a row
         self._peeling = Peeling(GOAL)
+        self._extremes = Extremes(self._peeling, self._worth, regime)
         self._put((i, c.size, c) for i, c in enumerate(self.given))
 
     # ------------------------------------------------------------------ goals
@@ -235,15 +236,15 @@ class System:
         for name, e in free.items():
             if len(free) == 1 and e > 0:
                 with self._peeling.holding(name):
-                    found = Extremes(self._peeling, self._worth, self.regime).largest(name)
+                    found = self._extremes.largest(name)
                 if found is None:
                     return None
                 value, multipliers = found
                 why = tuple((self._rows[i][1], y * e) for i, y in multipliers.items())
                 return Certificate(goal, value and known * value**e, why)
-        for name in reversed(free):
+        for name in sorted(free, key=lambda u: len(self._peeling.where.get(u, ()))):  # few rows are changed
             with self._in_terms_of(free, name):
-                found = Extremes(self._peeling, self._worth, self.regime).largest(GOAL)
+                found = self._extremes.largest(GOAL)
             if found is not None:
                 value, multipliers = found
                 why = tuple((self._rows[i][1], y) for i, y in multipliers.items())

@@ -36,11 +36,15 @@ class Peeling:
         self._because: dict[str, set[int]] = {}  # the same by unknown, with some that have another reason by now
         self._fallen: dict[str, int] = {}  # and how many fell before; none but these made it fall
         self._falls = 0
+        self.stale: set[str] = set()  # unknowns with a row that changed, came or went; for a reader to empty
 
     @property
     def live(self) -> list[int]:
         """The rows that are left, in order."""
         return sorted(self.rows.keys() - self._reason.keys())
+
+    def is_live(self, row: int) -> bool:
+        return row in self.rows and row not in self._reason
 
     def above(self, name: str) -> list[int]:
         """The live rows that bound an unknown from above, in order."""
@@ -54,6 +58,7 @@ class Peeling:
             if old is not None:
                 if self._reason.pop(i, None) is None:
                     self._leave(i, queue)
+                self.stale.update(old)
                 for u in old:
                     self.where[u].discard(i)
                 self.equal.discard(i)
@@ -63,6 +68,7 @@ class Peeling:
         for i, row in rows.items():
             if row is not None:
                 self.rows[i] = row
+                self.stale.update(row)
                 self._supports[i] = tuple(row) if i in self.equal else tuple(u for u, e in row.items() if e.numerator < 0)
                 for u in row:
                     self.where.setdefault(u, set()).add(i)
@@ -82,6 +88,7 @@ class Peeling:
             if self._supports[i] and name in self._supports[i]:
                 self._supports[i] = tuple(u for u in self._supports[i] if u != name)
             del row[name]
+            self.stale.update(row)
             if not row:
                 empty.append(i)
                 del self.rows[i], self._supports[i]
@@ -109,6 +116,7 @@ class Peeling:
         return [u for u in self._supports[i] if u in self._fallen]
 
     def _leave(self, i: int, queue: list[str]) -> None:
+        self.stale.update(self.rows.get(i, ()))
         for u in self._supports[i]:
             self._below[u] -= 1
             if not self._below[u]:
@@ -131,6 +139,7 @@ class Peeling:
                         self._left_out(i, other)
                         continue
                     del self._reason[i]
+                    self.stale.update(self.rows[i])
                     back.append(i)
                     up += self._join(i)
         return back

@@ -94,7 +94,7 @@ class Problem:
         for one in out:
             values = {u: values.get(u, ONE) * v for u, v in one.values.items()}
             excess = {u: excess.get(u, ONE) * one.excess.get(u, ONE) for u in {*excess, *one.excess}}
-        return replace(out[0], values=values, excess=excess)
+        return replace(out[0], values=values, excess=excess, settled=all(one.settled for one in out))
 
     def _along(self, found: Derivation, regime: Regime, only: str = "") -> Answer:
         every = claims(found, {r.feature for r in self.wanted if r.statistic == "entry"})
@@ -131,11 +131,22 @@ class Problem:
         for u in excess.values():  # a feature is no larger than what is required makes it
             certificates[u] = system.maximize(Scale.of(u, -1))
         for label, goal in self._goals(found, every):
+            for u in filter(is_sum, unknowns_in([goal], dims)):  # what others have done by now, and no larger
+                system.maximize(Scale.of(u, -1))
             certificates[label] = system.maximize(goal)
+        wanted = [u for u in names if u.split()[0] in QUANTITIES]
+        if any(unknowns_in([system.value(Scale.of(u))], dims) for u in wanted):
+            for u in filter(is_sum, names):
+                system.maximize(Scale.of(u, -1))
         solved = system.solution()
         assert not system.violated()
         over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
-        return Answer({u: solved[u] for u in names if u in solved and not is_sum(u)}, certificates, over, found, every)
+        values = {u: solved[u] for u in wanted if u in solved}
+        for u, init in self._inits(names).items():
+            if u not in values and not unknowns_in([size := system.value(init)], dims):
+                values[u] = size
+        left = [u for u in wanted if u not in values and u in certificates and certificates[u].value is not None]
+        return Answer(values, certificates, over, found, every, settled=not left)
 
     # ------------------------------------------------------------------ goals
 
@@ -145,17 +156,25 @@ class Problem:
         names = unknowns_in((c.size for c in every), program.dims)
         order = [op.name for op in program.ops if op.rule == "weight"]
         last = [w for w in order if near.get(w, output) == output] if self.learns else []
-        inits = {w: unknown("init", w) for w in order if unknown("init", w) in names}
-        goals = [(inits[w], Scale.of(inits[w])) for w in inits if w not in last]
+        inits = self._inits(names)
+        goals = [(u, init) for u, init in inits.items() if u.split(maxsplit=1)[1] not in last]
         depth = {w: program.features[near[w]] for w in order if w in near}
         for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
             own = made_by(w, near[w], every)
             if own:
                 goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
-        goals += [(inits[w], Scale.of(inits[w])) for w in inits if w in last]
+        goals += [(u, init) for u, init in inits.items() if u.split(maxsplit=1)[1] in last]
         done = {u for _, g in goals for u, _ in g.powers}
-        rest = sorted((u for u in names if u not in done and not is_sum(u)), key=lambda u: QUANTITIES.index(u.split()[0]))
-        return goals + [(u, Scale.of(u)) for u in rest]
+        rest = [u for u in names if u not in done and u.split()[0] in QUANTITIES]
+        return goals + [(u, Scale.of(u)) for u in sorted(rest, key=lambda u: QUANTITIES.index(u.split()[0]))]
+
+    def _inits(self, names: Sequence[str]) -> dict[str, Scale]:
+        """The formal inits that are bounded by something, in order."""
+        program, known = self.model.program, {*names, *self.model.program.dims}
+        order = [op.name for op in program.ops if op.rule == "weight"]
+        formal = {unknown("init", w): self.model.scalings[w].init for w in order}
+        found = {u: s for u, s in formal.items() if unknowns_in([s], program.dims)}
+        return {u: s for u, s in found.items() if known.issuperset(d for d, _ in s.powers)}
 
     # ------------------------------------------------------------------ requirements
 

@@ -35,7 +35,8 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from scalecalc.claims import Claim, formal, gradients, made_by, nearest, output_of, unknown
+from scalecalc.chain import before, in_inits
+from scalecalc.claims import Claim, everywhere, formal, gradients, made_by, nearest, output_of, unknown, unknowns_in
 from scalecalc.cuts import share, shares, values_of_sums
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
@@ -171,12 +172,14 @@ class _Asked:
 
     def written(self, found: _Found, choices: Sequence[Choice]) -> _Written:
         first, program = found.first.found, self.model.program
-        point = {**(first.algebra.regime.point or Point({})).unknowns, **found.first.values}
+        point = everywhere(program, {**(first.algebra.regime.point or Point({})).unknowns, **found.first.values})
         own = own_shifts(self.model, at_point(gradients(first), point), replace(first.algebra.regime, point=None))
-        group = shifts(found.first.claims, output_of(program), program.dims)
+        on = before(program)
+        group = shifts(found.first.claims, output_of(program), program.dims, on)
         held = values_of(self.held or {}, program)
         kept = {u: v for u, v in held.items() if u.startswith(("multiplier ", "init "))}
-        return _Written(self.model, choices, own, group, found.first.claims, kept)
+        sizes = [replace(c, size=in_inits(c.size, on)) for c in found.first.claims if c.kind == "init"]
+        return _Written(self.model, choices, own, group, sizes, kept)
 
     def problem(self, regime: Regime, steps: int, held: Mapping[str, WeightScaling] | None = None) -> Problem:
         wanted = parse_requirements(self.require, self.model.program)
@@ -217,7 +220,7 @@ class _Written:
 
     Args:
         own, group: the shifts of each weight, and those over several.
-        claims: the sizes at the solution.
+        claims: the initial sizes at the solution.
         kept: inits and multipliers of the parameterization that is kept, if one is.
     """
 
@@ -261,8 +264,8 @@ def _scalings(model: Model, values: Mapping[str, Scale]) -> dict[str, WeightScal
     """The formal scalings with the unknowns' values; what nothing depends on does not scale."""
 
     def known(quantity: str, name: str) -> Scale:
-        formal_one, own = Scale.of(unknown(quantity, name)), getattr(model.scalings[name], quantity)
-        return values.get(unknown(quantity, name), ONE if own is formal_one else own)
+        own = getattr(model.scalings[name], quantity)
+        return values.get(unknown(quantity, name), ONE if unknowns_in([own], model.program.dims) else own)
 
     out: dict[str, WeightScaling] = {}
     for name, s in model.scalings.items():
@@ -279,7 +282,8 @@ def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str]
         if quantity == "excess":
             continue
         every = [c.origin for c, y in certificate.multipliers if y]
-        own = [c.origin for c, y in certificate.multipliers if y and any(name == u for name, _ in c.size.powers)]
+        here = (u, f"path {weight}")
+        own = [c.origin for c, y in certificate.multipliers if y and any(name in here for name, _ in c.size.powers)]
         rows: list[str] = []
         for claim in own or every:  # the others say where its partners stand
             # A feature may be as large as a requirement makes it: then that is what binds.
@@ -297,7 +301,8 @@ def _fates(answer: Answer) -> dict[str, str]:
     """
     found, near = answer.found, nearest(answer.found)
     regime = replace(found.algebra.regime, point=None)
-    at = Point({**answer.values, **values_of_sums(found.sums, answer.values, regime)})
+    values = everywhere(found.model.program, answer.values)
+    at = Point({**values, **values_of_sums(found.sums, values, regime)})
     sizes: dict[str, list[Scale]] = {}
     for c in answer.claims:
         if c.kind == "init":

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
 
+from scalecalc.chain import INIT, PATH, shift_of_inits
 from scalecalc.claims import Claim, unknown, unknowns_in
-from scalecalc.cuts import is_sum
+from scalecalc.cuts import is_sum, summed
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
-from scalecalc.simplex import subtract
 
 ONE = Scale.one()
 ZERO = Fraction(0)
@@ -52,20 +52,36 @@ class Shift:
         return ", ".join(f"{u} · θ" + ("" if e == 1 else f"^({e})") for u, e in self.powers)
 
 
-def shifts(claims: Sequence[Claim], output: str, dims: Sequence[str]) -> tuple[Shift, ...]:
+def shifts(
+    claims: Sequence[Claim], output: str, dims: Sequence[str], before: Mapping[str, str] | None = None
+) -> tuple[Shift, ...]:
     """Generators of the group that leaves every size of the output as it is, with as few unknowns each as there can be.
 
-    Unknowns that the output does not depend on (a weight that is idle) are left out.
+    Unknowns that the output does not depend on (a weight that is idle) are left out.  ``before``: where inits are told by
+    paths, the weight that comes before each (:func:`scalecalc.chain.before`).
     """
+    parts: dict[str, list[Scale]] = {}  # what the output is summed up by moves with what is summed
+    for c in claims:
+        if c.kind == "sum":
+            name, size = summed((c.row, c.tag, c.size))
+            parts.setdefault(name, []).append(size)
     seen = [c.size for c in claims if c.row == output and c.kind in ("init", "update")]
-    known = unknowns_in(seen, dims)  # decays and ε move with the rates and gradients that they are compared with
+    known = unknowns_in(seen, dims)
+    for name in known:
+        seen += parts.get(name, ())
+        known += [u for u in unknowns_in(parts.get(name, ()), dims) if u not in known]
+    # Decays and ε move with the rates and gradients that they are compared with.
     seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in known]
-    seen += [c.size for c in claims if c.kind == "sum"]  # what the output is summed up by moves with what is summed
     names = unknowns_in(seen, dims)
     own = [u for u in names if not is_sum(u)]
     sums = [u for u in reversed(names) if is_sum(u)]  # these are eliminated first
     rows = [{u: e for u, e in size.powers if u not in dims} for size in dict.fromkeys(seen)]
-    found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in null_space(rows, [*sums, *own]))
+    basis = [{u: e for u in own if (e := v.get(u))} for v in null_space(rows, [*sums, *own])]
+    if before and any(u.startswith(PATH) for u in own):
+        own = [INIT + u.removeprefix(PATH) if u.startswith(PATH) else u for u in own]
+        every = _reduced([shift_of_inits(v, before) for v in basis], own)
+        basis = [v for v in every if len(v) > 1]  # no size depends on what shifts alone
+    found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in basis)
     return tuple(shift for shift in found if shift.powers)
 
 
@@ -89,9 +105,9 @@ class Span:
 
     def rest(self, vector: Mapping[str, Fraction]) -> dict[str, Fraction]:
         """A vector but for what is spanned: nothing if it lies in the span."""
-        out = {u: e for u, e in vector.items() if e}
+        out = {u: _plain(e) for u, e in vector.items() if e}
         for first in [u for u in out if u in self.rows]:
-            subtract(out, self.rows[first], out[first])
+            _subtract(out, self.rows[first], out[first])
         return out
 
     def _add(self, row: dict[str, Fraction]) -> None:
@@ -99,10 +115,10 @@ class Span:
             return
         first = min(row, key=self.place.__getitem__)
         by = row[first]
-        row = self.rows[first] = {u: e / by for u, e in row.items()}
+        row = self.rows[first] = row if by == 1 else {u: _plain(Fraction(e) / by) for u, e in row.items()}
         for other in self._where.pop(first, ()):
             its = self.rows[other]
-            subtract(its, row, its[first])
+            _subtract(its, row, its[first])
             for u in row:
                 mine = self._where.setdefault(u, set())
                 (mine.add if u in its else mine.discard)(other)
@@ -110,6 +126,21 @@ class Span:
         for u in row:
             if u != first:
                 self._where.setdefault(u, set()).add(first)
+
+
+def _plain(e: Fraction) -> Fraction:
+    """The same number, an int where it is whole: most are, and Python adds ints faster."""
+    return e.numerator if e.denominator == 1 else e  # pyright: ignore[reportReturnType]
+
+
+def _subtract(row: dict[str, Fraction], other: Mapping[str, Fraction], times: Fraction) -> None:
+    """As :func:`scalecalc.simplex.subtract`, and whole numbers stay ints."""
+    for u, e in other.items():
+        left = row.get(u, 0) - times * e
+        if left:
+            row[u] = left if isinstance(left, int) else _plain(left)
+        else:
+            row.pop(u, None)
 
 
 def null_space(rows: Iterable[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
@@ -121,14 +152,22 @@ def null_space(rows: Iterable[Mapping[str, Fraction]], names: Sequence[str]) -> 
         for u, e in span.rows.get(first, {}).items():
             if u != first:
                 free[u][first] = -e
-    out: list[dict[str, Fraction]] = []
-    for vector in free.values():
-        whole = lcm(*(e.denominator for e in vector.values()))
-        common = gcd(*(int(e * whole) for e in vector.values()))
-        ordered = sorted(vector.items(), key=lambda item: span.place[item[0]])
-        sign = 1 if ordered[0][1] > 0 else -1
-        out.append({u: sign * e * whole / common for u, e in ordered})
-    return out
+    return [_whole(vector, span.place) for vector in free.values()]
+
+
+def _whole(vector: Mapping[str, Fraction], place: Mapping[str, int]) -> dict[str, Fraction]:
+    """A multiple in whole numbers, the first entry positive."""
+    whole = lcm(*(e.denominator for e in vector.values()))
+    entries = {u: int(vector[u] * whole) for u in sorted(vector, key=place.__getitem__)}
+    common = gcd(*entries.values()) * (1 if next(iter(entries.values())) > 0 else -1)
+    return {u: Fraction(e // common) for u, e in entries.items()}
+
+
+def _reduced(basis: Sequence[Mapping[str, Fraction]], names: Sequence[str]) -> list[dict[str, Fraction]]:
+    """The basis that :func:`null_space` would give: each vector has to itself one of the last names."""
+    span = Span(basis, names[::-1])
+    place = {u: k for k, u in enumerate(names)}
+    return [_whole(span.rows[u], place) for u in names if u in span.rows]
 
 
 def fixed_by(
