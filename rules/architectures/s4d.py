@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sympy as sp
 
-from scalecalc.asymptotics import U
 from scalecalc.errors import InputError
 from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
@@ -40,8 +39,7 @@ def s4d(
     hides at small width that the states' part vanishes with C of size N_x^(-1/2).
 
     Options: ``transition`` (s4d_lin, s4d_inv, s4d_real or any other of s6's), ``discretization``; ``train_B``: B of shape
-    (N_u, N_x) is trained, one initially; ``step``: Δ is ``fixed`` at 0.7, or ``trained``, per channel, log-uniform on
-    [0.1, 1] initially; ``activation``.  C is real: its imaginary part would read the states' imaginary parts likewise.
+    (N_u, N_x) is trained, one initially; ``step``: Δ is ``fixed`` at 0.7, or ``trained``, per channel, from there; ``activation``.  C is real: its imaginary part would read the states' imaginary parts likewise.
     """
     if step not in ("fixed", "trained"):
         raise InputError(f"step={step!r} is none of fixed, trained.")
@@ -64,4 +62,4 @@ def s4d(
 def _step(p: Program, kind: str) -> Tensor:
     if kind == "fixed":  # no multiple of it up to the 19th turns S4D-Lin's states by whole turns
         return p.index("Delta", "", sp.Rational(7, 10))
-    return exp(p.weight("log_Delta", "N_u", init=sp.log(sp.Rational(1, 10)) + U * sp.log(10)))
+    return exp(p.weight("log_Delta", "N_u", init=sp.log(sp.Rational(7, 10))))

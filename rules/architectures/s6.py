@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import sympy as sp
-
-from scalecalc.asymptotics import U
-from scalecalc.errors import InputError
-from scalecalc.program import Program, Tensor
+from scalecalc.program import Program
 from scalecalc.rule import architecture
-from scalecalc.rules.complex import real
-from scalecalc.rules.discretization import discretize
+from scalecalc.rules.architectures._selective import RANK, gated, selective
 from scalecalc.rules.elementwise import activation as function
-from scalecalc.rules.elementwise import silu
 from scalecalc.rules.matmul import matmul
-from scalecalc.rules.recurrence import recurrence
-from scalecalc.rules.reduction import dot
-from scalecalc.rules.selection import select, select_step
-from scalecalc.rules.transition import eigenvalues
-
-STEPS = ("selective", "low_rank", "fixed", "mamba")
-RANK = 4
 
 
 @architecture(
@@ -60,37 +47,12 @@ def s6(
     p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 8, "time": 2, "in": 32, "out": 4, "rank": RANK})
     x = p.input("x", "batch time in")
     u = p.feature("u", function(activation)(matmul(p.weight("W_in", "N_u in"), x)))
-    delta = _step(p, step, u)
-    B = select(p.weight("W_B", "N_x N_u", role="selection_B"), u, "B")
-    C = select(p.weight("W_C", "N_x N_u", role="selection_C"), u, "C")
-    decay, factor = discretize(discretization, delta, eigenvalues(p, transition, "N_x"))
-    h = p.feature("h", recurrence(decay, (factor * B) * u))
-    y = dot(C, real(h), "N_x")
-    if skip:
-        y = y + p.weight("D", "N_u", init=sp.Integer(1)) * u
+    y = selective(p, u, discretization, transition, step, skip)
     if gate:
-        z = p.feature("z", matmul(p.weight("W_z", "N_u N_u'"), u))
-        y = y * silu(z)
+        y = gated(p, y, u)
     if residual:
         y = y + u
     y = p.feature("y", y)
     f = p.feature("f", matmul(p.weight("W_out", "out N_u"), y))
     p.end(f)
     return p
-
-
-def _step(p: Program, kind: str, u: Tensor) -> Tensor:
-    """The step Δ: (batch, time, N_u), or without axes where it is fixed."""
-    if kind == "fixed":
-        return p.index("Delta", "", sp.Integer(1))
-    if kind == "selective":
-        return select_step(p.weight("W_Delta", "N_u N_u'"), u, "Delta")
-    if kind in ("low_rank", "mamba"):
-        low = matmul(p.weight("W_down", "rank N_u"), u)
-        bias = None
-        if kind == "mamba":
-            # softplus of the bias alone is the step wanted: its inverse is log(e^Δ − 1)
-            wanted = sp.exp(sp.log(sp.Rational(1, 1000)) + U * sp.log(100))
-            bias = p.index("step bias", "N_u", sp.log(sp.exp(wanted) - 1))
-        return select_step(p.weight("W_up", "N_u rank"), low, "Delta", bias)
-    raise InputError(f"step={kind!r} is none of {', '.join(STEPS)}.")

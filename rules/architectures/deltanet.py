@@ -1,0 +1,58 @@
+"""DeltaNet: a matrix state that is corrected towards each value at its key."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from scalecalc.program import Program, Tensor
+from scalecalc.rule import architecture
+from scalecalc.rules.elementwise import negative, sigmoid
+from scalecalc.rules.matmul import matmul
+from scalecalc.rules.norm import rmsnorm
+from scalecalc.rules.reduction import dot, rename
+from scalecalc.rules.view import part
+from scalecalc.scale import Scale
+
+TIMES = 2
+
+
+@architecture(
+    "deltanet",
+    "Schlag, Irie & Schmidhuber 2021, arXiv 2102.11174; Yang et al. 2024, arXiv 2406.06484 (normalised keys)",
+    parameterization="mup",
+    optimizer="adam",
+    widths={"N": [32, 64, 128, 256]},
+)
+def deltanet(residual: bool = False) -> Program:
+    """DeltaNet head of width N over two steps: S_t = S_{t−1} + β_t (v_t − S_{t−1} k_t) ⊗ k_t, o_t = S_t q_t, |k| = |q| = 1.
+
+    Its table is linear attention's with a scale of 1/d, since unit keys and queries have entries of N^(-1/2) each: o vanishes
+    as N^(-1/2) until both have learned to align.  What differs from the habit is nothing in the rates; the correction reads
+    the state at its own key, where k·k is one exactly, and is of order one.  Watch β: above one over the keys' alignment the
+    state is overcorrected, at any width.
+
+    Options: ``residual``: the head's input is normed, and its projected output is added to it.
+    """
+    p = Program("deltanet", dims=("N",), fixed={"batch": 4, "time": TIMES, "in": 16, "out": 8})
+    x = p.input("x", "batch time in")
+    embed = p.weight("W_in", "N in")
+    weights = {name: p.weight(f"W_{name}", f"{to} N") for name, to in (("q", "N'"), ("k", "N'"), ("v", "N''"))}
+    strength = p.weight("W_beta", "N")
+    unit = p.index("unit", "", sp.Integer(1), scale=Scale.of("N", "-1/2"))
+    state: Tensor | None = None
+    for t in range(TIMES):
+        u = p.feature(f"u{t + 1}", matmul(embed, part(x, "time", "", t, t + 1)))
+        a = rmsnorm(u, "N")
+        q, k, v = (matmul(weights[name], a) for name in "qkv")
+        k, v = rmsnorm(p.feature(f"k{t + 1}", k), "N'") * unit, p.feature(f"v{t + 1}", v)
+        if state is not None:
+            v = p.feature(f"e{t + 1}", v + negative(dot(state, k, "N'")))
+        write = sigmoid(dot(strength, a, "N")) * (v * k)
+        state = write if state is None else state + write
+        if t == TIMES - 1:
+            q = rmsnorm(p.feature("q", q), "N'") * unit
+            o = p.feature("o", dot(state, q, "N'"))
+            y = rename(matmul(p.weight("W_o", "N' N''"), o), {"N'": "N"})
+            y = p.feature("y", u + y if residual else y)
+            p.end(p.feature("f", matmul(p.weight("W_out", "out N"), y)))
+    return p

@@ -1,0 +1,51 @@
+"""The Mamba block as its reference implementation builds it."""
+
+from __future__ import annotations
+
+from scalecalc.program import Program, Tensor
+from scalecalc.rule import architecture
+from scalecalc.rules.architectures._selective import RANK, gated, selective
+from scalecalc.rules.elementwise import silu
+from scalecalc.rules.matmul import matmul
+from scalecalc.rules.norm import rmsnorm
+from scalecalc.rules.reduction import dot, rename
+from scalecalc.rules.view import windows
+
+TIMES, TAPS = 2, 2
+
+
+@architecture(
+    "mamba",
+    "Gu & Dao 2023, arXiv 2312.00752, sec. 3.4 and the reference implementation (mamba_simple.py)",
+    parameterization="mup",
+    optimizer="adam",
+    widths={"N_u": [64, 192, 512], "N_x": [16, 48, 128]},
+)
+def mamba(discretization: str = "mamba", transition: str = "mamba", step: str = "mamba", residual: bool = True) -> Program:
+    """Mamba block: norm, two projections, causal depthwise convolution, selective states, skip, gate, projection, residual.
+
+    Its table is that of the bare selective layer with a norm before it and a skip beside it: convolution, gate and the rank
+    of Δ are of fixed size and change no exponent.  What differs from the mup habit is every power of N_x, for the reference
+    mixes zero-order hold for A with Euler's method for B, under which the structured transition pays for nothing.  Watch the
+    skip and the small initial step (10⁻³ to 10⁻¹): they hide the states at every width that a laptop reaches.
+
+    Options: ``discretization``, ``transition`` and ``step`` as in s6; ``residual``: the block's input is normed, and added
+    to its output.
+    """
+    fixed = {"batch": 4, "time": TIMES, "t": TIMES, "tap": TAPS, "in": 16, "out": 4, "rank": RANK}
+    p = Program("mamba", dims=("N_u", "N_x"), fixed=fixed)
+    u = p.feature("u", matmul(p.weight("W_in", "N_u in"), p.input("x", "batch time in")))
+    a = rmsnorm(u, "N_u") if residual else u
+    x = p.feature("v", rename(matmul(p.weight("W_v", "N_u' N_u"), a), {"N_u'": "N_u"}))
+    x = silu(p.feature("c", _causal(p.weight("K", "N_u tap"), x)))
+    y = p.feature("y", selective(p, x, discretization, transition, step, skip=True))
+    o = p.feature("o", matmul(p.weight("W_o", "N_u N_u'"), gated(p, y, a)))
+    u = p.feature("u1", u + o) if residual else o
+    f = p.feature("f", matmul(p.weight("W_out", "out N_u"), rmsnorm(u, "N_u") if residual else u))
+    p.end(f)
+    return p
+
+
+def _causal(kernel: Tensor, x: Tensor) -> Tensor:
+    """Depthwise convolution over time, of the present and earlier entries."""
+    return rename(dot(kernel, windows(x, "time", "t", "tap", TAPS - 1), "tap"), {"t": "time"})
