@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from itertools import combinations, pairwise
 
 from scalecalc.profile import FLAT, ONE, Bound, Profile, dim_of
 from scalecalc.scale import Regime, Scale
-from scalecalc.term import Term, falls_below, pattern
+from scalecalc.term import Pattern, Term, falls_below, pattern
 
 Key = tuple[Fraction, ...]
 
@@ -66,13 +67,29 @@ def _key(at: Bound) -> Key:
 
 
 def leading(terms: Sequence[Term], regime: Regime) -> list[Term]:
-    """The terms that no other exceeds at every index."""
+    """The terms that no other exceeds at every index; what turns with the index is as large there as what does not.
+
+    Phases were compared as well, as they are where a term hides another for good (a sum may bring forward what does not
+    turn).  Beside states that turn and fall like 1/n their 1/n² that does not was then taken to lead, and sign's derivatives
+    there, which grow like n², made Adam's update of S4D-Lin's C too large by N_x.
+    """
+    still = [replace(t, pattern=_still(t.pattern)) if _turns(t.pattern) else t for t in terms]
     out: list[Term] = []
-    for t in terms:
-        below = (o for o in terms if o is not t and falls_below(t, o, regime))
-        if all(falls_below(o, t, regime) for o in below):
+    for i, (t, own) in enumerate(zip(terms, still, strict=True)):
+        below = (o for j, o in enumerate(still) if j != i and falls_below(own, o, regime))
+        if all(falls_below(o, own, regime) for o in below):
             out.append(t)
     return out
+
+
+def _turns(one: Pattern) -> bool:
+    return any(p.phase or p.imaginary for _, p in one.profiles)
+
+
+@cache
+def _still(one: Pattern) -> Pattern:
+    """A pattern without its phases."""
+    return pattern([(label, p.modulus) for label, p in one.profiles], one.odd, one.same, one.masks)
 
 
 def moduli(t: Term) -> dict[str, Profile]:

@@ -19,7 +19,7 @@ from scalecalc.scale import Point, Regime, Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import Term, atom, falls_below, pattern
 from scalecalc.value import Algebra, Value
-from scalecalc.window import bound, cuts, restricted
+from scalecalc.window import bound, cuts, leading, restricted
 
 F, N, ONE = Fraction, Scale.of("N"), Scale.one()
 WIDTHS = 1e10, 1e14  # for sums that are done on a logarithmic grid
@@ -92,6 +92,14 @@ def test_where_an_index_lies() -> None:
     found = bound(Scale.of("init W") ** -1, "N", formal)
     assert found is not None
     assert (found.key, found.scale) == ((F(1, 2), F(0)), Scale.of("init W", -1))
+
+
+@given(HALVES, HALVES)
+def test_what_turns_is_as_large_as_what_does_not(p: Fraction, q: Fraction) -> None:
+    """Phases tell apart what sums make of terms, not which of them leads at an index."""
+    turning, still = (Term(ONE, pattern([("N", Profile(power, phase=phase))])) for power, phase in ((p, F(1)), (q, F(0))))
+    found = leading([turning, still], Regime())
+    assert found == [t for t, own, other in ((turning, p, q), (still, q, p)) if own <= other]
 
 
 # ---------------------------------------------------------------------- functions

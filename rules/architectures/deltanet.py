@@ -23,21 +23,21 @@ TIMES = 2
     optimizer="adam",
     widths={"N": [32, 64, 128, 256]},
 )
-def deltanet(residual: bool = False) -> Program:
+def deltanet(norm: bool = True, residual: bool = False) -> Program:
     """DeltaNet head of width N over two steps: S_t = S_{t−1} + β_t (v_t − S_{t−1} k_t) ⊗ k_t, o_t = S_t q_t, |k| = |q| = 1.
 
     Its table is linear attention's with a scale of 1/d, since unit keys and queries have entries of N^(-1/2) each: o vanishes
-    as N^(-1/2) until both have learned to align.  What differs from the habit is nothing in the rates; the correction reads
-    the state at its own key, where k·k is one exactly, and is of order one.  Watch β: above one over the keys' alignment the
-    state is overcorrected, at any width.
+    as N^(-1/2) until queries and keys have learned to align, and the norm behind the head divides by that.  What differs from
+    the habit is W_beta, a readout of the layer's input for all its looking like a vector: with a vector's size and rate its
+    argument grows like N^(1/2).  Watch a head without the norm: nothing in it learns under SGD at mup's rates.
 
-    Options: ``residual``: the head's input is normed, and its projected output is added to it.
+    Options: ``norm``: o is divided by its root-mean-square; ``residual``: the head's projected output is added to its input.
     """
-    p = Program("deltanet", dims=("N",), fixed={"batch": 4, "time": TIMES, "in": 16, "out": 8})
+    p = Program("deltanet", dims=("N",), fixed={"batch": 4, "time": TIMES, "in": 16, "out": 8, "head": 1})
     x = p.input("x", "batch time in")
     embed = p.weight("W_in", "N in")
     weights = {name: p.weight(f"W_{name}", f"{to} N") for name, to in (("q", "N'"), ("k", "N'"), ("v", "N''"))}
-    strength = p.weight("W_beta", "N")
+    strength = p.weight("W_beta", "head N")
     unit = p.index("unit", "", sp.Integer(1), scale=Scale.of("N", "-1/2"))
     state: Tensor | None = None
     for t in range(TIMES):
@@ -47,11 +47,12 @@ def deltanet(residual: bool = False) -> Program:
         k, v = rmsnorm(p.feature(f"k{t + 1}", k), "N'") * unit, p.feature(f"v{t + 1}", v)
         if state is not None:
             v = p.feature(f"e{t + 1}", v + negative(dot(state, k, "N'")))
-        write = sigmoid(dot(strength, a, "N")) * (v * k)
+        write = part(sigmoid(matmul(strength, a)), "head", "", 0, 1) * (v * k)
         state = write if state is None else state + write
         if t == TIMES - 1:
             q = rmsnorm(p.feature("q", q), "N'") * unit
             o = p.feature("o", dot(state, q, "N'"))
+            o = rmsnorm(o, "N''") if norm else o
             y = rename(matmul(p.weight("W_o", "N' N''"), o), {"N'": "N"})
             y = p.feature("y", u + y if residual else y)
             p.end(p.feature("f", matmul(p.weight("W_out", "out N"), y)))

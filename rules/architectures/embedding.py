@@ -19,7 +19,7 @@ POWERS = {"1/N": -1, "1/sqrt(N)": "-1/2", "1": 0}
 
 @architecture(
     "embedding",
-    "Press & Wolf 2017, arXiv 1608.05859 (tied); Yang et al. 2022, arXiv 2203.03466, sec. B.1",
+    "Press & Wolf 2017, arXiv 1608.05859 (tied); multiplier: Yang et al. 2022, arXiv 2203.03466",
     parameterization="mup",
     optimizer="adam",
     widths={"N": [64, 128, 256, 512, 1024]},

@@ -29,12 +29,12 @@ RANK = 4
     widths={"N": [32, 64, 128, 256]},
 )
 def linear_attention(decay: str = "gated", scale: str = "1/d", norm: bool = True, gate: bool = True) -> Program:
-    """Block of one head whose state is a matrix: S_t = a_t S_{t−1} + k_t ⊗ v_t, o_t = S_tᵀ q_t, all of width N, on a residual.
+    """Block of one head whose state is a matrix: S_t = a_t S_{t−1} + k_t ⊗ v_t, o_t = S_tᵀ q_t, of width N, on a residual.
 
     Its table is attention's without the softmax: o is q·k times v, so that the scale decides.  What differs from the habit
-    is that a norm follows the head, and with it every scale gives the same forward pass and the same table behind it: what
-    1/√d, or none at all, would blow up by the alignment of q and k is divided out.  Watch a block without that norm: there
-    1/d is the only scale that holds once q and k have learned.
+    is the norm behind the head, with which every scale is one forward pass: o moves by N^(1/2) times what it was as soon as q
+    and k have learned to align, and 1/d does not mend that, it only makes o small initially.  Watch a block without the norm:
+    there 1/d is the one scale that holds.
 
     Options:
 

@@ -18,7 +18,7 @@ from scalecalc.rules.transition import eigenvalues
 
 @architecture(
     "lru",
-    "Orvieto et al. 2023, arXiv 2303.06349, sec. 3",
+    "Orvieto et al. 2023, arXiv 2303.06349",
     parameterization="mup",
     optimizer="adam",
     widths={"N_u": [64, 192, 512], "N_x": [32, 96, 256]},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scalecalc.errors import InputError
 from scalecalc.program import Program
 from scalecalc.rule import architecture
 from scalecalc.rules.elementwise import activation as function
@@ -19,23 +18,19 @@ EXPERTS = 4
     "Jacobs et al. 1991, Adaptive mixtures of local experts; Shazeer et al. 2017, arXiv 1701.06538, with all experts kept",
     parameterization="mup",
     optimizer="adam",
-    widths={"N": [32, 64, 128, 256], "E": [4, 8, 16]},
+    widths={"N": [32, 64, 128, 256]},
 )
-def moe(experts: str = "fixed", norm: bool = True, activation: str = "gelu") -> Program:
-    """Soft mixture of experts on a residual: u + Σ_e p_e W_2[e] φ(W_1[e] u), p = softmax(W_r u), all of width N.
+def moe(norm: bool = True, activation: str = "gelu") -> Program:
+    """Soft mixture of 4 experts on a residual: u + Σ_e p_e W_2[e] φ(W_1[e] u), p = softmax(W_r u), all of width N.
 
-    Its table is the residual multilayer perceptron's where the experts are of fixed number, the router being a readout of the
-    layer's input.  What differs from the habit is that router: it starts at 1/N as a readout does, or its logits move by more
-    than they are.  Watch experts that grow in number: they average each other away, their sum falls like E^(−1/2) initially,
-    and the router's gradient, freed of its common mode, with it.
+    Its table is the residual multilayer perceptron's, the experts being of fixed number and the router a readout of the
+    layer's input.  What differs from the habit is that router: mup's readout makes it an even mixture initially, its logits
+    being N^(-1/2), and moves them by order one.  Watch a router with a hidden layer's size N^(-1/2): it favours one from
+    the start.
 
-    Options: ``experts``: ``fixed`` at 4, or ``growing`` as E; ``norm`` before router and experts; ``activation``.
+    Options: ``norm`` before router, experts and readout; ``activation``.
     """
-    if experts not in ("fixed", "growing"):
-        raise InputError(f"experts={experts!r} is none of fixed, growing.")
-    grows = experts == "growing"
-    fixed = {"batch": 4, "in": 8, "out": 8} | ({} if grows else {"E": EXPERTS})
-    p = Program("moe", dims=("N", "E") if grows else ("N",), fixed=fixed)
+    p = Program("moe", dims=("N",), fixed={"batch": 4, "in": 8, "out": 8, "E": EXPERTS})
     u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
     a = rmsnorm(u, "N") if norm else u
     logits = p.feature("logits", matmul(p.weight("W_r", "E N"), a))

@@ -22,7 +22,7 @@ NORMS = ("rms", "layer", "none")
     widths={"N": [64, 128, 256, 512]},
 )
 def residual(norm: str = "rms", bias: bool = True, gain: bool = False, depth: int = 2, activation: str = "relu") -> Program:
-    """Residual multilayer perceptron of width N: ``depth`` blocks u + W_2 φ(W_1 norm(u) + b_1) + b_2, then a norm and a readout.
+    """Residual multilayer perceptron of width N: ``depth`` blocks u + W_2 φ(W_1 norm(u) + b_1) + b_2, a norm, a readout.
 
     Its table is mup's: a norm divides by a number of order one, and what it removes of a gradient is the part along its own
     input.  What differs from the habit is the biases under SGD, whose rate is N as an embedding's is, since theirs is a

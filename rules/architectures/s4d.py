@@ -19,7 +19,7 @@ from scalecalc.rules.transition import eigenvalues
 
 @architecture(
     "s4d",
-    "Gu, Gupta, Goel & Ré 2022, arXiv 2206.11893, sec. 3-4",
+    "Gu, Gupta, Goel & Ré 2022, arXiv 2206.11893",
     parameterization="mup",
     optimizer="adam",
     widths={"N_u": [32, 96, 256], "N_x": [16, 48, 128]},
@@ -35,11 +35,13 @@ def s4d(
 
     Its table is set by the sum over a channel's states: B is one and no random matrix, so that the states of a channel are
     one signal seen through N_x filters, and only C makes their sum random.  What differs from the mup habit is C, which has
-    shape (N_u, N_x) but mixes no channels: under zero-order hold its fan-in is effectively finite.  Watch the skip D, which
-    hides at small width that the states' part vanishes with C of size N_x^(-1/2).
+    shape (N_u, N_x) but mixes no channels: under zero-order hold states fall like 1/n and its fan-in is effectively finite,
+    so that with mup's size y vanishes as N_x^(-1/2), and with mup's rate C moves it by log N_x / N_x.  Watch the skip D,
+    which hides both.
 
     Options: ``transition`` (s4d_lin, s4d_inv, s4d_real or any other of s6's), ``discretization``; ``train_B``: B of shape
-    (N_u, N_x) is trained, one initially; ``step``: Δ is ``fixed`` at 0.7, or ``trained``, per channel, from there; ``activation``.  C is real: its imaginary part would read the states' imaginary parts likewise.
+    (N_u, N_x) is trained, one initially; ``step``: Δ is ``fixed`` at 0.7, or ``trained`` per channel from there;
+    ``activation``.  C is real: its imaginary part would read the states' imaginary parts likewise.
     """
     if step not in ("fixed", "trained"):
         raise InputError(f"step={step!r} is none of fixed, trained.")

@@ -33,8 +33,8 @@ def ssd(norm: bool = True, gate: bool = True, skip: bool = True, residual: bool 
 
     Its table is linear attention's, C and B being queries and keys: their contraction over N_x is N_x^(1/2) initially and N_x
     once both have learned, nothing in the transition paying for it.  What differs from the mup habit, and from mamba's own
-    table, is every power of N_x: B̄ = ΔB is flat along the states.  Watch the norm behind the gate: it divides by what the sum
-    over states grows by, in y alone, so that the skip's part vanishes as N_x^(-1/2) where the states' part does not.
+    table, is every power of N_x: B̄ = ΔB is flat along the states.  Watch the norm behind the gate: it divides y by what the
+    sum over states has grown to, and the skip's part of it vanishes as N_x^(-1/2).
 
     Options: ``norm`` of the gated y; ``gate``: y is multiplied by silu(W_z u) before the norm; ``skip``: D per head;
     ``residual``: the layer's input is normed, and added to its output.

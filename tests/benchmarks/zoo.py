@@ -27,15 +27,11 @@ from scalecalc.solve import solve
 
 VERDICTS = ("agrees", "disagrees", "inconclusive")
 MODELS = (
-    "mlp",
-    "residual", "residual:norm=layer,gain=yes", "residual:norm=none",
-    "embedding", "embedding:tied=no",
-    "conv", "conv:depthwise=yes,residual=yes",
-    "transformer", "transformer:scale=1/sqrt(d)", "transformer:growing=heads", "transformer:qk_norm=yes,glu=yes,groups=yes",
-    "lti", "s4d", "s4d:transition=s4d_inv", "s4d:transition=s4d_real", "lru", "rglru",
-    "s6", "s6:discretization=mamba", "mamba", "ssd",
-    "linear_attention", "linear_attention:decay=fixed,norm=no",
-    "moe",
+    "mlp", "residual:depth=1", "embedding", "embedding:tied=no", "conv", "conv:depthwise=yes,residual=yes",
+    "linear_attention:decay=fixed,norm=no", "lru", "ssd:norm=no,residual=no", "s4d", "rglru", "moe", "deltanet",
+    "mamba", "transformer", "residual:depth=1,norm=layer,gain=yes", "residual:norm=none", "linear_attention", "ssd",
+    "s4d:transition=s4d_real", "s4d:transition=s4d_inv", "s6", "s6:discretization=mamba", "lti",
+    "transformer:scale=1/sqrt(d)", "transformer:growing=heads", "transformer:qk_norm=yes,glu=yes,groups=yes",
 )  # fmt: skip
 Key = tuple[str, str, str]
 
@@ -54,9 +50,10 @@ def one(model: str, optimizer: str, scaled: str, budget: float, seed: int) -> di
 
 
 def wanted(asked: argparse.Namespace) -> Iterator[Key]:
-    for model in asked.models.split(";") if asked.models else MODELS:
+    """All models once before any of them again: a run that is stopped has seen as many of them as it could."""
+    for scaled in asked.parameterizations.split(","):
         for optimizer in asked.optimizers.split(","):
-            for scaled in asked.parameterizations.split(","):
+            for model in asked.models.split(";") if asked.models else MODELS:
                 yield model, optimizer, scaled
 
 
