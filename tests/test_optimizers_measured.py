@@ -248,7 +248,7 @@ RATES = {  # of the embedding, the hidden weight and the readout, at inits 1, N^
     ("adam", "adamw", "adam_l2", "adamw_independent", "lion", "sign", "adam:clip=yes"): (0, -1, -1),  # ibid.
     ("adafactor",): (0, -HALF, 0),  # Everett et al. 2024, arXiv 2407.05872, muP with Adafactor
     ("muon_spectral",): (0, 0, 0),  # Yang, Simon & Bernstein 2023, arXiv 2310.17813: the shape factor is all there is
-    ("muon", "muon:clip=yes"): (0, 0, -HALF),  # max(1, fo/fi)^(1/2) lacks what a readout needs
+    ("muon", "muon:clip=yes", "muon:exact=yes"): (0, 0, -HALF),  # max(1, fo/fi)^(1/2) lacks what a readout needs
     ("muon_rms",): (0, -HALF, -1),
     ("shampoo", "soap"): (HALF, 0, -HALF),
     ("sgd:clip=yes",): (3 * HALF, HALF, -HALF),  # the norm that clips is N^(1/2)
