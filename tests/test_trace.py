@@ -398,6 +398,7 @@ def test_rates_are_read_off_the_optimizer() -> None:
     [
         (lambda p: torch.optim.SGD(p, lr=0.1), "sgd"),
         (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), "momentum"),
+        (lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.1), "sgd:decay=coupled"),
         (lambda p: torch.optim.Adam(p), "adam"),
         (lambda p: torch.optim.Adam(p, weight_decay=0.1), "adam_l2"),
     ],

@@ -249,7 +249,7 @@ def _identity(model: Model, widths: Mapping[str, Sequence[int]], seed: int, dtyp
         "model": model.name,
         "parameterization": model.parameterization,
         "scalings": {
-            w: [str(x) for x in (s.init, s.multiplier, s.lr, s.weight_decay, s.epsilon) if x is not None]
+            w: [None if x is None else str(x) for x in (s.init, s.multiplier, s.lr, s.weight_decay, s.epsilon)]
             for w, s in model.scalings.items()
         },
         "optimizer": model.optimizer,
