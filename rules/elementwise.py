@@ -96,6 +96,7 @@ def _numeric(f: Function) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     import torch
 
     names = {"exp": torch.exp, "erf": torch.erf, "log": torch.log, "tanh": torch.tanh, "sqrt": torch.sqrt}
+    names |= {"cos": torch.cos, "sin": torch.sin}
 
     def half(expression: sp.Expr) -> Callable[[Any], Any]:
         # constants as numbers: torch's functions take tensors only (gelu has sqrt(2))
@@ -134,6 +135,8 @@ square = elementwise("square", x**2)
 absolute = elementwise("absolute", sp.Abs(x))
 sign = elementwise("sign", sp.sign(x))
 negative = elementwise("negative", -x)
+cos = elementwise("cos", sp.cos(x))
+sin = elementwise("sin", sp.sin(x))
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The recorder of a registered function, by name.

@@ -149,6 +149,10 @@ class Program:
         more = {} if scale is None else {"scale": scale}
         return self._leaf("index", name, axis, expression=expression, **more)
 
+    def table(self, name: str, axes: str, values: Any) -> Tensor:
+        """Exact, untrained numbers along axes of fixed size, outermost first: nested sequences of them."""
+        return self._leaf("index", name, axes, values=values)
+
     def weight(self, name: str, axes: str, role: str = "", init: Any = None) -> Tensor:
         """A trainable tensor: independent centred entries scaled as the parameterization says, or exactly ``init``.
 

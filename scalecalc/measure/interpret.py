@@ -49,6 +49,10 @@ def draw_leaves(
         shape = setting.shape(program, op.axes)
         if op.rule not in ("input", "weight", "index") or not live[i]:
             continue
+        if "values" in op.params:
+            given = torch.tensor(op.params["values"], dtype=setting.dtype, device=setting.device)
+            out[i] = given.expand(setting.seeds, *shape)
+            continue
         init = op.params.get("expression", op.params.get("init"))
         if init is not None:
             out[i] = _exact(init, shape, setting, generator)

@@ -23,7 +23,7 @@ from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.trace.graph import Graph, Leaf, at
 from scalecalc.trace.network import Network
-from scalecalc.trace.recorder import Block, Placed
+from scalecalc.trace.traced import Block, Placed
 
 MOVE = 0.2  # of the parameters, relative to their size
 NOTHING = 1e-13  # a gradient that is rounding, relative to the largest of all
@@ -120,8 +120,8 @@ def _first(order: tuple[int, ...], dims: int) -> list[int]:
 
 
 def _part(placed: Placed, value: torch.Tensor, k: int) -> torch.Tensor:
-    for axis, (start, stop) in enumerate(placed.parts):
-        value = value.narrow(axis, start[k], stop[k] - start[k])
+    for axis, part in enumerate(placed.parts):
+        value = part.of(value, axis, k)
     shape = [value.shape[j] for j in placed.order]
     return value.permute(*_first(placed.order, value.dim())).reshape(shape)
 

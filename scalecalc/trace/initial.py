@@ -22,11 +22,11 @@ from typing import Any
 import sympy as sp
 import torch
 
-from scalecalc.asymptotics import n
+from scalecalc.asymptotics import N, n
 from scalecalc.scale import Scale
 from scalecalc.trace.graph import at, set_up
-from scalecalc.trace.recorder import Refusal
 from scalecalc.trace.sizes import Form
+from scalecalc.trace.traced import Refusal, stretch
 
 SEEDS = 3
 MOST_SEEDS = 512
@@ -51,7 +51,23 @@ class Initial:
     spread: float = 1.0  # with a mean: the standard deviation at scale one
 
 
-Parts = Sequence[tuple[Sequence[Form], Sequence[Form]]]  # per axis: start and stop, each a sum of forms
+@dataclass(frozen=True)
+class PartForm:
+    """A part of an axis at any width: the number of stretches, the sizes of the pieces before it, and its own."""
+
+    outer: Form
+    before: Sequence[Form]
+    own: Form
+
+    def of(self, value: torch.Tensor, axis: int, widths: Mapping[str, int]) -> torch.Tensor:
+        def size(form: Form) -> float:
+            return float(form.coefficient) * form.scale.at(widths)
+
+        start = round(sum(map(size, self.before)))
+        return stretch(value, axis, round(size(self.outer)), start, start + round(size(self.own)))
+
+
+Parts = Sequence[PartForm]
 
 
 @dataclass
@@ -76,14 +92,18 @@ class Initials:
         state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
         return {name: value.detach().to(torch.float64) for name, value in state.items()}
 
+    def alike(self, name: str) -> bool:
+        """Is a buffer the same from every seed?  (A tensor of the code's own is none of the module's, and is.)"""
+        own = [self.of(self.settings[0], seed) for seed in range(SEEDS)]
+        return name not in own[0] or all(torch.equal(own[0][name], other[name]) for other in own[1:])
+
     def piece(self, name: str, parts: Parts, setting: int, seed: int) -> torch.Tensor:
         """One piece at one setting from one seed."""
         if (setting, seed) not in self.drawn:
             self.drawn[setting, seed] = self.of(self.settings[setting], seed)
         value, widths = self.drawn[setting, seed][name], self.settings[setting]
-        for axis, (start, stop) in enumerate(parts):
-            a, b = (round(sum(float(f.coefficient) * f.scale.at(widths) for f in forms)) for forms in (start, stop))
-            value = value.narrow(axis, a, b - a)
+        for axis, part in enumerate(parts):
+            value = part.of(value, axis, widths)
         return value
 
     def classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
@@ -124,10 +144,12 @@ class Initials:
             found = _fitted(profile, lines)
             if found is not None:
                 return Initial(found, axis)
+        if (found := _geometric(lines)) is not None:
+            return Initial(found, axis)
         head = ", ".join(f"{float(x):.4g}" for x in lines[0][:4])
         raise Refusal(
             f"the parameter {name} is the same from every seed ({head}, … along its axis {axis}) and no function of the "
-            f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}"
+            f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}, or a·exp(−b·n/N)"
         )
 
     def _told(self, numbers: Sequence[float]) -> str:
@@ -267,3 +289,16 @@ def _fitted(profile: sp.Expr, lines: Sequence[torch.Tensor]) -> sp.Expr | None:
             if abs(float(a) * f(k) + float(b) - float(line[k])) > ROUNDING * max(size, 1e-30):
                 return None
     return a * profile + b
+
+
+def _geometric(lines: Sequence[torch.Tensor]) -> sp.Expr | None:
+    """a · exp(−b · n/N), N the length of the axis, with the numbers that the longest line gives, if it is every line."""
+    line = max(lines, key=len)
+    if min(map(len, lines)) < 3 or not all(bool((own > 0).all()) for own in lines):
+        return None
+    a, b = float(line[0]), float((line[0] / line[-1]).log()) * len(line) / (len(line) - 1)
+    for own in lines:
+        index = torch.arange(len(own), dtype=torch.float64)
+        if float((a * torch.exp(-b * index / len(own)) / own - 1).abs().max()) > 10 * ROUNDING:
+            return None
+    return _number(a) * sp.exp(-_number(b) * n / N)
