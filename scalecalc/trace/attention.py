@@ -1,7 +1,6 @@
 """Torch's softmax and attention, with masks.
 
-A mask is a constant: what it leaves out of a softmax stays with the scores (:attr:`~scalecalc.trace.traced.Traced.keep`) until
-that comes, whether it was added as −∞ (or as a number so negative that its exponential is zero), filled in or chosen.
+A mask is a constant: what it leaves out of a softmax stays with the scores (``Traced.keep``) until that comes, whether it was added as −∞ (or as a number so negative that its exponential is zero), filled in or chosen.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from scalecalc.trace.axes import inserted, repeated
+from scalecalc.trace.axes import repeated
 from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import rules, torch_op
@@ -105,10 +104,10 @@ def _softmaxed(rec: Recorder, x: Traced, axis: int) -> Traced:
     varies: list[int] = []
     if keep is not None:
         keep = keep.reshape((1,) * (len(x.axes) - keep.dim()) + tuple(keep.shape))
-        varies = [k for k, size in enumerate(keep.shape) if size > 1 and not torch.equal(keep, keep.narrow(k, 0, 1).expand_as(keep))]
+        varies = [k for k in range(keep.dim()) if not torch.equal(keep, keep.narrow(k, 0, 1).expand_as(keep))]
         if any(rec.grows(x.axes[k].size) or len(x.axes[k].pieces) > 1 for k in varies):
             raise Refusal("a mask along an axis that grows")
-        for k, size in enumerate(keep.shape):
+        for k in range(keep.dim()):
             keep = keep if k in varies else keep.narrow(k, 0, 1)
         x = Traced(x.axes, {i: _with_labels(rec, b, varies, sizes) for i, b, sizes in rec.walk(x)})
     label = over(rec, x, axis, "a softmax")

@@ -327,7 +327,8 @@ def _new_axes(rec: Recorder, own: Sequence[Axis], after: Sequence[Sizes]) -> tup
         rest = times(*after[1:])
         if any(p % r for piece in own[0].pieces for p, r in zip(piece, rest, strict=True)):
             raise refusal
-        first = own[0].scaled(rest, tuple(tuple(p // r for p, r in zip(q, rest, strict=True)) for q in own[0].pieces), up=True)
+        parts = tuple(tuple(p // r for p, r in zip(piece, rest, strict=True)) for piece in own[0].pieces)
+        first = own[0].scaled(rest, parts, up=True)
         inside = frozenset(o for o in own[0].inner(times(*after[:-1])) if rec.lengths[o.leaf][o.axis] == own[0].size)
         return (first, *(Axis((size,)) for size in after[1:-1]), Axis((after[-1],), inside)), 0, 0
     if len(after) == 1 and pieces in ([], [0]):

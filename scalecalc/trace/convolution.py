@@ -12,6 +12,7 @@ from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes
 from scalecalc.trace.traced import Axis, Block, Refusal, Traced
 
+
 @torch_op("conv1d.default", "conv1d.padding")
 def conv1d(
     rec: Recorder, node: Node, x: Traced, weight: Traced, bias: Any = None, stride: Any = 1, padding: Any = 0,

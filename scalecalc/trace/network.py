@@ -185,8 +185,9 @@ class _Attempt:
         return Block(tensor, tuple(labels))
 
     def untrained(
-        self, leaf: Leaf, name: str, initial: Initial, labels: Sequence[str | None], order: Sequence[int], parts: Sequence[Part]
-    ) -> Block:
+        self, leaf: Leaf, name: str, initial: Initial, labels: Sequence[str | None], order: Sequence[int],
+        parts: Sequence[Part],
+    ) -> Block:  # fmt: skip
         """A parameter without effect: exact, or random of its size."""
         program, text = self.rec.program, _text(labels, order)
         if initial.exact is not None:
@@ -364,9 +365,8 @@ def constants_of(graph: Graph) -> set[str]:
         if leaf.node in fixed and (leaf.kind == "buffer" or leaf.kind == "input" and not leaf.values[0].is_floating_point())
     }  # fmt: skip
     for node in graph.nodes:
-        if node.target == "getitem" and node.args[0].name in out:
-            out.add(node.name)
-        elif foldable(node) and all(r.name in out for r in _refs((node.args, node.kwargs))):
+        known = all(r.name in out for r in _refs((node.args, node.kwargs)))
+        if known and (node.target == "getitem" or foldable(node)):
             out.add(node.name)
     return out
 

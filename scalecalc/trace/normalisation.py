@@ -16,6 +16,7 @@ from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes
 from scalecalc.trace.traced import Block, Refusal, Traced
 
+
 @torch_op("layer_norm.default")
 def layer_norm(
     rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any = None, bias: Any = None,

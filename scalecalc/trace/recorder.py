@@ -8,8 +8,9 @@ several:
   are renamed until axes that meet share a label.
 - *blocks*: where a tensor is sliced along a growing axis, the pieces have nothing to do with each other (the two halves of
   mamba's in_proj are two independent matrices).  The cut is carried back to where the axis comes from, a parameter or an
-  input (:class:`~scalecalc.trace.traced.Origin`), which is then recorded as several; recording starts again with the new cuts (:class:`Restart`)
-  until there are none.  Everything between works block by block.
+  input (``Origin`` in :mod:`~scalecalc.trace.traced`), which is then recorded as several; recording starts again with the
+  new cuts (``Restart``) until there are none.  Everything between works block by block.  The halves that a rotary
+  embedding makes of every head are pieces of the matrix as well, each a part of all heads.
 """
 
 from __future__ import annotations
