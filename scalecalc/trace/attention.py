@@ -1,6 +1,7 @@
 """Torch's softmax and attention, with masks.
 
-A mask is a constant: what it leaves out of a softmax stays with the scores (``Traced.keep``) until that comes, whether it was added as −∞ (or as a number so negative that its exponential is zero), filled in or chosen.
+A mask is a constant: what it leaves out of a softmax stays with the scores (``Traced.keep``) until that comes, whether it was
+added as −∞ (or as a number so negative that its exponential is zero), filled in or chosen.
 """
 
 from __future__ import annotations

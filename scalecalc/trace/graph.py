@@ -10,6 +10,7 @@ The graphs of all settings must be the same but for numbers.  A number that is n
 
 from __future__ import annotations
 
+import logging
 import operator
 import re
 import warnings
@@ -174,6 +175,8 @@ def export(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[st
         InputError: torch cannot export the module, with its reason and the line.
     """
     _library()
+    log = logging.getLogger("torch.__trace")  # tells a file of torch's own every tensor, and whoever collects all logs
+    before, log.disabled = log.disabled, True
     hooks = [m.register_forward_hook(_marking(name or "output")) for name, m in module.named_modules()]
     try:
         with warnings.catch_warnings():
@@ -190,6 +193,7 @@ def export(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[st
             ) from error
         raise InputError(f"the module fails at {at(widths)}: {_where(error)}.") from error
     finally:
+        log.disabled = before
         for hook in hooks:
             hook.remove()
 
