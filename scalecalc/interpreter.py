@@ -121,6 +121,8 @@ def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
         here = replace(algebra, rule="weight", at=op.name)
         if op.params["init"] is not None:
             out[op.name] = _exact(model.program, op, op.params["init"], here)
+            if "scale" in op.params:
+                out[op.name] = here.scale(out[op.name], op.params["scale"], f"times {op.params['scale']}")
             continue
         size = scaling.init * scaling.multiplier
         law = f"independent centred entries of size {scaling.init}, multiplier {scaling.multiplier}"

@@ -68,7 +68,7 @@ def unsqueeze(rec: Recorder, node: Node, x: Traced, dim: int) -> Traced:
     return inserted(x, dim % (len(x.axes) + 1), len(rec.settings.all))
 
 
-@torch_op("squeeze.default", "squeeze.dim", "squeeze.dims")
+@torch_op("squeeze.default", "squeeze.dim", "squeeze.dims", "squeeze_.dims")
 def squeeze(rec: Recorder, node: Node, x: Traced, dims: Any = None) -> Traced:
     return picked(x, [k for k in range(len(x.axes)) if k not in axes_at(x, dims) or not x.axes[k].one])
 
@@ -78,7 +78,7 @@ def resized(x: Traced, sizes: Sequence[Sizes]) -> Traced:
     for _ in range(len(sizes) - len(x.axes)):
         x = inserted(x, 0, len(sizes[0]))
     axes = tuple(Axis((size,)) if a.one else a for a, size in zip(x.axes, sizes, strict=True))
-    return Traced(axes, x.blocks)
+    return replace(x, axes=axes)
 
 
 @torch_op("expand.default", "broadcast_to.default")

@@ -49,6 +49,7 @@ class Initial:
     scale: Scale = field(default_factory=Scale.one)
     mean: sp.Expr | None = None
     spread: float = 1.0  # with a mean: the standard deviation at scale one
+    orthogonal: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,12 @@ class Initials:
         varying = {k for v in values for k in range(v.dim()) if v.shape[k] > 1 and not _same_along(v, k)}
         if not varying:
             numbers = [float(v.reshape(-1)[0]) for v in values]
-            if any(abs(x - numbers[0]) > ROUNDING * abs(numbers[0]) for x in numbers):
-                raise Refusal(f"the parameter {name} is a constant that depends on the widths ({self._told(numbers)})")
-            return Initial(_number(numbers[0]))
+            scale = self._common(numbers)
+            if scale is None:
+                raise Refusal(
+                    f"the parameter {name} is a constant that is no product of powers of the widths ({self._told(numbers)})"
+                )
+            return Initial(_number(numbers[0] / scale.at(self.settings[0])), scale=scale)
         if len(varying) > 1:
             raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
         (axis,) = varying
@@ -152,6 +156,20 @@ class Initials:
             f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}, or a·exp(−b·n/N)"
         )
 
+    def _common(self, numbers: Sequence[float]) -> Scale | None:
+        """The power of the widths that numbers, one per setting, are proportional to, exactly."""
+        powers: dict[str, Fraction] = {}
+        for j, dim in enumerate(self.base):
+            last = 2 + 2 * j
+            if numbers[0] * numbers[last] <= 0:
+                continue
+            slope = math.log(numbers[last] / numbers[0]) / math.log(self.settings[last][dim] / self.settings[0][dim])
+            powers[dim] = Fraction(slope).limit_denominator(4)
+        scale = Scale(powers)
+        first = numbers[0] / scale.at(self.settings[0])
+        found = (first * scale.at(widths) for widths in self.settings)
+        return scale if all(abs(x - y) <= ROUNDING * abs(x) for x, y in zip(numbers, found, strict=True)) else None
+
     def _told(self, numbers: Sequence[float]) -> str:
         return ", ".join(f"{x:.4g} at {at(widths)}" for x, widths in zip(numbers, self.settings, strict=True))
 
@@ -160,7 +178,8 @@ class Initials:
     def _random(
         self, name: str, parts: Parts, drawn: list[list[torch.Tensor]], growing: Sequence[int]
     ) -> Initial:
-        self._check_alike(name, drawn, growing)
+        orthogonal = all(_orthogonal(v) for own in drawn for v in own[:SEEDS])
+        self._check_alike(name, drawn, growing, independent=not orthogonal)
         moments = self._moments(name, parts, drawn)
         means = [m for m, _, _, _ in moments]
         centred = all(abs(m) < SURE * s / math.sqrt(count) for m, s, count, _ in moments)
@@ -177,7 +196,8 @@ class Initials:
             if power:
                 powers[dim] = power
         scale = Scale(powers)
-        return Initial(scale=scale, mean=mean, spread=moments[0][1] / scale.at(self.settings[0]))
+        spread = moments[0][1] / scale.at(self.settings[0])
+        return Initial(scale=scale, mean=mean, spread=spread, orthogonal=orthogonal)
 
     def _moments(
         self, name: str, parts: Parts, drawn: list[list[torch.Tensor]]
@@ -218,7 +238,9 @@ class Initials:
             )
         return power
 
-    def _check_alike(self, name: str, drawn: Sequence[Sequence[torch.Tensor]], growing: Sequence[int]) -> None:
+    def _check_alike(
+        self, name: str, drawn: Sequence[Sequence[torch.Tensor]], growing: Sequence[int], independent: bool
+    ) -> None:
         """Entries independent of each other, and of one size along the growing axes."""
         last = [max((k for k, s in enumerate(self.settings)), key=lambda k: math.prod(drawn[k][0].shape))]
         for k in last:
@@ -238,7 +260,8 @@ class Initials:
                         f"the entries of the parameter {name} are random and fall or grow along its axis {axis} "
                         f"(like index^{slope / 2:.2f}), which has no rule"
                     )
-                self._check_independent(name, [v.movedim(axis, 0).reshape(v.shape[axis], -1) for v in drawn[k]])
+                if independent:
+                    self._check_independent(name, [v.movedim(axis, 0).reshape(v.shape[axis], -1) for v in drawn[k]])
 
     def _check_independent(self, name: str, rows: Sequence[torch.Tensor]) -> None:
         """Squared cosines of rows are 1/length on average: less if they are orthogonal, more if they share something."""
@@ -254,12 +277,21 @@ class Initials:
         mean = sum(found) / len(found)
         allowed = 5 * math.sqrt(2 / (len(found) * count * (count - 1) / 2)) + 0.1
         if abs(mean - 1) > allowed:
-            what = "orthogonal" if mean < 0.5 else "not independent"
             raise Refusal(
-                f"the rows or columns of the parameter {name} are {what} at initialisation (squared cosines "
+                f"the rows or columns of the parameter {name} are not independent at initialisation (squared cosines "
                 f"{mean:.2f} times those of independent ones); only independent entries have a rule. To take them for "
                 "independent, say its size in a parameterization file"
             )
+
+
+def _orthogonal(v: torch.Tensor) -> bool:
+    """Has a matrix orthogonal rows (or columns, where these are fewer), all of one length?"""
+    if v.dim() != 2 or min(v.shape) < 2:
+        return False
+    v = v if v.shape[0] <= v.shape[1] else v.mT
+    products = v @ v.mT
+    size = float(products.diagonal().mean())
+    return bool((products - size * torch.eye(len(products), dtype=v.dtype)).abs().max() <= 1e-4 * size)
 
 
 def _same_along(v: torch.Tensor, axis: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -14,20 +14,19 @@ from scalecalc.errors import InputError
 from scalecalc.program import ROLES, Program, Tensor, Weight
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.trace import convolution  # noqa: F401  registers its operations, as the others do
+from scalecalc.trace import along, convolution  # noqa: F401  register their operations, as the others do
 from scalecalc.trace.attention import masked_fill, softmax, where
 from scalecalc.trace.constants import Constant, anywhere, foldable, folded, traced
-from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref
+from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref, refs
 from scalecalc.trace.handlers import RAW, TABLE
 from scalecalc.trace.initial import Initial, Initials, PartForm
-from scalecalc.trace.operations import add, mul, same
+from scalecalc.trace.operations import add, same
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes, minus, plus
-from scalecalc.trace.traced import Axis, Block, Cut, Origin, Part, Placed, Refusal, Restart, Traced
+from scalecalc.trace.traced import ONES, Axis, Block, Cut, Origin, Part, Placed, Refusal, Restart, Traced
 
 MOST_STARTS = 100
 EMBEDDING = "aten.embedding.default"
-PASSES_NORMS = tuple(name for name, handler in TABLE.items() if handler in (mul, same))
 PASSES_MASKS = tuple(name for name, handler in TABLE.items() if handler in (add, softmax, masked_fill, where, same))
 ONE = Scale.one()
 
@@ -89,7 +88,7 @@ class _Attempt:
         self.scalings: dict[str, WeightScaling] = {}
         self.origin: dict[str, str] = {}
         self.named: set[str] = set()
-        used = {r.name for node in graph.nodes for r in _refs((node.args, node.kwargs))} | {r.name for r in graph.output}
+        used = {r.name for node in graph.nodes for r in refs((node.args, node.kwargs))} | {r.name for r in graph.output[:1]}
         rec.parameters = {leaf.node for leaf in graph.leaves if leaf.kind == "parameter"}
         known: dict[str, Any] = {}
         for leaf in graph.leaves:
@@ -164,13 +163,19 @@ class _Attempt:
         if leaf.kind == "buffer":
             if initial.exact is None:
                 raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
-            tensor = program.index(name, _text(labels, order), initial.exact)
+            tensor = program.index(name, _text(labels, order), initial.exact, initial.scale if initial.scale.dims else None)
             rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
         mean = initial.exact if initial.exact is not None else initial.mean
         if name in self.idle or leaf.name in self.idle:
             return self.untrained(leaf, name, initial, labels, order, parts)
-        tensor = program.weight(name, _text(labels, order), init=mean)
+        exact = {} if initial.exact is None or not initial.scale.dims else {"scale": initial.scale}
+        tensor = program.weight(name, _text(labels, order), init=mean, orthogonal=initial.orthogonal, **exact)
+        if initial.orthogonal:
+            rec.program.remarks.append(
+                f"{name} starts orthogonal: it is measured so, and its law is that of independent entries of the same size, "
+                "an upper bound where it meets its own transpose."
+            )
         rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
         self.origin[name] = leaf.name
         self.scalings[name] = WeightScaling(ONE if mean is not None else initial.scale, ONE, ONE)
@@ -191,7 +196,7 @@ class _Attempt:
         """A parameter without effect: exact, or random of its size."""
         program, text = self.rec.program, _text(labels, order)
         if initial.exact is not None:
-            tensor = program.index(name, text, initial.exact)
+            tensor = program.index(name, text, initial.exact, initial.scale if initial.scale.dims else None)
             self.rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
         if initial.mean is not None:
@@ -199,6 +204,7 @@ class _Attempt:
         noise = program.input(name, text)
         self.rec.placed.append(Placed(noise.index, leaf.node, tuple(parts), tuple(order)))
         size = program.index(f"size of {name}", "", _float(1.0), initial.scale)
+        self.rec.placed.append(Placed(size.index, ONES, (), ()))  # the parameter's own values have their size
         return Block(noise * size, tuple(labels))
 
     def initial(self, leaf: Leaf, sizes: Sequence[Sizes], parts: Sequence[Part]) -> Initial:
@@ -215,7 +221,7 @@ class _Attempt:
     # ------------------------------------------------------------------ operations
 
     def operation(self, node: Node, known: Mapping[str, Any]) -> Any:
-        if any(known.get(r.name) is None for r in _refs((node.args, node.kwargs))):
+        if any(known.get(r.name) is None for r in refs((node.args, node.kwargs))):
             return None  # what it needs was refused already
         args, kwargs = _given(node.args, known), _given(dict(node.kwargs), known)
         try:
@@ -238,10 +244,8 @@ class _Attempt:
 
     def check_pending(self, node: Node, args: Any) -> None:
         """What has a law only together with what follows must be followed by that."""
-        given = [a for a in anywhere(args) if isinstance(a, Traced)]
-        if node.target not in PASSES_NORMS and any(a.norm is not None for a in given):
-            raise Refusal("rsqrt of a mean square that is no factor of what it is the mean square of")
-        if node.target not in PASSES_MASKS and any(a.keep is not None for a in given):
+        masked = any(isinstance(a, Traced) and a.keep is not None for a in anywhere(args))
+        if masked and node.target not in PASSES_MASKS:
             raise Refusal("masked scores (−∞) that do not go into a softmax as they are")
 
     def embedding(self, table: Traced, tokens: Any) -> Traced:
@@ -300,7 +304,7 @@ class _Attempt:
 
     def output(self, known: Mapping[str, Any]) -> Block:
         program = self.rec.program
-        found = [known[r.name] for r in self.graph.output]
+        found = [known.get(r.name) for r in self.graph.output[:1]]
         whole = [x for x in found if isinstance(x, Traced)]
         if not whole:
             raise InputError(f"{program.name} returns no tensor.")
@@ -365,19 +369,10 @@ def constants_of(graph: Graph) -> set[str]:
         if leaf.node in fixed and (leaf.kind == "buffer" or leaf.kind == "input" and not leaf.values[0].is_floating_point())
     }  # fmt: skip
     for node in graph.nodes:
-        known = all(r.name in out for r in _refs((node.args, node.kwargs)))
+        known = all(r.name in out for r in refs((node.args, node.kwargs)))
         if known and (node.target == "getitem" or foldable(node)):
             out.add(node.name)
     return out
-
-
-def _refs(value: Any) -> Iterator[Ref]:
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, dict):
-        yield from (r for v in value.values() for r in _refs(v))
-    elif isinstance(value, (list, tuple)):
-        yield from (r for v in value for r in _refs(v))
 
 
 def _given(value: Any, known: Mapping[str, Any]) -> Any:

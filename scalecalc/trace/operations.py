@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from scalecalc.program import Tensor
-from scalecalc.trace.axes import axes_at, inserted, resized
+from scalecalc.trace.axes import axes_at, inserted, picked, resized, sliced
 from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import Handler, rules, torch_op
@@ -24,7 +24,7 @@ from scalecalc.trace.traced import Axis, Block, Refusal, Traced, number
 FUNCTIONS = {
     "relu.default": "relu", "tanh.default": "tanh", "sigmoid.default": "sigmoid", "silu.default": "silu",
     "neg.default": "negative", "abs.default": "absolute", "square.default": "square", "sign.default": "sign",
-    "cos.default": "cos", "sin.default": "sin",
+    "cos.default": "cos", "sin.default": "sin", "erf.default": "erf", "log_sigmoid.default": "log_sigmoid",
 }  # fmt: skip
 
 
@@ -57,6 +57,29 @@ for _torch, _name in FUNCTIONS.items():
 @torch_op("gelu.default")
 def gelu(rec: Recorder, node: Node, x: Traced, approximate: str = "none") -> Traced:
     return applied(rec, x, "gelu" if approximate == "none" else "gelu_tanh")
+
+
+@torch_op("leaky_relu.default")
+def leaky_relu(rec: Recorder, node: Node, x: Traced, slope: float = 0.01) -> Traced:
+    rules("elementwise").leaky_relu(slope)
+    return applied(rec, x, f"leaky_relu({slope:g})")
+
+
+@torch_op("elu.default")
+def elu(rec: Recorder, node: Node, x: Traced, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Traced:
+    if (scale, input_scale) != (1, 1):
+        raise Refusal("selu, whose mean vanishes by construction")
+    rules("elementwise").elu(alpha)
+    return applied(rec, x, f"elu({alpha:g})")
+
+
+@torch_op("glu.default")
+def glu(rec: Recorder, node: Node, x: Traced, dim: int = -1) -> Traced:
+    axis = dim % len(x.axes)
+    size = x.axes[axis].size
+    half = tuple(s // 2 for s in size)
+    value, gate = sliced(rec, x, axis, tuple(0 for _ in size), half), sliced(rec, x, axis, half, size)
+    return mul(rec, node, value, applied(rec, gate, "sigmoid"))
 
 
 @torch_op("softplus.default")
@@ -160,6 +183,10 @@ def _either(a: Block, b: Block) -> Any:
 
 @torch_op("sub.Tensor", "sub.Scalar")
 def sub(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
+    from scalecalc.trace.normalisation import centred
+
+    if alpha == 1 and (found := centred(rec, x, y)) is not None:
+        return found
     y = mul(rec, node, y, -1.0 * alpha) if not isinstance(y, Traced) or alpha != 1 else applied(rec, y, "negative")
     return add(rec, node, x, y)
 
@@ -187,17 +214,12 @@ def mul(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
 
 @torch_op("div.Tensor", "div.Scalar")
 def div(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
+    from scalecalc.trace.normalisation import inverse_of
+
     if isinstance(y, Traced):
-        raise Refusal("division by a tensor")
+        return mul(rec, node, x, inverse_of(rec, y))
     inverse = Varying(1 / v for v in y) if isinstance(y, Varying) else 1 / float(y)
     return mul(rec, node, x, inverse)
-
-
-@torch_op("pow.Tensor_Scalar")
-def power(rec: Recorder, node: Node, x: Traced, exponent: float) -> Traced:
-    if exponent != 2:
-        raise Refusal(f"the power {exponent}; only squares have a rule")
-    return applied(rec, x, "square")
 
 
 @torch_op("linear.default")
@@ -223,14 +245,30 @@ def matmul(rec: Recorder, node: Node, a: Traced, b: Traced) -> Traced:
 
 @torch_op("einsum.default")
 def einsum(rec: Recorder, node: Node, equation: str, operands: Sequence[Traced], path: Any = None) -> Traced:
+    """Operand by operand; a letter is summed over once no later one has it."""
     sides, _, out = equation.replace(" ", "").partition("->")
     letters = sides.split(",")
-    if "." in equation or len(letters) != 2 or not out and "->" not in equation:
-        raise Refusal(f"the einsum {equation!r}: two operands, no ellipsis, and an explicit result are known")
+    if "->" not in equation:
+        out = "..." * ("..." in sides) + "".join(sorted(c for c in set(sides) - {",", "."} if sides.count(c) == 1))
+    if "..." in sides:
+        spare = [c for c in "ABCDEFGH" if c not in sides + out]
+        wide = [len(x.axes) - len(own.replace("...", "")) for own, x in zip(letters, operands, strict=True)]
+        most = max(wide)
+        letters = [own.replace("...", "".join(spare[most - n : most])) for own, n in zip(letters, wide, strict=True)]
+        out = out.replace("...", "".join(spare[:most]))
     if any(len(set(own)) < len(own) for own in letters):
         raise Refusal(f"a diagonal in the einsum {equation!r}")
-    a, b = operands
-    return rec.contract((a, b), (letters[0], letters[1]), out)
+    whole, own = operands[0], letters[0]
+    for k, (x, other) in enumerate(zip(operands[1:], letters[1:], strict=True)):
+        later = out + "".join(letters[k + 2 :])
+        kept = "".join(c for c in dict.fromkeys(own + other) if c in later)
+        kept = out if k == len(operands) - 2 else kept
+        whole, own = rec.contract((whole, x), (own, other), kept), kept
+    if len(operands) > 1:
+        return whole
+    gone = [k for k, c in enumerate(own) if c not in out]
+    rest = "".join(c for c in own if c in out)
+    return picked(rec.summed(whole, gone) if gone else whole, [rest.index(c) for c in out])
 
 
 def _kept(x: Traced, out: Traced, over: Sequence[int], settings: int) -> Traced:
@@ -270,6 +308,15 @@ def dropout(rec: Recorder, node: Node, x: Traced, p: float, train: bool) -> Trac
     if p and train:
         raise Refusal(f"dropout with p = {p} in training mode, which is random: return module.eval(), or build it with p = 0")
     return x
+
+
+@torch_op("detach.default")
+def detach(rec: Recorder, node: Node, x: Traced) -> Traced:
+    def make(blocks: Sequence[Block], labels: Any) -> Block:
+        (block,) = blocks
+        return block if block.tensor is None else Block(rules("view").stop(block.tensor), block.labels)
+
+    return rec.each([x], make)
 
 
 @torch_op("zeros.default", "zeros_like.default", "new_zeros.default")

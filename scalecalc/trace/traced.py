@@ -15,6 +15,7 @@ from scalecalc.trace.sizes import Settings, Sizes, plus, times
 
 Labels = tuple[str | None, ...]
 MOST_PIECES = 64
+ONES = "1"  # in place of a leaf: 1, whatever the program would draw
 
 
 class Refusal(Exception):
@@ -143,13 +144,14 @@ class Block:
 class Traced:
     """A tensor of the module: axes by position, and its blocks by the numbers of their pieces.
 
-    ``norm``: as a factor of y it is a norm, being 1/(mean of y² over an axis + ε)^(1/2): (y, axis, ε).
+    ``norm``: it is the root, or the reciprocal root, of the mean (or the sum) of y² over an axis and an ε, and as a factor of
+    y a norm: (y, axis, ε, whether it is the mean, which).
     ``keep``: the entries that are not −∞, which a softmax leaves out.
     """
 
     axes: tuple[Axis, ...]
     blocks: Mapping[tuple[int, ...], Block]
-    norm: tuple[Tensor, str, float] | None = None
+    norm: tuple[Tensor, str, float, bool, str] | None = None
     keep: torch.Tensor | None = None
 
     @property
