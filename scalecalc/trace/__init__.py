@@ -8,8 +8,9 @@
 {'0.weight': ('embedding', '1'), '2.weight': ('readout', 'N^(-1/2)')}
 
 The steps, each a module of its own: the graph at several widths (:mod:`~scalecalc.trace.graph`), sizes as products of the
-growing dims (:mod:`~scalecalc.trace.sizes`), torch's operations as a program's (:mod:`~scalecalc.trace.operations`, by the
-:mod:`~scalecalc.trace.recorder`), parameters (:mod:`~scalecalc.trace.initial`).  Before anything is derived the program is
+growing dims (:mod:`~scalecalc.trace.sizes`), what is computed from numbers alone (:mod:`~scalecalc.trace.constants`), torch's
+operations as a program's (:mod:`~scalecalc.trace.operations` and its neighbours, by the :mod:`~scalecalc.trace.recorder`),
+parameters (:mod:`~scalecalc.trace.initial`).  Before anything is derived the program is
 run on the module's own numbers, and has to reproduce its output and its gradients (:mod:`~scalecalc.trace.check`).
 """
 

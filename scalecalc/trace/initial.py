@@ -7,8 +7,8 @@ A parameter (or, where the module slices it, a piece of one) is
 - *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
   mean that no width changes; their size is a power of the widths, read off their standard deviations.
 
-Each of these is tested, and what fails a test is an error with the numbers: the size of such a parameter can still be said
-in a parameterization file.
+Each of these is tested, and what fails a test is an error with the numbers.  A matrix with orthogonal rows or columns is known
+as one; its law is that of independent entries.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class Initials:
         if abs(slope - power) > MARGIN or 3 * error > MARGIN:
             raise Refusal(
                 f"the size of the parameter {name} changes like {dim}^({slope:.2f} ± {2 * error:.2f}), which is no clear "
-                "multiple of 1/4 or 1/3; say it in a parameterization file"
+                "multiple of 1/4 or 1/3; start it from a power of the widths that is"
             )
         return power
 
@@ -279,8 +279,7 @@ class Initials:
         if abs(mean - 1) > allowed:
             raise Refusal(
                 f"the rows or columns of the parameter {name} are not independent at initialisation (squared cosines "
-                f"{mean:.2f} times those of independent ones); only independent entries have a rule. To take them for "
-                "independent, say its size in a parameterization file"
+                f"{mean:.2f} times those of independent ones); only independent entries, and orthogonal matrices, have a rule"
             )
 
 

@@ -359,8 +359,6 @@ def _weight_behind(program: Program, tensor: Tensor) -> tuple[str, dict[str, str
     return (tensor.name, names) if tensor.op.rule == "weight" else ("", {})
 
 
-
-
 def constants_of(graph: Graph) -> set[str]:
     """The nodes that can be computed from numbers alone: from no parameter, and no data but integers."""
     fixed = {leaf.node for leaf in graph.leaves if all(len(set(sizes)) == 1 for sizes in leaf.shape)}
