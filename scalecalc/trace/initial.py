@@ -7,8 +7,8 @@ A parameter (or, where the module slices it, a piece of one) is
 - *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
   mean that no width changes; their size is a power of the widths, read off their standard deviations.
 
-Each of these is tested, and what fails a test is an error with the numbers.  A matrix with orthogonal rows or columns is known
-as one; its law is that of independent entries.
+Each of these is tested, and what fails a test is an error with the numbers.  A matrix with orthogonal rows or columns is
+known as one; its law is that of independent entries.
 """
 
 from __future__ import annotations
