@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # ---------------------------------------------------------------- who imports whom
 
 TORCH_SIDE = ("scalecalc.measure", "scalecalc.torch", "scalecalc.trace", "scalecalc.transfer", "scalecalc.dynamics")
-ABOVE = ("scalecalc", "scalecalc.cli", "scalecalc.model", "scalecalc.testing")  # may call the torch side, inside functions
+ABOVE = (
+    "scalecalc", "scalecalc.checks.law", "scalecalc.checks.sample", "scalecalc.cli", "scalecalc.model", "scalecalc.testing",
+)  # may call the torch side, inside functions
 LAYERS = ("errors", "scale", "pattern", "term", "value", "program", "rule", "derive", "solve", "cli")
 RANK = {f"scalecalc.{name}": rank for rank, name in enumerate(LAYERS)}
 PRINTED = ("table", "compare", "explain", "solution", "beside", "pieces", "numbers")

@@ -49,6 +49,10 @@ def draw_leaves(
         shape = setting.shape(program, op.axes)
         if op.rule not in ("input", "weight", "index") or not live[i]:
             continue
+        if "values" in op.params:
+            given = torch.tensor(op.params["values"], dtype=setting.dtype, device=setting.device)
+            out[i] = given.expand(setting.seeds, *shape)
+            continue
         init = op.params.get("expression", op.params.get("init"))
         if init is not None:
             out[i] = _exact(init, shape, setting, generator)
@@ -57,6 +61,8 @@ def draw_leaves(
             continue
         # drawn in single precision, which is several times faster, and computed with in the precision asked for
         values = torch.randn((setting.seeds, *shape), generator=generator, device=setting.device).to(setting.dtype)
+        if op.params.get("orthogonal"):
+            values = _orthogonal(values)
         if op.rule == "weight":
             scaling = scalings[op.name]
             size = (scaling.init * scaling.multiplier).at(setting.widths)
@@ -67,6 +73,14 @@ def draw_leaves(
             values *= size / fixed**0.5
         out[i] = values
     return out
+
+
+def _orthogonal(values: torch.Tensor) -> torch.Tensor:
+    """Matrices with orthogonal rows, or columns where these are fewer, and entries of order one."""
+    wide = values.shape[-1] > values.shape[-2]
+    tall = values.mT if wide else values
+    q = torch.linalg.qr(tall).Q * tall.shape[-2] ** 0.5
+    return q.mT if wide else q
 
 
 def _exact(

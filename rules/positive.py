@@ -1,0 +1,65 @@
+"""Powers of what is positive: roots and reciprocals, of a sum of squares or of exponentials, say.
+
+Their argument has a mean that is as large as it is itself, about which they are expanded.  Of an argument of either sign they
+have no law: a reciprocal then has no second moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import sympy as sp
+
+from scalecalc.asymptotics import Function, OneVariable, X, x
+from scalecalc.expand import expand
+from scalecalc.program import Op, Program, Tensor
+from scalecalc.rule import register
+from scalecalc.rules.elementwise import Elementwise, _record, square
+from scalecalc.value import Algebra, Value
+
+
+class OneSided(OneVariable):
+    """A function of a positive variable, as an expansion reads it: nothing is known, and nothing zero, at the other side."""
+
+    half = vanishes = False
+
+    def partial(self, argument: int) -> OneSided:
+        return OneSided(self.function.derivative)
+
+
+class Power(Elementwise):
+    """A power of each entry, which is positive: size and profile to that power."""
+
+    @property
+    def words(self) -> str:
+        return f"{self.expression} of positive entries: the size to that power, what varies about the mean to first order."
+
+    def derivative(self, order: int) -> Function:
+        return Function(_derivative(self.expression, order), sp.Integer(0))
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        (value,) = values
+        if value.exact is not None:
+            return super().law(algebra, op, labels, *values)
+        return expand(OneSided(self.derivative(op.params["order"])), labels, values, algebra)
+
+    def sample(self, program: Program) -> Tensor:
+        argument = square(program.input("x", "batch N")) + program.index("one", "", sp.Integer(1))
+        return _record(self.name, argument, 0)
+
+
+@cache
+def _derivative(expression: sp.Expr, order: int) -> sp.Expr:
+    return sp.diff(expression.subs(x, X), X, order)
+
+
+def power(name: str, exponent: str) -> Callable[[Tensor], Tensor]:
+    """Register x to a power for x > 0; returns its recorder."""
+    register("rule", name, Power(name, x ** sp.Rational(exponent), "definition"))
+    return lambda tensor: _record(name, tensor, 0)
+
+
+reciprocal = power("reciprocal", "-1")
+root = power("root", "1/2")
+reciprocal_root = power("reciprocal_root", "-1/2")
