@@ -56,8 +56,9 @@ class Pattern(_Interned):
     index (the first of a class, alphabetically, carries profile and atoms); ``masks``: where it is exactly zero.
     """
 
-    __slots__ = ("_free", "masks", "odd", "profiles", "same", "shape")
+    __slots__ = ("_free", "labels", "masks", "odd", "profiles", "same", "shape")
     shape: Shape
+    labels: frozenset[str]  # the axes along which it is odd
     profiles: Profiles
     masks: frozenset[Mask]
     odd: frozenset[Atom | Knot]
@@ -196,7 +197,7 @@ def pattern(
     if found is None:
         found = Pattern()
         found.profiles, found.odd, found.same, found.masks, found._free = clean, atoms, classes, where, {}
-        found.shape = _shape(clean, classes)
+        found.shape, found.labels = _shape(clean, classes), frozenset[str]().union(*(a.labels for a in atoms))
         _TABLE[key] = found
     return found
 

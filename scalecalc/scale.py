@@ -216,6 +216,11 @@ def _bounded(ratio: Scale) -> bool:
     return all(e < 0 for _, e in ratio.powers) and all(e < 0 or growing.get(d, ZERO) < 0 for d, e in ratio.logs)
 
 
+@cache
+def _free_order(a: Scale, b: Scale) -> int | None:
+    return -1 if a <= b else 1 if b <= a else None
+
+
 class Point:
     """Where the unknowns of a formal scale stand: a scale in the dims for each.
 
@@ -328,12 +333,14 @@ class Regime:
             return 0
         if self.point is not None:
             a, b = self.point(a), self.point(b)
-            if a is b:
-                return 0
+        return self.compare(a, b)
+
+    def compare(self, a: Scale, b: Scale) -> int | None:
+        """The same for two scales without unknowns, as they are at a point."""
+        if a is b:
+            return 0
         if self.kind == "free":
-            if a <= b:
-                return -1
-            return 1 if b <= a else None
+            return _free_order(a, b)
         ratio = a / b
         sign = self._signs.get(ratio)
         if sign is None:
