@@ -185,6 +185,9 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
     alike: dict[tuple[tuple[str, ...], Pattern, Scale], list[Term]] = {}
     for t in terms:
         same = alike.setdefault((t.tag, t.pattern, own(t, regime)), [])
+        if not same:
+            same.append(t)
+            continue
         if any(regime.same(t.size, s.size) or regime.order(t.size * margin, s.size) == -1 for s in same):
             continue
         same[:] = [s for s in same if regime.order(s.size * margin, t.size) != -1] + [t]
@@ -226,15 +229,19 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
     return [replace(t, why=replace(t.why, assumption=t.why.assumption or CUT)) if t.why is not None else t for t in kept]
 
 
+_KINDS: dict[object, int] = {}
+
+
 def _erased(a: Atom | Knot) -> object:
     """What is left of an atom if its sources are left out."""
     return a if isinstance(a, Knot) else (a.tensor, tuple(s if isinstance(s, str) else s.label for s in a.slots))
 
 
 @cache
-def kind_of(one: Pattern) -> object:
-    """A pattern but for its sources: what patterns have alike that may be united."""
-    return one.profiles, one.same, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
+def kind_of(one: Pattern) -> int:
+    """A pattern but for its sources, as a number: what patterns have alike that may be united."""
+    kind = one.shape, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
+    return _KINDS.setdefault(kind, len(_KINDS))
 
 
 def _unite_sources(terms: list[Term]) -> list[Term]:

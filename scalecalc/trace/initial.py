@@ -74,7 +74,7 @@ class Initials:
     def of(self, widths: Mapping[str, int], seed: int) -> dict[str, torch.Tensor]:
         module, _ = set_up(self.factory, widths, self.options, seed)
         state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
-        return {name: value.detach().to(torch.float64) for name, value in state.items()}
+        return {name: value.detach() for name, value in state.items()}
 
     def piece(self, name: str, parts: Parts, setting: int, seed: int) -> torch.Tensor:
         """One piece at one setting from one seed."""
@@ -84,7 +84,7 @@ class Initials:
         for axis, (start, stop) in enumerate(parts):
             a, b = (round(sum(float(f.coefficient) * f.scale.at(widths) for f in forms)) for forms in (start, stop))
             value = value.narrow(axis, a, b - a)
-        return value
+        return value.to(torch.float64)
 
     def classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
         """What a piece of a parameter is; ``growing``: its axes that grow.
