@@ -137,7 +137,8 @@ def set_up(
 ) -> tuple[nn.Module, torch.optim.Optimizer | None]:
     """The module and its optimizer, if the factory returns one."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed keeps a stack trace for devices that may come later; that took longer than to draw a small module.
+        (torch if torch.cuda.is_available() else torch.default_generator).manual_seed(seed)
         try:
             made = factory(**widths, **options)
         except ScalecalcError:

@@ -91,7 +91,7 @@ class Initials:
     def of(self, widths: Mapping[str, int], seed: int) -> dict[str, torch.Tensor]:
         module, _ = set_up(self.factory, widths, self.options, seed)
         state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
-        return {name: value.detach().to(torch.float64) for name, value in state.items()}
+        return {name: value.detach() for name, value in state.items()}
 
     def alike(self, name: str) -> bool:
         """Is a buffer the same from every seed?  (A tensor of the code's own is none of the module's, and is.)"""
@@ -105,7 +105,7 @@ class Initials:
         value, widths = self.drawn[setting, seed][name], self.settings[setting]
         for axis, part in enumerate(parts):
             value = part.of(value, axis, widths)
-        return value
+        return value.to(torch.float64)
 
     def classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
         """What a piece of a parameter is; ``growing``: its axes that grow.
