@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -27,7 +27,7 @@ class Slow(UserWarning):
 
 @cache
 def _announce(reason: str) -> None:
-    warnings.warn(f"the scan runs step by step in torch, many times slower than compiled: {reason}", Slow, stacklevel=3)
+    warnings.warn(f"the scan runs step by step in torch, many times slower than compiled: {reason}", Slow, stacklevel=5)
 
 
 def backend_of(name: str, device: torch.device) -> str:
@@ -35,22 +35,27 @@ def backend_of(name: str, device: torch.device) -> str:
 
     Raises:
         UnknownName: no such backend.
-        MeasureError: it does not work on this device.
+        MeasureError: it does not work on this device, or not here.
     """
+    return _backend(name, device.type)
+
+
+@torch.compiler.assume_constant_result  # what torch.compile cannot follow: it asks the system for a compiler
+def _backend(name: str, device: str) -> str:
     if name not in BACKENDS:
         raise UnknownName("scan backend", name, BACKENDS)
-    if name == "c" and device.type != "cpu":
-        raise MeasureError(f"the scan's backend 'c' works on the CPU, and the tensors are on {device}; use 'reference'.")
-    if name == "c":
-        compiler()
-    if name != "auto":
+    if name == "reference":
         return name
-    if device.type != "cpu":
-        _announce(f"there is no kernel for {device.type}.")
+    if device != "cpu":
+        if name == "c":
+            raise MeasureError(f"the scan's backend 'c' works on the CPU, and the tensors are on {device}; use 'reference'.")
+        _announce(f"there is no kernel for {device}.")
         return "reference"
     try:
         compiler()
     except NoCompiler as error:
+        if name == "c":
+            raise
         _announce(str(error))
         return "reference"
     return "c"
@@ -157,5 +162,3 @@ def _backward(ctx: Any, gy: torch.Tensor | None, glast: torch.Tensor | None, *_:
 
 
 scan_op.register_autograd(_backward, setup_context=_setup)
-
-Call = Callable[..., Any]
