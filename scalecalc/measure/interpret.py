@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from scalecalc.backward import rule_of
 from scalecalc.errors import MeasureError
+from scalecalc.measure.hidden import evaluate
 from scalecalc.program import Program
 from scalecalc.table import WeightScaling
 
@@ -103,8 +105,10 @@ def run(
     given: Mapping[int, torch.Tensor],
     wanted: Sequence[int],
     watch: Callable[[int, torch.Tensor, Sequence[torch.Tensor]], None] | None = None,
-) -> dict[int, torch.Tensor]:
+) -> dict[int, Any]:
     """The wanted tensors, by position.  Everything else is freed after its last use.
+
+    Of a program :func:`~scalecalc.measure.hidden.without_states` the states are no tensors, but :class:`~scalecalc.measure.hidden.Hidden`.
 
     Args:
         given: tensors of shape (seeds, *axes) by position: all leaves, and any results that are known already.
@@ -119,7 +123,7 @@ def run(
         if live[i]:
             last.update(dict.fromkeys(op.inputs, i))
     keep = set(wanted)
-    values: dict[int, torch.Tensor] = {}
+    values: dict[int, Any] = {}
     for i, op in enumerate(program.ops):
         if not live[i]:
             continue
@@ -129,7 +133,8 @@ def run(
         inputs = [values[j] for j in op.inputs]
         axes = [program.ops[j].axes for j in op.inputs]
         try:
-            values[i] = rule_of(program, i).torch(op, axes, *inputs)
+            fused = "hidden" in op.params or "readout" in op.params
+            values[i] = evaluate(op, axes, inputs) if fused else rule_of(program, i).torch(op, axes, *inputs)
         except RuntimeError as error:
             if "memory" in str(error).lower() or "alloc" in str(error).lower():
                 raise MeasureError(
