@@ -10,6 +10,7 @@ Rows of a second step are measured by ``scalecalc.measure.training``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,8 @@ import torch
 
 from scalecalc.derive import Model, sums
 from scalecalc.measure.hidden import LEAST, rms_of, states, without_states, works_here
-from scalecalc.measure.interpret import Setting, draw_leaves, norm, rms, run
+from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
+from scalecalc.measure.tiles import held, observe, tiling
 from scalecalc.measure.training import Training, joined, later
 from scalecalc.program import Program
 from scalecalc.table import Row
@@ -73,6 +75,12 @@ class Plan:
             return self.model.program
         return fused if works_here(setting.device) else self.model.program
 
+    def held(self, setting: Setting) -> int:
+        """Numbers per seed that measuring holds at its peak, roughly."""
+        forward, program = self.forward(setting), self.model.program
+        later = any(row.step > 1 for row in self.rows)  # which differences of whole tensors are taken for
+        return held(program, setting.widths, None if later or forward is program else tiling(forward))
+
     def of(self, *kinds: str) -> list[Row]:
         return [r for r in self.rows if r.kind in kinds]
 
@@ -94,30 +102,25 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
     joint = plan.model.update.joint and bool(moving or movers)
     others = [name for name in plan.weights if name in plan.gradients] if joint else []
     cosines = {r.row for r in plan.of("alignment")}
-    watched = {i: name for i, (name, _) in plan.sums.items() if name in cosines}
+    watched = {name: i for i, (name, _) in plan.sums.items() if name in cosines}
     tensors = {r.key: _position(plan, r) for r in plan.of("weight", "init", "gradient")}
-    wanted = [
-        *tensors.values(),
-        *watched,
+    kept = [
         *(i for name in moving for i in (plan.weights[name], plan.gradients[name], *reuse[name])),
-        *(program.features[r.row] for r in plan.of("update")),
+        *(program.features[r.row] for r in plan.of("update") if forward is program),
         *(plan.gradients[name] for name in others),
         *(i for name in movers for i in (plan.weights[name], plan.gradients[name], *program.features.values())),
     ]
     out: dict[Key, torch.Tensor] = {}
-    found: dict[str, torch.Tensor] = {}
-
-    def watch(i: int, result: torch.Tensor, inputs: Sequence[torch.Tensor]) -> None:
-        if i in watched:
-            found[watched[i]] = _cosine(plan, i, plan.sums[i][1], result, inputs)
-
-    leaves = draw_leaves(program, setting, plan.model.scalings, program.live(wanted))
-    values = run(program, leaves, wanted, watch)
+    factors = {j for i in watched.values() for j in program.ops[i].inputs}
+    leaves = draw_leaves(program, setting, plan.model.scalings, program.live([*kept, *tensors.values(), *watched.values()]))
+    sized = {*tensors.values(), *watched.values(), *factors}
+    cut = tiling(forward) if forward is not program else None
+    values, sizes = observe(program, leaves, kept, sized, cut)
     for row in plan.rows:
         if row.key in tensors:
-            out[row.key] = rms(values[tensors[row.key]]).log()
+            out[row.key] = sizes[tensors[row.key]].log()
         elif row.kind == "alignment":
-            out[row.key] = found[row.row].log()
+            out[row.key] = _cosine(plan, setting, watched[row.row], sizes).log()
     trained = dict.fromkeys([*others, *sorted(moving), *sorted(movers)])
     first = joined(plan.model, {name: values[plan.gradients[name]] for name in trained}, setting.widths)
     updates = {
@@ -139,16 +142,17 @@ def _position(plan: Plan, row: Row) -> int:
     return plan.weights[row.row] if row.kind == "weight" else plan.model.program.features[row.row]
 
 
-def _cosine(
-    plan: Plan, i: int, over: Sequence[str], result: torch.Tensor, inputs: Sequence[torch.Tensor]
-) -> torch.Tensor:
+def _cosine(plan: Plan, setting: Setting, i: int, sizes: Mapping[int, torch.Tensor]) -> torch.Tensor:
     """rms of the sum over rms of ‖a‖·‖b‖ along the summed growing axes.
 
     The product of norms is averaged over whatever else the two share or do not share, as the derivation does it.
     """
-    program = plan.model.program
-    a, b = (norm(program, j, over, x) for j, x in zip(program.ops[i].inputs, inputs, strict=True))
-    return rms(result) / (a * b)
+    program, over = plan.model.program, plan.sums[i][1]
+    out = sizes[i]
+    for j in program.ops[i].inputs:
+        summed = setting.shape(program, [label for label in program.ops[j].axes if label in over])
+        out = out / (sizes[j] * math.prod(summed) ** 0.5)
+    return out
 
 
 def _boundaries(plan: Plan, program: Program, moving: Iterable[str]) -> dict[str, list[int]]:

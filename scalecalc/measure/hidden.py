@@ -94,7 +94,7 @@ class Hidden:
     def batches(self) -> list[tuple[torch.Tensor, ...]]:
         """Inputs of :func:`selective_scan`: all seeds as one batch, or seed by seed where the transition differs."""
         u, delta, A, B, C = self.tensors
-        alike = bool((A == A[:1]).all()) and (delta.dim() > 1 or bool((delta == delta[0]).all()))
+        alike = bool(torch.equal(A, A[:1].expand_as(A))) and (delta.dim() > 1 or bool((delta == delta[0]).all()))
         if alike:
             u, B, C = (t.flatten(0, 1) for t in (u, B, C))
             return [(u, delta.flatten(0, 1) if delta.dim() > 1 else delta[0], A[0], B, C)]

@@ -108,7 +108,7 @@ def run(
 ) -> dict[int, Any]:
     """The wanted tensors, by position.  Everything else is freed after its last use.
 
-    Of a program :func:`~scalecalc.measure.hidden.without_states` the states are no tensors, but :class:`~scalecalc.measure.hidden.Hidden`.
+    Of a program that :func:`~scalecalc.measure.hidden.without_states` gave, the states are no tensors, but ``Hidden``.
 
     Args:
         given: tensors of shape (seeds, *axes) by position: all leaves, and any results that are known already.
@@ -161,14 +161,12 @@ def norm(program: Program, position: int, over: Sequence[str], x: torch.Tensor) 
     return rms(x) * math.prod(summed) ** 0.5
 
 
+def numbers(program: Program, position: int, widths: Mapping[str, int]) -> int:
+    """How many numbers the tensor at a position has per seed."""
+    return math.prod(program.width(label, widths) for label in program.ops[position].axes)
+
+
 def elements(program: Program, widths: Mapping[str, int]) -> int:
     """Numbers per seed that one run holds at its peak, roughly: the largest tensors, counted with their likes."""
-    setting = Setting(widths, 1, 0)
-    sizes = [1]
-    for op in program.ops:
-        size = 1
-        for s in setting.shape(program, op.axes):
-            size *= s
-        sizes.append(size)
-    largest = max(sizes)
-    return sum(s for s in sizes if s * 4 >= largest)
+    sizes = [1, *(numbers(program, i, widths) for i in range(len(program.ops)))]
+    return sum(s for s in sizes if s * 4 >= max(sizes))
