@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -14,10 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scalecalc.errors import InputError, MeasureError, UnknownName
-from scalecalc.measure.scan import combination, inputs, operator, reference, selective_scan, selective_scan_pair
+from scalecalc.measure.scan import combination, operator, reference, selective_scan, selective_scan_pair
 
 ALL = ("position", "channel", "state", "max")
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+# exp(−z) has the relative error z ε of z: what has decayed below this is held to an absolute error
+FEW = 8
+DECAYED = {torch.float32: 1e-4, torch.float64: 1e-100}
 
 compiled = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
 
@@ -68,27 +72,38 @@ class Case:
         return [None if x is None else x.to(kind[x.is_complex()]) for x in out]
 
 
-def both(case: Case, backend: str, norms: tuple[str, ...] = ()) -> list[torch.Tensor]:
-    """y, the last state, the norms and all gradients of a random linear function of the first two."""
+def both(case: Case, backend: str, norms: tuple[str, ...] = (), *, positive: bool = False) -> list[torch.Tensor]:
+    """y, the last state, the norms and all gradients of a random linear function of the first two.
+
+    ``positive``: with the absolute values of all numbers but the transition's, so that nothing cancels.
+    """
     x = case.tensors()
     if backend == "reference":
         x = [None if t is None else t.to(torch.complex128 if t.is_complex() else torch.float64) for t in x]
+    x = [t if t is None or i == 2 or not positive else t.abs().to(t.dtype) for i, t in enumerate(x)]
     x = [None if t is None else t.clone().requires_grad_() for t in x]
     y, last, *found = selective_scan(
         *x[:5], D=x[5], h0=x[6], discretization=case.scheme, return_last=True, norms=norms, backend=backend
     )
     generator = torch.Generator().manual_seed(1)
-    loss = (y * torch.randn(y.shape, generator=generator).to(y.dtype)).sum()
-    loss = loss + (last * torch.randn(last.shape, generator=generator).to(y.dtype)).real.sum()
+    weights = [torch.randn(t.shape, generator=generator).to(y.dtype) for t in (y, last)]
+    weights = [w.abs() for w in weights] if positive else weights
+    loss = (y * weights[0]).sum() + (last * weights[1]).real.sum()
     gradients = torch.autograd.grad(loss, [t for t in x if t is not None])
     return [y.detach(), last.detach(), *gradients, *(getattr(found[0], name) for name in norms)]
 
 
 def agree(case: Case, norms: tuple[str, ...] = ()) -> None:
-    for own, exact in zip(both(case, "c", norms), both(case, "reference", norms), strict=True):
-        worst = (own - exact).abs().max() / exact.abs().max().clamp(min=1e-300)
-        assert own.shape == exact.shape
-        assert worst <= TOLERANCE[case.dtype], (case, tuple(own.shape))
+    """Relative to the largest entry; a tensor of few entries, which may all cancel, relative to what is added up there."""
+    found, exact = both(case, "c", norms), both(case, "reference", norms)
+    few = min(t.numel() for t in exact) < FEW
+    sizes = both(case, "reference", norms, positive=True) if few else exact
+    # a decay near one that is the same at all times is off by the same rounding error at all of them
+    steps = max(1.0, case.time / 16) if case.axes[0] == 1 and case.dtype == torch.float32 else 1.0
+    for own, right, size in zip(found, exact, sizes, strict=True):
+        assert own.shape == right.shape
+        scale = (size if right.numel() < FEW else right).abs().max().clamp(min=DECAYED[case.dtype])
+        assert (own - right).abs().max() <= steps * TOLERANCE[case.dtype] * scale, (case, tuple(own.shape))
 
 
 @st.composite
@@ -115,32 +130,34 @@ def test_agrees_with_the_loop(case: Case, double: bool) -> None:
     agree(Case(**{**case.__dict__, "dtype": torch.float64 if double else torch.float32}))
 
 
+PLAIN, CONSTANT, MIXED = (3, 2, 3, 3), (1, 1, 1, 2), (3, 2, 2, 1)
+SINGLE, DOUBLE = torch.float32, torch.float64
+
+
 @compiled
 @pytest.mark.slow
-@settings(max_examples=12, suppress_health_check=list(HealthCheck))
-@pytest.mark.parametrize("scheme", inputs.SCHEMES)
-@pytest.mark.parametrize("kinds", [(3, 2, 3, 3), (1, 1, 1, 2), (3, 2, 2, 1)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize(
+    ("scheme", "kinds", "dtype", "complex_"),
+    [
+        ("zoh", CONSTANT, SINGLE, False),
+        ("euler", PLAIN, SINGLE, False),
+        ("bilinear", PLAIN, SINGLE, False),
+        ("bilinear", CONSTANT, DOUBLE, False),
+        ("mamba", MIXED, DOUBLE, False),
+        ("zoh", PLAIN, SINGLE, True),
+        ("zoh", CONSTANT, DOUBLE, True),
+        ("euler", MIXED, DOUBLE, True),
+        ("bilinear", PLAIN, DOUBLE, True),
+        ("mamba", PLAIN, SINGLE, True),
+    ],
+)
 @given(st.data())
 def test_every_kind_agrees_with_the_loop(
-    scheme: str, kinds: tuple[int, int, int, int], dtype: torch.dtype, data: st.DataObject
+    scheme: str, kinds: tuple[int, int, int, int], dtype: torch.dtype, complex_: bool, data: st.DataObject
 ) -> None:
-    reach = (1e-6, 0.9) if scheme == "euler" else (1e-6, 1e2)
-    agree(data.draw(cases(scheme=scheme, axes=kinds, dtype=dtype, reach=reach)))
-
-
-@compiled
-@pytest.mark.slow
-@settings(max_examples=12, suppress_health_check=list(HealthCheck))
-@pytest.mark.parametrize("scheme", inputs.SCHEMES)
-@pytest.mark.parametrize("kinds", [(3, 2, 3, 3), (1, 1, 2, 2)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@given(st.data())
-def test_complex_transitions_agree_with_the_loop(
-    scheme: str, kinds: tuple[int, int, int, int], dtype: torch.dtype, data: st.DataObject
-) -> None:
-    reach = (1e-6, 0.1) if scheme == "euler" else (1e-6, 1e2)
-    agree(data.draw(cases(scheme=scheme, axes=kinds, dtype=dtype, reach=reach, complex=True)))
+    reach = {"reach": (1e-6, 0.1)} if scheme == "euler" else {}  # it explodes beyond
+    agree(data.draw(cases(scheme=scheme, axes=kinds, dtype=dtype, complex=complex_, **reach)))
 
 
 @compiled
@@ -217,19 +234,19 @@ def test_the_loop_itself() -> None:
     assert torch.autograd.gradgradcheck(lambda *t: selective_scan(*t[:5], D=t[5], h0=t[6], backend="reference"), x)
 
 
-def test_growth_keeps_its_digits() -> None:
-    """(exp z − 1)/z and its derivative at small z, where the plain formula has lost all of them."""
-    z = torch.tensor([0.0, 1e-12, -1e-6, -0.3, -3.0, 0.49999, 0.50001], dtype=torch.float64, requires_grad=True)
-    value = reference.growth(z)
-    (slope,) = torch.autograd.grad(value.sum(), z)
-    import mpmath
-
-    with mpmath.workdps(40):
-        for z1, v, s in zip(z.tolist(), value.tolist(), slope.tolist(), strict=True):
-            f = mpmath.expm1(z1) / z1 if z1 else mpmath.mpf(1)
-            df = (mpmath.exp(z1) - f) / z1 if z1 else mpmath.mpf(1) / 2
-            assert v == pytest.approx(float(f), rel=1e-15)
-            assert s == pytest.approx(float(df), rel=2e-15)
+def test_the_loop_keeps_its_digits() -> None:
+    """(exp(ΔA) − 1)/A and its derivatives, at small ΔA where the plain formula has lost all digits, and at large ones."""
+    A = -torch.tensor([0.0, 1e-12, 1e-6, 0.3, 3.0, 0.99999, 1.00001, 100.0], dtype=torch.float64)
+    x = [torch.full_like(A, 0.5).requires_grad_(), A.requires_grad_()]
+    value = reference.hold(*x)
+    slopes = torch.autograd.grad(value.sum(), x)
+    with mpmath.workdps(60):
+        for a, v, by_delta, by_A in zip(*(t.tolist() for t in (A, value, *slopes)), strict=True):
+            a = mpmath.mpf(a)
+            exact = mpmath.expm1(a / 2) / a if a else mpmath.mpf(1) / 2
+            assert v == pytest.approx(float(exact), rel=1e-15)
+            assert by_delta == pytest.approx(float(mpmath.exp(a / 2)), rel=1e-13 if a < -10 else 2e-15)
+            assert by_A == pytest.approx(float((mpmath.exp(a / 2) / 2 - exact) / a if a else 1 / 8), rel=4e-15)
 
 
 @compiled

@@ -42,17 +42,23 @@ PEAK = """
 #else
 #define BYTES 16
 #endif
+#if defined(__aarch64__)
+#define KEEP "+w"
+#else
+#define KEEP "+v"
+#endif
 typedef float V __attribute__((vector_size(BYTES)));
 int lanes(void) { return BYTES / 4; }
-float peak(int64_t n) {
-    V a[12], m = (V){} + 0.999f, c = (V){} + 1e-3f;
-    for (int i = 0; i < 12; i++) a[i] = (V){} + (float)i;
-    while (n--)
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++) a[i] = a[i] * m + c;
-    float sum = 0;
-    for (int i = 0; i < 12; i++) sum += a[i][0];
-    return sum;
+float peak(int64_t n) { /* twelve chains, so that none waits for itself */
+    const V m = (V){} + 0.999f, c = (V){} + 1e-3f;
+    V a = c, b = c, d = c, e = c, f = c, g = c, h = c, i = c, j = c, k = c, l = c, o = c;
+    while (n--) {
+        a = a * m + c, b = b * m + c, d = d * m + c, e = e * m + c, f = f * m + c, g = g * m + c;
+        h = h * m + c, i = i * m + c, j = j * m + c, k = k * m + c, l = l * m + c, o = o * m + c;
+        __asm__ volatile("" : KEEP(a), KEEP(b), KEEP(d), KEEP(e), KEEP(f), KEEP(g));
+        __asm__ volatile("" : KEEP(h), KEEP(i), KEEP(j), KEEP(k), KEEP(l), KEEP(o));
+    }
+    return (a + b + d + e + f + g + h + i + j + k + l + o)[0];
 }
 """
 Tensors = tuple[torch.Tensor, ...]

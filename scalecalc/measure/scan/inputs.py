@@ -93,17 +93,17 @@ def of(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
             )
         if t.device != u.device:
             raise InputError(f"{name} of selective_scan is on {t.device}, u on {u.device}; move them to one device.")
-    dtype = u.dtype
-    for t in present.values():
-        dtype = torch.promote_types(dtype, t.real.dtype if t.is_complex() else t.dtype)
-    if dtype not in (torch.float32, torch.float64):
-        raise InputError(f"selective_scan computes in float32 or float64, not in {dtype}; convert with .float().")
     real = [name for name in ("u", "delta", "D") if name in present and present[name].is_complex()]
     if real:
         raise InputError(
             f"{real[0]} of selective_scan is complex; A, B, C and h0 alone may be. By linearity, scan the real and the "
             "imaginary part of a complex u one by one."
         )
+    dtype = u.dtype
+    for t in present.values():
+        dtype = torch.promote_types(dtype, t.real.dtype if t.is_complex() else t.dtype)
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"selective_scan computes in float32 or float64, not in {dtype}; convert with .float().")
     complex_ = any(present[name].is_complex() for name in ("A", "B", "C", "h0") if name in present)
     kind = {name: dtype.to_complex() if complex_ and name in ("A", "B", "C", "h0") else dtype for name in present}
     if present["delta"].dim() == 0:

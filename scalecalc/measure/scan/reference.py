@@ -23,22 +23,25 @@ class Scanned:
     h: torch.Tensor
 
 
-def growth(z: torch.Tensor) -> torch.Tensor:
-    """(exp z − 1)/z, and 1 at z = 0: by its series where |z| < 1/2, since the difference cancels there."""
+def hold(delta: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
+    """(exp(ΔA) − 1)/A, and Δ at A = 0: by its series where |ΔA| < 1/2, since the difference cancels there.
+
+    Elsewhere not as Δ times a function of ΔA, whose derivative by Δ would be a difference, too: it is exp(ΔA).
+    """
+    z = delta * A
     small = z.abs() < 0.5
     near = torch.where(small, z, torch.zeros_like(z))
     series = torch.full_like(z, 1 / factorial(22))
     for k in reversed(range(21)):
         series = series * near + 1 / factorial(k + 1)
-    far = torch.where(small, torch.ones_like(z), z)
-    return torch.where(small, series, (far.exp() - 1) / far)
+    return torch.where(small, delta * series, (z.exp() - 1) / torch.where(small, torch.ones_like(z), A))
 
 
 def discretize(scheme: str, delta: torch.Tensor, A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The decay Ā and the input factor B̄/B."""
     z = delta * A
     if scheme == "zoh":
-        return z.exp(), delta * growth(z)
+        return z.exp(), hold(delta, A)
     if scheme == "mamba":
         return z.exp(), delta * torch.ones_like(z)
     if scheme == "euler":
