@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 import mpmath
@@ -357,6 +359,22 @@ print(len(seen), seen[0].message)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1 the scan runs step by step in torch, many times slower than compiled: no C compiler")
+
+
+@compiled
+def test_many_may_compile_at_once(tmp_path) -> None:
+    """Four of them make one library, whole at any time, and leave nothing beside it."""
+    from scalecalc.measure.scan import build
+
+    macros = {"DOUBLE": 0, "COMPLEX": 0, "SCHEME": 1, "DELTA_FIXED": 1, "B_CHANNEL": 0, "C_CHANNEL": 0, "MEMBERS": 1, "NORMS": 1}
+    file, defined = tmp_path / "scan.so", tuple(f"-D{name}={value}" for name, value in macros.items())
+    threads = [threading.Thread(target=build._compile, args=(file, defined)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [f.name for f in tmp_path.iterdir()] == ["scan.so"]
+    assert hasattr(ctypes.CDLL(str(file)), "scan_forward")
 
 
 @compiled

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from scalecalc.errors import MeasureError
 from scalecalc.measure.scan import combination, inputs, selective_scan
-from scalecalc.measure.scan.operator import backend_of
+from scalecalc.measure.scan.build import NoCompiler
+from scalecalc.measure.scan.operator import announce, backend_of
 from scalecalc.program import Op, Program
 from scalecalc.rule import spread
 
@@ -153,9 +153,13 @@ def states(program: Program, widths: Mapping[str, int]) -> int:
 
 
 def works_here(device: str) -> bool:
+    """Can the fused scan run on a device?  Says so, once, where it could but for a compiler."""
+    if torch.device(device).type != "cpu":
+        return False
     try:
-        return backend_of("auto", torch.device(device)) == "c"
-    except MeasureError:
+        return backend_of("c", torch.device(device)) == "c"
+    except NoCompiler as error:
+        announce("the states of recurrences are kept in memory, which is slower", str(error))
         return False
 
 

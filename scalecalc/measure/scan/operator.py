@@ -25,9 +25,12 @@ class Slow(UserWarning):
     """The reference is used where the compiled kernel was wanted."""
 
 
-@cache
-def _announce(reason: str) -> None:
-    warnings.warn(f"the scan runs step by step in torch, many times slower than compiled: {reason}", Slow, stacklevel=5)
+STEPWISE = "the scan runs step by step in torch, many times slower than compiled"
+
+
+@cache  # once
+def announce(what: str, reason: str) -> None:
+    warnings.warn(f"{what}: {reason}", Slow, stacklevel=5)
 
 
 def backend_of(name: str, device: torch.device) -> str:
@@ -49,14 +52,14 @@ def _backend(name: str, device: str) -> str:
     if device != "cpu":
         if name == "c":
             raise MeasureError(f"the scan's backend 'c' works on the CPU, and the tensors are on {device}; use 'reference'.")
-        _announce(f"there is no kernel for {device}.")
+        announce(STEPWISE, f"there is no kernel for {device}.")
         return "reference"
     try:
         compiler()
     except NoCompiler as error:
         if name == "c":
             raise
-        _announce(str(error))
+        announce(STEPWISE, str(error))
         return "reference"
     return "c"
 

@@ -59,7 +59,8 @@ def scan(x: Inputs) -> Scanned:
     B, C = (t[:, :, None, :] if t.dim() == 3 else t.expand(batch, time, *t.shape[:-1], t.shape[-1]) for t in (B, C))
     B, C = (t if t.dim() == 4 else t[:, :, None, :] for t in (B, C))
     h = A.new_zeros(batch, channels, x.states) if h0 is None else h0
-    states, outputs = list[torch.Tensor](), list[torch.Tensor]()
+    states: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     for t in range(time):
         decay, factor = discretize(x.discretization, delta[:, t, :, None], A)
         h = decay * h + factor * B[:, t] * u[:, t, :, None]
