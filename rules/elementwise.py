@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sympy as sp
 
 from scalecalc.asymptotics import INFINITE, Function, OneVariable, X, growth, is_zero, n, x
-from scalecalc.errors import UnknownName
+from scalecalc.errors import UnknownName, UnsupportedScale
 from scalecalc.expand import expand
 from scalecalc.indexed import Indexed
 from scalecalc.program import Op, Program, Tensor
@@ -76,7 +76,7 @@ class Elementwise(Rule):
 
     def sample(self, program: Program) -> Tensor:
         argument = program.input("x", "batch N") + program.input("z", "batch N")
-        if INFINITE in (growth(self.expression.subs(x, X), X), growth(self.expression.subs(x, -X), X)):
+        if _overflows(self.expression):
             argument = argument * program.index("scale", "", sp.Rational(1, 4))  # its tail is too heavy to be measured
         return _record(self.name, argument, 0)
 
@@ -84,6 +84,14 @@ class Elementwise(Rule):
 @cache
 def _function(expression: sp.Expr) -> Function:
     return Function.of(expression)
+
+
+def _overflows(expression: sp.Expr) -> bool:
+    """Does it grow faster than any power on either side?  (A sine does not, though it follows no power either.)"""
+    try:
+        return INFINITE in (growth(expression.subs(x, X), X), growth(expression.subs(x, -X), X))
+    except UnsupportedScale:
+        return False
 
 
 def _positive(expression: sp.Expr) -> bool:
@@ -96,6 +104,7 @@ def _numeric(f: Function) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     import torch
 
     names = {"exp": torch.exp, "erf": torch.erf, "log": torch.log, "tanh": torch.tanh, "sqrt": torch.sqrt}
+    names |= {"cos": torch.cos, "sin": torch.sin, "tan": torch.tan}
 
     def half(expression: sp.Expr) -> Callable[[Any], Any]:
         # constants as numbers: torch's functions take tensors only (gelu has sqrt(2))
@@ -134,6 +143,32 @@ square = elementwise("square", x**2)
 absolute = elementwise("absolute", sp.Abs(x))
 sign = elementwise("sign", sp.sign(x))
 negative = elementwise("negative", -x)
+cos = elementwise("cos", sp.cos(x))
+sin = elementwise("sin", sp.sin(x))
+erf = elementwise("erf", sp.erf(x))
+log_sigmoid = elementwise("log_sigmoid", -sp.log(1 + sp.exp(-x)))
+
+
+def leaky_relu(slope: float) -> Callable[[Tensor], Tensor]:
+    """max(0, x) + slope · min(0, x)."""
+    return _family(f"leaky_relu({slope:g})", sp.Max(0, x) + sp.nsimplify(slope, rational=True) * sp.Min(0, x))
+
+
+def elu(alpha: float) -> Callable[[Tensor], Tensor]:
+    """x for x > 0, else alpha · (exp(x) − 1).
+
+    selu, which is a multiple of one, is not here: made so that its mean vanishes for standard normal arguments, it is the one
+    member of the family that is not generic, and its sums would be taken for larger than they are.
+    """
+    return _family(f"elu({alpha:g})", sp.Max(0, x) + sp.nsimplify(alpha, rational=True) * (sp.exp(sp.Min(0, x)) - 1))
+
+
+def _family(name: str, expression: sp.Expr) -> Callable[[Tensor], Tensor]:
+    """One of a family of functions, registered when it is first used."""
+    if name not in registry("rule"):
+        elementwise(name, expression)
+    return lambda tensor: _record(name, tensor, 0)
+
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The recorder of a registered function, by name.

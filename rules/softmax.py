@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
@@ -24,9 +24,12 @@ EXP = OneVariable(Function(sp.exp(X), sp.exp(-X)))
 RECIPROCAL = OneVariable(Function(1 / X, sp.Integer(0)))
 
 
-def softmax(x: Tensor, over: str, causal: str = "") -> Tensor:
-    """exp(x) / Σ exp(x) over an axis; ``causal``: an axis of queries, of fixed size, that see no later place on ``over``."""
-    more = {"causal": causal} if causal else {}
+def softmax(x: Tensor, over: str, keep: Any = None, along: Sequence[str] = ()) -> Tensor:
+    """exp(x) / Σ exp(x) over an axis.
+
+    ``keep``: a mask, nested sequences of truth values along the axes ``along`` of fixed size; the others are left out.
+    """
+    more = {"keep": keep, "along": tuple(along)} if along else {}
     return x.program.record("softmax", (x,), x.axes, over=over, **more)
 
 
@@ -76,12 +79,10 @@ class Softmax(Rule):
         import torch
 
         (x,), dim = tensors, 1 + axes[0].index(op.params["over"])
-        if "causal" in op.params:
-            rows = 1 + axes[0].index(op.params["causal"])
-            q, k = (torch.arange(x.shape[d], device=x.device) for d in (rows, dim))
-            later = (k[None, :] > q[:, None]) if rows < dim else (k[:, None] > q[None, :])
-            shape = [x.shape[d] if d in (rows, dim) else 1 for d in range(x.dim())]
-            x = x.masked_fill(later.reshape(shape), -torch.inf)
+        if "keep" in op.params:
+            kept = torch.tensor(op.params["keep"], dtype=torch.bool, device=x.device)[None]
+            (kept,) = spread([op.params["along"]], axes[0], kept)
+            x = x.masked_fill(~kept, -torch.inf)
         return x.softmax(dim)
 
     def latex(self, op: Op, *names: str) -> str:

@@ -55,6 +55,11 @@ def windows(x: Tensor, over: str, times: str, taps: str, before: int) -> Tensor:
     return program.record("windows", (x,), axes, over=over, names=(times, taps), **sizes)
 
 
+def stop(x: Tensor) -> Tensor:
+    """x as a constant: no gradient passes."""
+    return x.program.record("stop", (x,), x.axes)
+
+
 class View(Rule):
     """The same entries: sizes, profiles and parities are kept."""
 
@@ -149,6 +154,23 @@ class Reshape(View):
         program.multiples["N'"] = 4
         x = program.input("x", "batch N")
         return view(x, ("batch", "N"), ("N'",))
+
+
+@rule("stop", "definition: what PyTorch calls detach")
+class Stop(View):
+    """The same entries, through which no gradient passes."""
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        return [None]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        return tensors[0].detach()
+
+    def latex(self, op: Op, *names: str) -> str:
+        return rf"\operatorname{{stop}}({names[0]})"
+
+    def sample(self, program: Program) -> Tensor:
+        return stop(program.input("x", "batch N"))
 
 
 @rule("windows", "definition")

@@ -36,6 +36,7 @@ from scalecalc.term import (
     mask,
     multiply_terms,
     pattern,
+    products,
     simplify,
 )
 from scalecalc.value import Algebra, Value
@@ -301,12 +302,7 @@ def _above(f: Expandable, terms: Sequence[Term], algebra: Algebra) -> list[tuple
 
 
 def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str, assumption: str = "") -> list[Term]:
-    return [
-        p
-        for s in a
-        for t in b
-        for p in multiply_terms(s, t, algebra.step(law, s, t, assumption=assumption), algebra.limits)
-    ]
+    return list(products(a, b, algebra.limits, lambda s, t: algebra.step(law, s, t, assumption=assumption)))
 
 
 def _typical(f: Expandable, leads: Sequence[Term], algebra: Algebra) -> str:

@@ -47,7 +47,7 @@ def run(
             odd = [atom(f"input {i}", labels)] if labels else []
             value = Value(labels, (Term(ONE, pattern((), odd), (), here.step("independent standard normal entries")),))
         elif op.rule == "index":
-            value = _exact(program, op, op.params["expression"], here)
+            value = _exact(program, op, op.params.get("expression"), here)
             if "scale" in op.params:
                 value = here.scale(value, op.params["scale"], f"times {op.params['scale']}")
         else:
@@ -103,6 +103,8 @@ def _exact(program: Program, op: Op, expression: Any, algebra: Algebra) -> Value
     from scalecalc.asymptotics import n
 
     labels = program.growing(op.axes)
+    if expression is None:
+        return algebra.flat(labels, law="a table of numbers along axes that do not grow")
     if labels and labels[-1] != op.axes[-1] and expression.has(n):
         return algebra.flat(labels, law=f"exact: {expression}, along an axis that does not grow")
     return exact_leaf(labels, expression, algebra)
@@ -119,6 +121,8 @@ def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
         here = replace(algebra, rule="weight", at=op.name)
         if op.params["init"] is not None:
             out[op.name] = _exact(model.program, op, op.params["init"], here)
+            if "scale" in op.params:
+                out[op.name] = here.scale(out[op.name], op.params["scale"], f"times {op.params['scale']}")
             continue
         size = scaling.init * scaling.multiplier
         law = f"independent centred entries of size {scaling.init}, multiplier {scaling.multiplier}"

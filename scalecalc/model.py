@@ -165,7 +165,8 @@ def resolve(
 
 
 def optimizer_of(text: str) -> Optimizer:
-    """A registered optimizer by its name, with ``:clip=yes`` behind it if gradients are clipped by their global norm.
+    """A registered optimizer by its name, with its options behind it: ``sgd:decay=coupled``, and of any ``:clip=yes`` if
+    gradients are clipped by their global norm.
 
     Raises:
         UnknownName: there is none of that name, or it has no such option.

@@ -10,6 +10,9 @@ Weight decay, with a rate η and a decay λ:
 - coupled (L2): λ·w is added to the gradient, and goes through the law;
 - decoupled, as torch.optim.AdamW does it: w loses η·λ·w beside the update;
 - independent: w loses λ·w, whatever the rate.
+
+Where the law is linear in the gradient (SGD, with momentum or without) coupled decay is no other thing than decoupled decay,
+up to momentum's constant: both are bound by η·λ, and neither can hide the gradient.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scalecalc.errors import InputError
 from scalecalc.expand import leading
 from scalecalc.program import Weight
 from scalecalc.scale import Regime, Scale
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
 ONE = Scale.one()
 DECAY = "weight decay"  # in the words of every step of a derivation that is one
+DECAYS = ("coupled", "decoupled", "independent")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Optimizer(ABC):
       weight) or ``muon`` (spectral norm one).  Parameterizations are told this name.
     - ``decay``: ``coupled``, ``decoupled`` or ``independent`` if it has weight decay; ``usual_decay`` is the λ of a model
       whose parameterization gives none (None: no decay).
+    - ``linear``: is the law linear in the gradient, so that coupled decay stays apart from it?
     - ``damped``: has it an ε that a parameterization may scale?
     - ``scale_free``: does an update not depend on the size of the gradients, if all are multiplied by one number?
     - ``joint``: are gradients of all weights treated together?
@@ -84,6 +90,7 @@ class Optimizer(ABC):
     family: str = "adam"
     decay: str = ""
     usual_decay: Scale | None = None
+    linear: bool = False
     damped: bool = False
     scale_free: bool = False
     joint: bool = False
@@ -112,12 +119,12 @@ class Optimizer(ABC):
         """What has to stay bounded for decay and ε to leave the update what it is, in words.
 
         A solver takes λ and ε as large as these allow.  Decay removes at most the weight that is there (η·λ ≤ 1); where it
-        is coupled, λ·w is at most the gradient's size, or the law answers to the weight instead of the gradient.
+        is coupled and the law not linear, λ·w is at most the gradient's size, or the law answers to the weight instead.
         """
         lam, rate = weight.scaling.weight_decay, weight.scaling.lr
         if lam is None:
             return {}
-        if self.decay == "decoupled":
+        if self.decay == "decoupled" or (self.decay == "coupled" and self.linear):
             return {"rate · decay: a step removes no more than there is": rate * lam}
         if self.decay == "independent":
             return {"decay: a step removes no more than there is": lam}
@@ -126,6 +133,11 @@ class Optimizer(ABC):
         sizes = algebra.regime.leading(t.size for t in weight.value.terms if not t.tag)
         below = smallest(gradient, algebra)
         return {"decay · weight: no larger than the gradient": lam * sizes[0] / below[0]} if sizes and below else {}
+
+    @property
+    def apart(self) -> bool:
+        """Can what weight decay does be told from what the gradient does?  (It is no learning.)"""
+        return self.decay in ("decoupled", "independent") or (self.decay == "coupled" and self.linear)
 
     # ------------------------------------------------------------------ common to all
 
@@ -176,6 +188,17 @@ class Optimizer(ABC):
         if decay and self.decay in ("decoupled", "independent"):
             out = out + (decay if self.decay == "decoupled" else decay / rate) * raw[-1]
         return out, rate * m
+
+
+def decay_named(text: str) -> str:
+    """The ``decay`` option of an optimizer: ``no``, or one of :data:`DECAYS`.
+
+    Raises:
+        InputError: neither.
+    """
+    if text not in ("no", *DECAYS):
+        raise InputError(f"decay={text[:40]} is no kind of weight decay; write no, {', '.join(DECAYS[:-1])} or {DECAYS[-1]}.")
+    return "" if text == "no" else text
 
 
 def smallest(gradient: Value, algebra: Algebra) -> tuple[Scale, ...]:

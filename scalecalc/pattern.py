@@ -42,7 +42,10 @@ _serial = count()
 
 
 class _Interned:
-    """Equal values are one object, so that equality and hashing cost nothing however deep sources nest."""
+    """Equal values are one object, so that equality and hashing cost nothing however deep sources nest.
+
+    A set of them has no order that two runs have alike.  Where that would show, they are taken by their serial numbers.
+    """
 
     __slots__ = ()
     __hash__ = object.__hash__
@@ -56,8 +59,10 @@ class Pattern(_Interned):
     index (the first of a class, alphabetically, carries profile and atoms); ``masks``: where it is exactly zero.
     """
 
-    __slots__ = ("_free", "masks", "odd", "profiles", "same", "shape")
+    __slots__ = ("_free", "labels", "masks", "odd", "profiles", "same", "serial", "shape")
     shape: Shape
+    labels: frozenset[str]  # the axes along which it is odd
+    serial: int
     profiles: Profiles
     masks: frozenset[Mask]
     odd: frozenset[Atom | Knot]
@@ -181,6 +186,11 @@ class Source(_Interned):
 _TABLE: dict[Any, Any] = {}
 
 
+def serial(one: Pattern | Atom | Knot | Source) -> int:
+    """When it was made: an order that every run has alike."""
+    return one.serial
+
+
 def pattern(
     profiles: Iterable[tuple[str, Profile]] = (),
     odd: Iterable[Atom | Knot] = (),
@@ -196,7 +206,8 @@ def pattern(
     if found is None:
         found = Pattern()
         found.profiles, found.odd, found.same, found.masks, found._free = clean, atoms, classes, where, {}
-        found.shape = _shape(clean, classes)
+        found.serial = next(_serial)
+        found.shape, found.labels = _shape(clean, classes), frozenset[str]().union(*(a.labels for a in atoms))
         _TABLE[key] = found
     return found
 
@@ -336,8 +347,11 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
         bare = pattern(one.profiles, one.odd, one.same - {together}, one.masks)
         carried = relabel(bare, min(together), min(renamed_class)) if min(together) != min(renamed_class) else bare
         return pattern(carried.profiles, carried.odd, carried.same | {renamed_class}, carried.masks)
-    masks = [mask([relabel(p, old, new) for p in m.of], m.density) if old in m.labels else m for m in one.masks]
-    return pattern([(swap(label), p) for label, p in one.profiles], frozenset(map(renamed, one.odd)), one.same, masks)
+    masks = [
+        mask([relabel(p, old, new) for p in sorted(m.of, key=serial)], m.density) if old in m.labels else m for m in one.masks
+    ]
+    odd = frozenset([renamed(a) for a in sorted(one.odd, key=serial)])
+    return pattern([(swap(label), p) for label, p in one.profiles], odd, one.same, masks)
 
 
 __all__ = [

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache
 
 from scalecalc.scale import ZERO, Scale
 
@@ -68,6 +69,11 @@ class Profile:
     period: int = field(default=0, repr=False)
     low: Bound | None = field(default=None, repr=False)
     high: Bound | None = field(default=None, repr=False)
+
+    def __hash__(self) -> int:
+        """By integers, which are hashed ten times as fast as a Fraction."""
+        turn = self.phase.as_integer_ratio(), self.scattered, self.imaginary, self.period
+        return hash((self.power.as_integer_ratio(), self.log.as_integer_ratio(), self.decaying, turn, self.low, self.high))
 
     @property
     def modulus(self) -> Profile:
@@ -195,6 +201,8 @@ class Profile:
 
     def norm(self, dim: str) -> Scale:
         """Θ of (Σ_{n=1}^{N} |profile|²)^(1/2) (central limit, and the Euclidean norm)."""
+        if self is FLAT:  # most are
+            return _flat_norm(dim)
         return (self**2).sum(dim) ** HALF
 
     def bounded_by(self, other: Profile) -> bool:
@@ -232,6 +240,13 @@ class Profile:
 
 
 FLAT = Profile()
+
+
+@cache
+def _flat_norm(dim: str) -> Scale:
+    return Scale.of(dim, HALF)
+
+
 DECAYING = Profile(decaying=True)
 
 Profiles = tuple[tuple[str, Profile], ...]

@@ -149,13 +149,22 @@ class Program:
         more = {} if scale is None else {"scale": scale}
         return self._leaf("index", name, axis, expression=expression, **more)
 
-    def weight(self, name: str, axes: str, role: str = "", init: Any = None) -> Tensor:
+    def table(self, name: str, axes: str, values: Any) -> Tensor:
+        """Exact, untrained numbers along axes of fixed size, outermost first: nested sequences of them."""
+        return self._leaf("index", name, axes, values=values)
+
+    def weight(
+        self, name: str, axes: str, role: str = "", init: Any = None, scale: Scale | None = None, orthogonal: bool = False
+    ) -> Tensor:
         """A trainable tensor: independent centred entries scaled as the parameterization says, or exactly ``init``.
 
-        ``init``: a sympy expression in n, the index along the last axis (1 for a gain or a skip).
+        ``init``: a sympy expression in n, the index along the last axis (1 for a gain or a skip); ``scale``: times so much.
+        ``orthogonal``: a matrix that is drawn with orthogonal rows or columns; its law is that of independent entries.
         """
         labels = tuple(axes.split())
-        tensor = self._leaf("weight", name, axes, init=init)
+        more: dict[str, Any] = {} if scale is None else {"scale": scale}
+        more |= {"orthogonal": True} if orthogonal else {}
+        tensor = self._leaf("weight", name, axes, init=init, **more)
         out, inner = (labels[:-1], labels[-1:]) if len(labels) > 1 else (labels, ())
         fan_in, fan_out = self.count(inner), self.count(out)
         if not role:

@@ -26,7 +26,9 @@ _WIDTH = re.compile(r"[+-]?[0-9]+")
 _MODEL_FORMS = (
     "write a name (s6), a name with options (s6:discretization=mamba,step=fixed) or path/to/file.py:name"
 )
-_OPTIMIZER_FORMS = "write a name (adam; scalecalc list optimizers), or one whose gradients are clipped (sgd:clip=yes)"
+_OPTIMIZER_FORMS = (
+    "write a name (adam; scalecalc list optimizers), or one with options (sgd:clip=yes, sgd:decay=coupled)"
+)
 _DIMS_FORMS = "write --dims N_u=64:1024 (the powers of two between the bounds) or --dims N_u=64,96,128"
 
 

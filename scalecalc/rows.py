@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from scalecalc.derive import Derivation
 
 ONE = Scale.one()
-APART = ("decoupled", "independent")  # coupled decay is a part of the gradient
 ALIGNED = ("matmul", "contraction")
 
 
@@ -156,7 +155,7 @@ def updates(found: Derivation) -> list[Row]:
             first = value.only(lambda t, w=weight: t.tag == (w,))
             sizes = regime.leading(first.sizes())
             klass = _update_class(regime, sizes, init.sizes())
-            if klass == "learning" and found.model.update.decay in APART:  # what decay changes is no learning
+            if klass == "learning" and found.model.update.apart:  # what decay changes is no learning
                 learned = first.only(lambda t: not decayed(t)).sizes()
                 klass = _update_class(regime, regime.leading(learned), init.sizes())
             out.append(_row(found, name, "update", 1, first, klass, tag=(weight,)))

@@ -26,12 +26,14 @@ class Bound:
         quantity: ``init``, ``lr``, ``weight_decay`` or ``epsilon``.
         value: what it is.
         rows: the rows that bind it, in words; none where nothing does.
+        ties: other rows, each of which alone would hold it at the same value.
     """
 
     weight: str
     quantity: str
     value: Scale
     rows: tuple[str, ...]
+    ties: tuple[str, ...] = ()
 
 
 NAMES = {"multiplier": "multiplier", "init": "init", "lr": "rate", "weight_decay": "weight decay", "epsilon": "ε"}

@@ -36,7 +36,18 @@ from functools import partial
 from typing import Any
 
 from scalecalc.chain import before, in_inits
-from scalecalc.claims import Claim, everywhere, formal, gradients, made_by, nearest, output_of, unknown, unknowns_in
+from scalecalc.claims import (
+    Claim,
+    everywhere,
+    formal,
+    gradients,
+    is_deep,
+    made_by,
+    nearest,
+    output_of,
+    unknown,
+    unknowns_in,
+)
 from scalecalc.cuts import share, shares, values_of_sums
 from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
@@ -277,6 +288,7 @@ def _scalings(model: Model, values: Mapping[str, Scale]) -> dict[str, WeightScal
 
 def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str], Bound]:
     out: dict[tuple[str, str], Bound] = {}
+    tied = _ties(answer)
     for u, certificate in answer.certificates.items():
         weight, quantity = _place(u)
         if quantity == "excess":
@@ -285,13 +297,59 @@ def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str]
         here = (u, f"path {weight}")
         own = [c.origin for c, y in certificate.multipliers if y and any(name in here for name, _ in c.size.powers)]
         rows: list[str] = []
+        own, ties = (tied[u][:1], tied[u][1:]) if tied.get(u) else (own, [])
         for claim in own or every:  # the others say where its partners stand
             # A feature may be as large as a requirement makes it: then that is what binds.
             behind = answer.certificates[f"excess {claim.row}"].multipliers if claim.row in answer.excess else ()
             required = [c.origin.label for c, y in behind if y and c.origin.required]
             rows += required if claim.kind == "init" and required else [claim.label]
-        out[weight, quantity] = Bound(weight, quantity, values.get(u, ONE), tuple(dict.fromkeys(rows)))
+        names = tuple(dict.fromkeys(claim.label for claim in ties if claim.label not in rows))
+        out[weight, quantity] = Bound(weight, quantity, values.get(u, ONE), tuple(dict.fromkeys(rows)), names)
     return out
+
+
+def _ties(answer: Answer) -> dict[str, list[Claim]]:
+    """Per goal the rows each of which alone holds it where it is, the first steps and the fewest updates first.
+
+    Such a row is at its bound and grows with the goal's unknown, where what was fixed before stands as it does, and what else
+    is in it would stand where it does without that unknown.  Not looked for where something is required, nor in deep
+    networks, whose rows are many.
+    """
+    program = answer.found.model.program
+    if answer.excess or any(c.required for c in answer.claims) or is_deep(program):
+        return {}
+    at, regime = _point(answer), replace(answer.found.algebra.regime, point=None)
+    tight = sorted((c for c in answer.claims if regime.order(at(c.size), ONE) == 0), key=lambda c: (c.step, len(c.tag)))
+    known: dict[str, Scale] = {}
+    out: dict[str, list[Claim]] = {}
+
+    def free(size: Scale) -> dict[str, Fraction]:
+        return {name: power for name, power in size.powers if name not in program.dims}
+
+    for label, certificate in answer.certificates.items():
+        left = Point(known)(certificate.goal)
+        goal = free(left)
+        if not goal or certificate.value is None:
+            continue
+        name = label if label in goal else next(iter(goal))
+        bound_without = {
+            u for u, other in answer.certificates.items()
+            if u == name or (other.multipliers and all(row.size.power(name) == 0 for row, _ in other.multipliers))
+        }  # fmt: skip
+        rest = [(c, free(Point(known)(c.size))) for c in tight]
+        out[label] = [
+            c for c, own in rest if own.get(name, 0) > 0 and own.keys() <= bound_without and min(own.values()) > 0
+        ]
+        fixed = (certificate.value / (left / Scale.of(name, goal[name]))) ** (1 / goal[name])
+        known = {**{u: Point({name: fixed})(s) for u, s in known.items()}, name: fixed}
+    return out
+
+
+def _point(answer: Answer) -> Point:
+    """The solution, with what it makes of the sums of updates."""
+    regime = replace(answer.found.algebra.regime, point=None)
+    values = everywhere(answer.found.model.program, answer.values)
+    return Point({**values, **values_of_sums(answer.found.sums, values, regime)})
 
 
 def _fates(answer: Answer) -> dict[str, str]:
@@ -300,9 +358,7 @@ def _fates(answer: Answer) -> dict[str, str]:
     A feature moves if it changes by order one, or by as much as it is large: as in the table of updates.
     """
     found, near = answer.found, nearest(answer.found)
-    regime = replace(found.algebra.regime, point=None)
-    values = everywhere(found.model.program, answer.values)
-    at = Point({**values, **values_of_sums(found.sums, values, regime)})
+    regime, at = replace(found.algebra.regime, point=None), _point(answer)
     sizes: dict[str, list[Scale]] = {}
     for c in answer.claims:
         if c.kind == "init":

@@ -11,19 +11,19 @@ names are at hand here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 from typing import Any
 
+from scalecalc.dominance import SUM, Tops, exceeded, excess, is_sum, own
 from scalecalc.pattern import (
     EVEN,
     Atom,
     Knot,
     Mask,
     Pattern,
-    Shape,
     Source,
     Weighted,
     atom,
@@ -44,6 +44,7 @@ __all__ = [
     "HALF",
     "HERE",
     "ONE",
+    "SUM",
     "Atom",
     "Knot",
     "Limits",
@@ -60,11 +61,13 @@ __all__ = [
     "dim_of",
     "falls_below",
     "fluctuation",
+    "is_sum",
     "kind_of",
     "mask",
     "multiply_patterns",
     "multiply_terms",
     "pattern",
+    "products",
     "relabel",
     "simplify",
     "source",
@@ -74,7 +77,6 @@ __all__ = [
 MOST_CORRECTIONS = 200  # terms per tag, beyond which corrections to scaling are left out
 MOST_TERMS = 240  # per tag, beyond which only leading sizes are kept
 CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; what is left out could lead later"
-SUM = "Δ"  # the name of an unknown begins so, and what is in a tag, if it stands for several weights (:mod:`scalecalc.cuts`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,59 +146,35 @@ def multiply_terms(a: Term, b: Term, why: Step, limits: Limits) -> list[Term]:
     return [Term(size * factor, one, tag, why) for factor, one in product]
 
 
+def products(a: Iterable[Term], b: Sequence[Term], limits: Limits, why: Callable[[Term, Term], Step]) -> Iterator[Term]:
+    """The products of all terms of one tensor with those of another, where their tags may be joined; of equal ones the first.
+
+    There may be millions of pairs and hundreds of products, so nothing is made before it is known to be new.
+    """
+    made: dict[tuple[str, ...], set[tuple[Scale, Pattern]]] = {}
+    beside: dict[tuple[str, ...], list[tuple[Term, tuple[str, ...]]]] = {}
+    tags = dict.fromkeys(y.tag for y in b)
+    for x in a:
+        if x.tag not in beside:
+            joined = {tag: both for tag in tags if (both := limits.join(x.tag, tag)) is not None}
+            made.update((both, set()) for both in joined.values() if both not in made)
+            beside[x.tag] = [(y, joined[y.tag]) for y in b if y.tag in joined]
+        for y, tag in beside[x.tag]:
+            size, known, step = x.size * y.size, made[tag], None
+            for factor, one in multiply_patterns(x.pattern, y.pattern, limits.centred):
+                new = size * factor, one
+                if new not in known:
+                    known.add(new)
+                    step = step or why(x, y)
+                    yield Term(*new, tag, step)
+
+
 def falls_below(a: Term, b: Term, regime: Regime) -> bool:
     """Is a smaller than b, or equal to it, at every index where a is (sizes compared in the regime)?"""
     if a.pattern.shape is b.pattern.shape:
         return regime.order(a.size, b.size) in (-1, 0)
-    excess = _excess(a.pattern.shape, b.pattern.shape)
-    return excess is not None and regime.order(a.size * excess, b.size) in (-1, 0)
-
-
-@cache
-def _gain(a: Pattern, b: Pattern) -> Scale:
-    """By how much sums can bring a forward against b: N^(1/2) per axis where they differ.
-
-    A part on a diagonal of k labels, against one that is spread over all of them: N for the one sum that is aligned there
-    at best, over N^(k/2) for the k that the other makes at least.
-    """
-    gain = ONE
-    for together in a.same:
-        label = min(together)
-        gain = gain * Scale.of(dim_of(label), 1 - len(together) * HALF)
-    differ = frozenset[str]().union(*(x.labels for x in a.odd ^ b.odd)) - frozenset[str]().union(*a.same)
-    return gain * _root(differ) if differ else gain
-
-
-@cache
-def _root(labels: frozenset[str]) -> Scale:
-    """∏ N^(1/2) over the dims of some labels."""
-    return count(labels) ** HALF
-
-
-def _faster(a: Pattern, b: Pattern) -> bool:
-    """Do a's profiles fall at least as fast as b's, along every axis, and is a's diagonal no wider?"""
-    return a.shape is b.shape or _within(a.shape, b.shape)
-
-
-@cache
-def _excess(a: Shape, b: Shape) -> Scale | None:
-    """The largest ratio of a's entries to b's at any index, for alike sizes at the first; None if there is none."""
-    if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
-        return None
-    out = ONE
-    for label in {*a.profiles, *b.profiles}:
-        ratio = a.profile(label).excess(b.profile(label), dim_of(label))
-        if ratio is None:
-            return None
-        out = out * ratio
-    return out
-
-
-@cache
-def _within(a: Shape, b: Shape) -> bool:
-    if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
-        return False
-    return all(a.profile(label).bounded_by(b.profile(label)) for label in {*a.profiles, *b.profiles})
+    most = excess(a.pattern.shape, b.pattern.shape)
+    return most is not None and regime.order(a.size * most, b.size) in (-1, 0)
 
 
 def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) -> tuple[Term, ...]:
@@ -206,7 +184,10 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
     """
     alike: dict[tuple[tuple[str, ...], Pattern, Scale], list[Term]] = {}
     for t in terms:
-        same = alike.setdefault((t.tag, t.pattern, _own(t, regime)), [])
+        same = alike.setdefault((t.tag, t.pattern, own(t, regime)), [])
+        if not same:
+            same.append(t)
+            continue
         if any(regime.same(t.size, s.size) or regime.order(t.size * margin, s.size) == -1 for s in same):
             continue
         same[:] = [s for s in same if regime.order(s.size * margin, t.size) != -1] + [t]
@@ -214,7 +195,7 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
     by_tag: dict[tuple[str, ...], list[Term]] = {}
     for t in merged:
         by_tag.setdefault(t.tag, []).append(t)
-    tops = {tag: _Tops(group, regime, margin) for tag, group in by_tag.items()}
+    tops = {tag: Tops(group, regime, margin) for tag, group in by_tag.items()}
     out: list[Term] = []
     for tag, group in by_tag.items():
         left = [t for t in group if not tops[tag].hide(t)]
@@ -222,84 +203,12 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
             # A higher order counts only where it can outgrow, for one of its weights, every lower order with that weight.
             parts = [part for part in _contained(tag) if part in tops]
             lower = [[tops[part] for part in parts if weight in part] for weight in dict.fromkeys(tag)]
-            left = [t for t in left if not all(any(one.hide(t) for one in own) for own in lower)]
+            left = [t for t in left if not all(any(one.hide(t) for one in with_weight) for with_weight in lower)]
         if len(left) > MOST_CORRECTIONS and margin is not ONE:  # what may lead stays
-            strict = _Tops(left, regime, ONE)
+            strict = Tops(left, regime, ONE)
             left = [t for t in left if not strict.hide(t)]
         out += _most(left, regime) if len(left) > MOST_TERMS else left
     return tuple(out)
-
-
-def _own(t: Term, regime: Regime) -> Scale:
-    """The unknowns in a term's size, if its tag stands for several weights: of these none hides another.
-
-    Where one weight's part is the smaller one at a point, its rate would have no bound there; it could grow until it hides
-    the others.  So only those that depend on the unknowns in the same way are compared.
-    """
-    return regime.point.part(t.size) if regime.point is not None and _summed(t.tag) else ONE
-
-
-@cache
-def _summed(tag: tuple[str, ...]) -> bool:
-    return any(map(is_sum, tag))
-
-
-def is_sum(name: str) -> bool:
-    """Is it the name of a sum's unknown, or in the tag of what is carried on of it?"""
-    return name.startswith(SUM)
-
-
-class _Tops:
-    """Terms, of which only the largest of each pattern can hide another term for good.
-
-    For good: no sum or product can ever bring that one above it, or as a correction within ``margin`` of it.
-    """
-
-    def __init__(self, terms: Sequence[Term], regime: Regime, margin: Scale):
-        self.regime, self.margin = regime, margin
-        self.value: Callable[[Scale], Scale] = regime.point or (lambda size: size)
-        self.tops: dict[Scale, dict[Pattern, dict[Scale, list[Term]]]] = {}  # by pattern, and what their sizes come to
-        for t in terms:
-            own, value = self.tops.setdefault(_own(t, regime), {}).setdefault(t.pattern, {}), self.value(t.size)
-            if value not in own:
-                orders = {v: regime.order(value, v) for v in own}
-                if -1 in orders.values():
-                    continue
-                for v in [v for v, order in orders.items() if order == 1]:
-                    del own[v]
-            own.setdefault(value, []).append(t)
-        self.values = {part: {v for own in tops.values() for v in own} for part, tops in self.tops.items()}
-
-    def hide(self, t: Term) -> bool:
-        """Can a term never come above one of these other terms?"""
-        begin, part = self.value(t.size) * self.margin, _own(t, self.regime)
-        flat = not (t.pattern.profiles or t.pattern.same)  # then it can only be brought forward
-        if flat and not any(self.regime.order(begin, value) == -1 for value in self.values.get(part, ())):
-            return False
-        for other, own in self.tops.get(part, {}).items():
-            reach = _reach(t.pattern, other)
-            if reach is None:
-                continue
-            most = begin * reach
-            for value, terms in own.items():
-                order = self.regime.order(most, value)
-                if order == -1 and any(o is not t for o in terms):
-                    return True
-                # At the margin, or alike, or alike at this point only, it is not hidden.
-                if order == 0 and self.margin is ONE and _gain(t.pattern, other) is not ONE:
-                    size = t.size * reach
-                    if any(o is not t and self.regime.always(size, o.size) for o in terms):
-                        return True
-        return False
-
-
-@cache
-def _reach(a: Pattern, b: Pattern) -> Scale | None:
-    """The most that sums and profiles can bring a pattern forward against another; None if without limit."""
-    if not b.masks <= a.masks:
-        return None  # the other is exactly zero where this one is not
-    excess = ONE if a.shape is b.shape else _excess(a.shape, b.shape)
-    return None if excess is None else _gain(a, b) * excess
 
 
 @cache
@@ -314,16 +223,13 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
     It was 60, and silent, with corrections among them: a law of large numbers N with a summand N^(−1/2) times smaller than
     another's was left out before its sum (an update behind a layer norm, with a random bias, came out N^(1/2) too small).
     """
-
-    def exceeds(o: Term, t: Term) -> bool:
-        return (
-            regime.order(t.size, o.size) == -1 and _faster(t.pattern, o.pattern) and _own(t, regime) is _own(o, regime)
-        )
-
-    kept = [t for t in terms if not any(exceeds(o, t) for o in terms)]
+    kept = [t for t, below in zip(terms, exceeded(terms, regime), strict=True) if not below]
     if len(kept) == len(terms):
         return kept
     return [replace(t, why=replace(t.why, assumption=t.why.assumption or CUT)) if t.why is not None else t for t in kept]
+
+
+_KINDS: dict[object, int] = {}
 
 
 def _erased(a: Atom | Knot) -> object:
@@ -332,9 +238,10 @@ def _erased(a: Atom | Knot) -> object:
 
 
 @cache
-def kind_of(one: Pattern) -> object:
-    """A pattern but for its sources: what patterns have alike that may be united."""
-    return one.profiles, one.same, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
+def kind_of(one: Pattern) -> int:
+    """A pattern but for its sources, as a number: what patterns have alike that may be united."""
+    kind = one.shape, one.masks, frozenset(_erased(a) for a in one.odd), len(one.odd)
+    return _KINDS.setdefault(kind, len(_KINDS))
 
 
 def _unite_sources(terms: list[Term]) -> list[Term]:

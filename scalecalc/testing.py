@@ -16,7 +16,8 @@ the other three are held against:
 1 | N | N^(1/2)
 
 The Monte-Carlo part takes a fixed seed, so that it passes always or never; over seeds, a rule that is right is said to
-disagree with probability below :data:`ERROR`.  A row that stays open is an error, too, with what would settle it.
+disagree with probability below ``scalecalc.checks.law.ERROR``.  A row that stays open is an error, too, with what would
+settle it.
 
 To debug a row that disagrees: record the sample in a :class:`~scalecalc.program.Program`, run ``scalecalc.derive.run`` and
 print the terms.
@@ -24,152 +25,30 @@ print the terms.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scalecalc.backward import fitted
-from scalecalc.derive import CORRECTIONS, derive, exact_leaf, run
-from scalecalc.errors import InputError, ProgramError, ScalecalcError
-from scalecalc.program import LEAVES, Op, Program, Tensor
-from scalecalc.rows import assumptions, subleading
+from scalecalc.checks.law import check_law, problem
+from scalecalc.checks.sample import RuleError, Sample, sample_of, values_of
+from scalecalc.errors import InputError
+from scalecalc.program import Op
 from scalecalc.rule import Rule, find, registry, spread
-from scalecalc.scale import FREE, Scale
-from scalecalc.table import Row, Table, WeightScaling
-from scalecalc.term import Term, atom, dim_of, pattern
-from scalecalc.value import Algebra, Value
+from scalecalc.table import Table
 
 if TYPE_CHECKING:
     import torch
 
-    from scalecalc.measure.slopes import Cell
+    from scalecalc.model import TorchModule
     from scalecalc.parameterization import Parameterization
-    from scalecalc.verdict import Judgement
 
 __all__ = ["RuleError", "assert_agrees", "assert_scaling", "check_rule"]
 
-DIMS = ("N", "M")
-WIDTHS = {1: (128, 512, 2048), 2: (24, 96, 384)}  # by the number of dims that the sample uses
-FIXED = {"batch": 4, "time": 2}
 SIZES = ({"N": 5, "M": 3}, {"N": 2, "M": 7}, {"N": 1, "M": 1})  # of the backward check
 SEEDS = 128
-LOOKS = 3  # each raises the number of seeds to four times that of the one before
-ERROR = 1e-5  # of blaming a rule that is right
 TOLERANCE = 0.12  # exponents are multiples of 1/4 or so: less than half way to the next
 ROUNDING = 1e-10  # of float64 results, relative to the largest entry
-CHUNK = 1_000_000  # numbers in the largest tensor of one batch of seeds
-ONE = Scale.one()
-
-
-class RuleError(ScalecalcError):
-    """A rule does not do what it says.
-
-    ``check``: declarations, torch, backward or law; ``problems`` in words; ``rows``: what the law fails by.
-    """
-
-    def __init__(self, rule: Rule, check: str, method: str, problems: Sequence[str], rows: Sequence[Row] = ()):
-        self.rule, self.check, self.problems, self.rows = rule.name, check, tuple(problems), tuple(rows)
-        lines = "\n".join(f"  {p}" for p in problems)
-        super().__init__(f"the rule {rule.name!r} fails its {check} check:\n{lines}\nLook at {_place(rule, method)}.")
-
-
-def _place(rule: Rule, method: str) -> str:
-    """Where to look: the method, with file and line, or the class."""
-    thing = getattr(type(rule), method) if method != "__doc__" else type(rule)
-    try:
-        file, line = inspect.getsourcefile(thing), inspect.getsourcelines(thing)[1]
-    except (OSError, TypeError):
-        return f"{type(rule).__name__}.{method}"
-    return f"{thing.__qualname__} ({Path(file or '?').name}:{line})"
-
-
-# ------------------------------------------------------------------ the sample, and what is claimed of it
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A product of tensors, by position, summed over some growing axes; its root-mean-square has a derived size."""
-
-    name: str
-    kind: str
-    factors: tuple[int, ...]
-    over: tuple[str, ...] = ()
-
-
-@dataclass
-class Sample:
-    """A rule's sample with, for each use of the rule, a random cotangent and the recorded gradients by input slot."""
-
-    program: Program
-    output: Tensor
-    leaves: list[int]
-    gradients: dict[int, dict[int, Tensor]] = field(default_factory=dict[int, dict[int, Tensor]])
-    cotangents: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict[int, tuple[Tensor, Tensor]])
-
-    @property
-    def scalings(self) -> dict[str, WeightScaling]:
-        return {name: WeightScaling(ONE, ONE, ONE, w.role) for name, w in self.program.weights.items()}
-
-    def claims(self) -> list[Claim]:
-        out = self._of(self.output, "init", self.leaves)
-        for i, parts in self.gradients.items():
-            common = self.cotangents[i][1].index
-            for slot, part in parts.items():
-                if self.program.ops[self.program.ops[i].inputs[slot]].rule != "index":  # exact vectors are not trained
-                    out += self._of(part, "gradient", [common])
-        return list({(c.factors, c.over): c for c in reversed(out)}.values())[::-1]
-
-    def _of(self, tensor: Tensor, kind: str, others: Sequence[int]) -> list[Claim]:
-        ops, grows, i, name = self.program.ops, self.program.growing, tensor.index, tensor.name
-        own = grows(tensor.axes)
-        out = [Claim(name, kind, (i,))]
-        out += [Claim(f"Σ_{label} {name}", kind, (i,), (label,)) for label in own]
-        out += [Claim(f"Σ_{','.join(own)} {name}", kind, (i,), own)] if len(own) > 1 else []
-        for j in others:
-            common = tuple(label for label in own if label in ops[j].axes)
-            if common and j != i:
-                out.append(Claim(f"Σ_{','.join(common)} {name}·{ops[j].name}", kind, (i, j), common))
-        every = [j for j in others if j != i and grows(ops[j].axes)]
-        over = grows(tuple(dict.fromkeys(label for j in (i, *every) for label in ops[j].axes)))
-        if len(every) > 1:
-            names = "·".join(ops[j].name for j in (i, *every))
-            out.append(Claim(f"Σ_{','.join(over)} {names}", kind, (i, *every), over))
-        return out
-
-
-def _sample(rule: Rule) -> Sample:
-    program = Program(f"sample of {rule.name}", dims=DIMS, fixed=dict(FIXED))
-    output = rule.sample(program)
-    uses = [i for i, op in enumerate(program.ops) if op.rule == rule.name]
-    if not uses:
-        raise RuleError(rule, "declarations", "sample", [f"the sample records no operation {rule.name!r}."])
-    live = program.live([output.index])
-    sample = Sample(program, output, [i for i, op in enumerate(program.ops) if op.rule in LEAVES and live[i]])
-    for i in uses:
-        op = program.ops[i]
-        name = f"g({op.name})" if len(uses) == 1 else f"g{i}({op.name})"
-        common = program.input(name, " ".join(program.growing(op.axes)))  # data are alike along fixed axes
-        g = common + program.input(f"noise of {name}", " ".join(op.axes))
-        inputs = [program.tensor(j) for j in op.inputs]
-        try:
-            parts = rule.backward(inputs, program.tensor(i), g)
-        except ProgramError:
-            continue  # deliberate: it has no backward, and says so
-        if len(parts) != len(inputs):
-            raise RuleError(rule, "backward", "backward", [f"{len(inputs)} inputs, {len(parts)} gradients; one each."])
-        sample.cotangents[i] = g, common
-        sample.gradients[i] = {}
-        of = "" if len(uses) == 1 else f" of {op.name}"
-        for slot, (part, tensor) in enumerate(zip(parts, inputs, strict=True)):
-            if part is not None:
-                own = fitted(part, tensor)
-                program.ops[own.index] = replace(program.ops[own.index], name=f"d{tensor.name}" + of)
-                sample.gradients[i][slot] = own
-    return sample
 
 
 @contextmanager
@@ -218,11 +97,11 @@ def check_rule(
     """
     chosen: Rule = find("rule", rule) if isinstance(rule, str) else rule
     with _known(chosen):
-        sample = _sample(chosen)
+        sample = sample_of(chosen)
         _check_declarations(chosen, sample)
         _check_torch(chosen, sample, seed)
         _check_backward(chosen, sample, seed)
-        return _check_law(chosen, sample, widths or {}, seeds, seed, tolerance, generic)
+        return check_law(chosen, sample, widths or {}, seeds, seed, tolerance, generic)
 
 
 def _check_declarations(rule: Rule, sample: Sample) -> None:
@@ -240,15 +119,6 @@ def _check_declarations(rule: Rule, sample: Sample) -> None:
         raise RuleError(rule, "declarations", "latex" if "latex()" in problems[0] else "__doc__", problems)
 
 
-def _values(sample: Sample, widths: Mapping[str, int], seeds: int, seed: int, wanted: Sequence[int]) -> Any:
-    from scalecalc.measure.interpret import Setting, draw_leaves
-    from scalecalc.measure.interpret import run as evaluate
-
-    live = sample.program.live(wanted)
-    leaves = draw_leaves(sample.program, Setting(widths, seeds, seed), sample.scalings, live)
-    return evaluate(sample.program, leaves, wanted)
-
-
 def _check_torch(rule: Rule, sample: Sample, seed: int) -> None:
     """The declared axes, and seeds that do not see each other."""
     from scalecalc.measure.interpret import Setting
@@ -257,7 +127,7 @@ def _check_torch(rule: Rule, sample: Sample, seed: int) -> None:
     for _i, op in _uses(rule, sample):
         axes = [sample.program.ops[j].axes for j in op.inputs]
         for widths in SIZES:
-            inputs = _inputs(sample, op, _values(sample, widths, 3, seed, op.inputs))
+            inputs = _inputs(sample, op, values_of(sample, widths, 3, seed, op.inputs))
             found = rule.torch(op, axes, *inputs)
             wanted = (3, *Setting(widths, 3, seed).shape(sample.program, op.axes))
             if tuple(found.shape) != wanted:
@@ -297,7 +167,7 @@ def _check_backward(rule: Rule, sample: Sample, seed: int) -> None:
         op, g = sample.program.ops[i], sample.cotangents[i][0]
         axes = [sample.program.ops[j].axes for j in op.inputs]
         for widths in SIZES:
-            values = _values(sample, widths, 2, seed, [*op.inputs, g.index, *(part.index for part in parts.values())])
+            values = values_of(sample, widths, 2, seed, [*op.inputs, g.index, *(part.index for part in parts.values())])
             inputs = [x.clone().requires_grad_() for x in _inputs(sample, op, values)]
             # torch's convention for complex numbers, which is the inner product's: Re Σ conj(g) f
             result = (rule.torch(op, axes, *inputs) * spread([g.axes], op.axes, values[g.index])[0].conj()).sum().real
@@ -319,174 +189,6 @@ def _check_backward(rule: Rule, sample: Sample, seed: int) -> None:
         raise RuleError(rule, "backward", "backward", [f"{name} {text}" for name, (_, text) in worst.items()])
 
 
-# ------------------------------------------------------------------ the law
-
-
-def _check_law(
-    rule: Rule,
-    sample: Sample,
-    widths: Mapping[str, Sequence[int]],
-    seeds: int,
-    seed: int,
-    tolerance: float,
-    generic: bool,
-) -> Table:
-    claims = sample.claims()
-    rows = _derived(rule, sample, claims)
-    axes = {a for c in claims for j in c.factors for a in sample.program.growing(sample.program.ops[j].axes)}
-    used = [d for d in DIMS if d in map(dim_of, axes)]
-    grid = {d: widths.get(d, WIDTHS[len(used)]) for d in used}
-    done: list[Row] = []
-    wrong: list[Row] = []
-    for row, (found, below) in zip(rows, _measured(sample, claims, rows, grid, seeds, seed, tolerance), strict=True):
-        verdict, settle = found.verdict, found.settle
-        bound = below and bool(row.assumptions)
-        if bound and verdict != "agrees":
-            verdict = verdict if generic else "inconclusive"
-            settle += " It is smaller than derived; the derived size is a bound, assuming that "
-            settle += f"{'; '.join(row.assumptions)}."
-        done.append(row.with_measurement(found.slopes, verdict, settle))
-        if verdict != "agrees" and (generic or not bound):
-            wrong.append(done[-1])
-    if wrong:
-        raise RuleError(rule, "law", "law", [_problem(row) for row in wrong], wrong)
-    program = sample.program
-    return Table(program.name, tuple(done), program.dims, command="check_rule", options={"seed": seed, "seeds": seeds})
-
-
-def _problem(row: Row) -> str:
-    slopes = ", ".join(f"{d}^{s.slope:.2f} ({s.low:.2f} to {s.high:.2f})" for d, s in (row.measured or {}).items())
-    what = "measured" if row.verdict == "disagrees" else "measured, without a verdict:"
-    return f"{row.row}: derived {row.formula()}; {what} {slopes or 'no slope'}. {row.settle} Derived by {row.why}."
-
-
-def _derived(rule: Rule, sample: Sample, claims: Sequence[Claim]) -> list[Row]:
-    program = sample.program
-    margin = Scale(dict.fromkeys(program.dims, CORRECTIONS))
-    algebra = Algebra(margin=margin, rule="sum", at="the check")
-    weights = _weights(program, algebra)
-    try:
-        values = run(program, algebra, weights, [i for c in claims for i in c.factors])
-    except ScalecalcError as error:
-        raise RuleError(rule, "law", "law", [f"the engine stops at the rule's own sample: {error}"]) from error
-    for i, op in enumerate(program.ops):
-        value, labels = values[i], program.growing(op.axes)
-        if op.rule == rule.name and value is not None and value.labels != labels:
-            text = f"a value on the axes {value.labels} for {op.name}, which has {labels}."
-            raise RuleError(rule, "law", "law", [text])
-    return [_row(c, _claimed(algebra, values, c)) for c in claims]
-
-
-def _weights(program: Program, algebra: Algebra) -> dict[str, Value]:
-    """Every weight of size one: an atom, or its exact initial value."""
-    out: dict[str, Value] = {}
-    for op in program.ops:
-        labels = program.growing(op.axes)
-        if op.rule == "weight" and op.params["init"] is not None:
-            out[op.name] = exact_leaf(labels, op.params["init"], algebra)
-        elif op.rule == "weight":
-            odd = [atom(op.name, labels)] if labels else []
-            out[op.name] = Value(labels, (Term(ONE, pattern((), odd), (), algebra.step("independent entries")),))
-    return out
-
-
-def _row(claim: Claim, value: Value) -> Row:
-    terms = FREE.leading(value.sizes())
-    lead = next((t for t in value.terms if t.rms(value.labels) in terms), None)
-    return Row(
-        claim.name,
-        claim.kind,
-        0,
-        terms,
-        subleading=subleading(FREE, terms, value.sizes()),
-        why=f"{lead.why.rule}: {lead.why.law}" if lead is not None and lead.why is not None else "exactly zero",
-        assumptions=assumptions(lead),
-        derivation=lead,
-    )
-
-
-def _claimed(algebra: Algebra, values: Sequence[Value | None], claim: Claim) -> Value:
-    first, *rest = (v for i in claim.factors if (v := values[i]) is not None)
-    out = first
-    for value in rest:
-        labels = tuple(dict.fromkeys([*out.labels, *value.labels]))
-        if value is rest[-1]:
-            return algebra.contract([a for a in labels if a not in claim.over], out, value, claim.over)
-        out = algebra.multiply(labels, out, value)
-    for label in claim.over:
-        out = algebra.sum(out, label)
-    return out
-
-
-def _measured(
-    sample: Sample,
-    claims: Sequence[Claim],
-    rows: Sequence[Row],
-    widths: Mapping[str, Sequence[int]],
-    seeds: int,
-    seed: int,
-    tolerance: float,
-) -> list[tuple[Judgement, bool]]:
-    """Per row a verdict, and whether it is surely not larger than derived; rows without a verdict get more seeds."""
-    from scalecalc.measure.paths import grid
-    from scalecalc.measure.slopes import Cell, fit
-    from scalecalc.verdict import judge
-
-    cells = grid(widths)
-    alpha = ERROR / (2 * len(claims) * max(1, len(widths)) * LOOKS)  # 2: with and without corrections
-    samples: list[list[Cell]] = [[] for _ in rows]
-    out: dict[int, tuple[Judgement, bool]] = {}
-    for look in range(LOOKS):
-        undecided = [r for r in range(len(rows)) if r not in out or out[r][0].verdict == "inconclusive"]
-        more = seeds * (4**look - 4 ** (look - 1)) if look else seeds
-        for k, cell in enumerate(cells):
-            found = _logs(sample, [claims[r] for r in undecided], cell, more, (seed, look, k))
-            for r, logs in zip(undecided, found, strict=True):
-                samples[r].append(Cell(cell, logs))
-        for r in undecided:
-            terms, below = rows[r].terms, False
-            for corrections in ((), rows[r].subleading):  # they widen the interval: only where they are needed
-                found = fit(samples[r], terms, alpha, corrections=corrections, zero_level=math.log(1e-9))
-                below = below or bool(terms) and all(e.high <= tolerance for e in found.excess.values())
-                out[r] = judge(found, terms, tolerance), below
-                if out[r][0].verdict == "agrees":
-                    break
-    return [out[r] for r in range(len(rows))]
-
-
-def _logs(
-    sample: Sample, claims: Sequence[Claim], cell: Mapping[str, int], seeds: int, entropy: Sequence[int]
-) -> list[Any]:
-    """Per claim, the natural logarithm of its root-mean-square, one per seed."""
-    import numpy as np
-    import torch
-
-    from scalecalc.measure.interpret import elements, rms
-
-    if not claims:
-        return []
-    wanted = sorted({i for c in claims for i in c.factors})
-    size = max(1, min(seeds, CHUNK // max(1, elements(sample.program, cell) // 4)))
-    parts: list[list[torch.Tensor]] = [[] for _ in claims]
-    for batch, start in enumerate(range(0, seeds, size)):
-        state = np.random.SeedSequence([*entropy, batch]).generate_state(1, np.uint64)[0]
-        values = _values(sample, cell, min(size, seeds - start), int(state >> 1), wanted)
-        for claim, logs in zip(claims, parts, strict=True):
-            logs.append(rms(_statistic(sample.program, values, claim)).log())
-    return [torch.cat(logs).numpy() for logs in parts]
-
-
-def _statistic(program: Program, values: Mapping[int, torch.Tensor], claim: Claim) -> torch.Tensor:
-    import torch
-
-    axes = [program.ops[i].axes for i in claim.factors]
-    letter = {label: chr(ord("b") + k) for k, label in enumerate(dict.fromkeys(a for own in axes for a in own))}
-    sides = ",".join("a" + "".join(letter[a] for a in own) for own in axes)
-    kept = "".join(letter[a] for a in letter if a not in claim.over)
-    dtype = max((values[i].dtype for i in claim.factors), key=lambda t: t.is_complex)
-    return torch.einsum(f"{sides}->a{kept}", *(values[i].to(dtype) for i in claim.factors))
-
-
 def _cell(widths: Mapping[str, int]) -> str:
     return ", ".join(f"{d}={n}" for d, n in widths.items())
 
@@ -503,19 +205,20 @@ def assert_agrees(table: Table, *, inconclusive: bool = True) -> None:
     Raises:
         AssertionError: rows that disagree (or are inconclusive), each with its numbers; or no row was measured.
     """
+    __tracebackhide__ = True  # pytest shows the user's own line
     judged = [row for row in table if row.verdict is not None]
     if not judged:
         raise AssertionError(f"no row of {table.model} was measured; derive only claims, verify measures.")
     refused = ("disagrees",) if inconclusive else ("disagrees", "inconclusive")
     bad = [row for row in judged if row.verdict in refused]
     if bad:
-        lines = "\n".join(f"  {row.verdict}: {row.label}: {_problem(row)}" for row in bad)
+        lines = "\n".join(f"  {row.verdict}: {row.label}: {problem(row)}" for row in bad)
         raise AssertionError(f"{len(bad)} of {len(judged)} rows of {table.model}:\n{lines}")
 
 
 def assert_scaling(
-    factory: Callable[..., Any],
-    example_inputs: Callable[..., Any],
+    model: str | TorchModule | Callable[..., Any],
+    example_inputs: Callable[..., Any] | None = None,
     *,
     dims: Mapping[str, Sequence[int]] | None = None,
     parameterization: str | Parameterization | None = None,
@@ -531,7 +234,8 @@ def assert_scaling(
     may explode with the widths, at initialisation or by the first updates.
 
     Args:
-        factory, example_inputs: as ``path/to/file.py:factory`` has them.
+        model: a factory of modules beside its ``example_inputs``, as ``path/to/file.py:factory`` has them; or that text, or
+            any other model.
         dims: widths to measure at, per growing dim.
         parameterization: a name, a file or a solution; what the module and its optimizer do, if not given.
         require: ``stable``, or ``""`` where only the measured sizes count.
@@ -546,15 +250,27 @@ def assert_scaling(
     from scalecalc.measure.verify import verify
     from scalecalc.model import TorchModule
 
+    __tracebackhide__ = True
     if require not in ("stable", ""):
         raise InputError(f"require={require!r} is neither 'stable' nor ''.")
-    model, scheme = TorchModule(factory, example_inputs), {"parameterization": parameterization, "optimizer": optimizer}
-    measuring = ("seeds", "tolerance", "device", "dtype", "seed", "resume", "progress")
-    table = derive(model, **scheme, **{k: v for k, v in more.items() if k not in measuring})
-    explode = [r for r in table if r.klass == "exploding" and r.kind in ("init", "update")] if require else []
+    if callable(model):
+        if example_inputs is None:
+            raise InputError("a factory needs its example_inputs beside it: assert_scaling(factory, example_inputs).")
+        model = TorchModule(model, example_inputs)
+    more |= {"parameterization": parameterization, "optimizer": optimizer, "dims": dims, "budget": budget}
+    table = verify(model, derived=_assert_stable if require else None, **more)
+    assert_agrees(table, inconclusive=inconclusive)
+    return table
+
+
+def _assert_stable(table: Table) -> None:
+    """No feature explodes, before anything is measured.
+
+    Raises:
+        AssertionError: one does.
+    """
+    __tracebackhide__ = True
+    explode = [r for r in table if r.klass == "exploding" and r.kind in ("init", "update")]
     if explode:
         lines = "".join(f"\n  {r.label}: {r.formula()}" for r in explode)
         raise AssertionError(f"{len(explode)} of {len(table.rows)} rows of {table.model} explode with the widths:{lines}")
-    table = verify(model, dims=dims, budget=budget, **scheme, **more)
-    assert_agrees(table, inconclusive=inconclusive)
-    return table

@@ -28,8 +28,8 @@ from scalecalc.term import (
     Term,
     count,
     dim_of,
-    multiply_terms,
     pattern,
+    products,
     relabel,
     simplify,
     sum_pattern,
@@ -101,10 +101,7 @@ class Algebra:
 
     def multiply(self, labels: Sequence[str], a: Value, b: Value, law: str = "sizes multiply, profiles add") -> Value:
         """The broadcast product of two values."""
-        terms = [
-            t for x in a.terms for y in b.terms for t in multiply_terms(x, y, self.step(law, x, y), self.limits)
-        ]
-        out = self.value(labels, terms)
+        out = self.value(labels, products(a.terms, b.terms, self.limits, lambda x, y: self.step(law, x, y)))
         # a factor constant along an axis changes no direction there
         ray = {d for v, w in ((a, b), (b, a)) for d in v.ray if d[1] not in w.labels}
         perp = {d for v, w in ((a, b), (b, a)) for d in v.perp if d[1] not in w.labels}

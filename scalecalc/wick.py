@@ -41,6 +41,7 @@ from scalecalc.pattern import (
     knot,
     pattern,
     relabel,
+    serial,
     source,
     without_repeats,
 )
@@ -133,7 +134,7 @@ def _open(g: _Graph, s: Slot) -> Iterator[tuple[_Graph, Index]]:
     if not isinstance(s, Source):
         yield g, s
         return
-    for one in s.patterns:
+    for one in sorted(s.patterns, key=serial):
         new = g.copy() if len(s.patterns) > 1 else g
         i = new.index(dim_of(s.label), one.profile(s.label))
         new.put(one.odd, s.label, i)
@@ -306,7 +307,7 @@ def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
     g = _Graph()
     i = g.index(dim, profile)
     g.size = ONE
-    g.put(sorted(odd, key=lambda a: a.serial), label, i)
+    g.put(sorted(odd, key=serial), label, i)
     size, closed = _close(g)
     return size * share**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed.odd, one.same, masks), False
 
@@ -324,7 +325,7 @@ def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozense
     found = _product(a, b)
     if not centred:
         return found
-    squares = sorted(a.odd & b.odd, key=lambda x: x.serial)
+    squares = sorted(a.odd & b.odd, key=serial)
     moving = [fluctuation(x) for x in squares if centred & set(map(dim_of, x.labels))]
     parts = [(size, one, own) for size, one in found for own in [frozenset[Atom | Knot](), *(frozenset({x}) for x in moving)]]
     return _strongest(
@@ -339,7 +340,7 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
         profiles[label] = profiles.get(label, FLAT) * p
     if (a.shape.windowed or b.shape.windowed) and any(p.empty for p in profiles.values()):
         return ()
-    only_a, only_b = (sorted(x, key=lambda t: t.serial) for x in (a.odd - b.odd, b.odd - a.odd))
+    only_a, only_b = (sorted(x, key=serial) for x in (a.odd - b.odd, b.odd - a.odd))
     if not (a.same or b.same or any(_may_meet(x, y) for x in only_a for y in only_b)):
         return ((ONE, pattern(profiles.items(), frozenset((*only_a, *only_b)), (), a.masks | b.masks)),)
     g = _Graph()

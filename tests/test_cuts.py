@@ -50,7 +50,8 @@ def test_the_solution_is_that_without_cuts(monkeypatch, model, optimizer) -> Non
     assert cut.bounds.keys() == whole.bounds.keys()
     for place, bound in whole.bounds.items():
         if place != ("W_out", "init"):
-            assert cut.bounds[place] == bound
+            assert cut.bounds[place].value is bound.value
+            assert {*cut.bounds[place].rows} <= {*bound.rows, *bound.ties}  # where updates are cut no ties are looked for
     assert cut.bounds["W_out", "init"].rows[0].startswith(("f, init", "f, update by all that moves h"))
 
 

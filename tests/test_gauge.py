@@ -45,6 +45,9 @@ ALONG = {
     "sgd": (-2, None, None), "momentum": (-2, None, None), "adam": (-1, None, 1), "sign": (-1, 1, None),
     "adamw": (-1, 1, 1),  # decoupled: ηλ stays
     "adam_l2": (-1, 2, 1),  # coupled: λw stays beside the gradient
+    "sgd:decay=coupled": (-2, 2, None),
+    "momentum:decay=decoupled": (-2, 2, None),
+    "nesterov:decay=independent": (-2, None, None),
     "adamw_independent": (-1, None, 1),  # λ alone stays
     "adafactor": (0, 0, -1),  # the step is relative to the weight, and so is ε₂, its least size
     "muon": (-1, 1, None), "shampoo": (-1, 1, None),

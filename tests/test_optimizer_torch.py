@@ -56,10 +56,36 @@ def theirs(make: Reference, start: torch.Tensor, gradients: Sequence[torch.Tenso
 
 
 T = torch.optim
+
+
+def decaying(part: float, make: Reference) -> Reference:
+    """SGDW (Loshchilov & Hutter 2019, arXiv 1711.05101, alg. 1): every weight loses a part of itself beside torch's step."""
+
+    def made(parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+        optimizer = make(parameters)
+
+        def lose(*_: Any) -> None:
+            for p in parameters:
+                p.data.mul_(1 - part)
+
+        optimizer.register_step_pre_hook(lose)
+        return optimizer
+
+    return made
+
+
 TORCH: dict[str, tuple[Reference, bool, list[tuple[int, ...]]]] = {
     "sgd": (lambda p: T.SGD(p, RATE), False, SHAPES),
     "momentum": (lambda p: T.SGD(p, RATE, momentum=0.9), False, SHAPES),
     "nesterov": (lambda p: T.SGD(p, RATE, momentum=0.9, nesterov=True), False, SHAPES),
+    "sgd:decay=coupled": (lambda p: T.SGD(p, RATE, weight_decay=DECAY), False, SHAPES),
+    "momentum:decay=coupled": (lambda p: T.SGD(p, RATE, momentum=0.9, weight_decay=DECAY), False, SHAPES),
+    "nesterov:decay=coupled": (
+        lambda p: T.SGD(p, RATE, momentum=0.9, nesterov=True, weight_decay=DECAY), False, SHAPES,
+    ),
+    "sgd:decay=decoupled": (decaying(RATE * DECAY, lambda p: T.SGD(p, RATE)), False, SHAPES),
+    "momentum:decay=decoupled": (decaying(RATE * DECAY, lambda p: T.SGD(p, RATE, momentum=0.9)), False, SHAPES),
+    "nesterov:decay=independent": (decaying(DECAY, lambda p: T.SGD(p, RATE, momentum=0.9, nesterov=True)), False, SHAPES),
     "adam": (lambda p: T.Adam(p, RATE, eps=0.0), False, SHAPES),
     "adam with ε": (lambda p: T.Adam(p, RATE, eps=EPSILON), True, SHAPES),
     "adam_eps": (lambda p: T.Adam(p, RATE, eps=1.0), False, SHAPES),
@@ -76,7 +102,7 @@ PAPERS = ("lion", "sign", "shampoo", "soap", "muon_spectral")
 
 
 def test_no_optimizer_is_left_out() -> None:
-    assert {name.split()[0] for name in TORCH} | set(PAPERS) == set(registry("optimizer"))
+    assert {name.split()[0].partition(":")[0] for name in TORCH} | set(PAPERS) == set(registry("optimizer"))
 
 
 @pytest.mark.parametrize(("name", "shape"), [(name, shape) for name, (_, _, shapes) in TORCH.items() for shape in shapes])
@@ -91,7 +117,7 @@ def test_every_step_is_torchs(name: str, shape: tuple[int, ...], monkeypatch: py
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw with ε", "adam_l2", "adafactor", "muon"])
+@pytest.mark.parametrize("name", ["sgd", "nesterov:decay=coupled", "adamw with ε", "adam_l2", "adafactor", "muon"])
 def test_the_raw_weight_is_what_the_optimizer_sees(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a multiplier m = 2 the network's weight is 2 w: the chain rule gives w twice the gradient."""
     make, epsilon, _ = TORCH[name]
@@ -113,10 +139,10 @@ def test_muon_as_torch_rounds_it() -> None:
     assert float((found - expected).abs().max()) < 0.05 * RATE
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "momentum"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "momentum", "momentum:decay=coupled"])
 def test_gradients_are_clipped_as_torch_clips_them(name: str) -> None:
     """By the norm of all together, and only where that is above one."""
-    optimizer = optimizer_of(f"{name}:clip=yes")
+    optimizer = optimizer_of(name + (",clip=yes" if ":" in name else ":clip=yes"))
     start = {"V": drawn(SEEDS, 5, 4), "W": drawn(SEEDS, 6, seed=1)}
     sizes = (3.0, 0.05, 1.0)
     gradients = [{w: s * drawn(*x.shape, seed=7 * k + len(w)) for w, x in start.items()} for k, s in enumerate(sizes)]

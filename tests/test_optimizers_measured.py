@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from scalecalc.derive import Model, derive, interpret, resolve, table_of
+from scalecalc.errors import InputError
 from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting
 from scalecalc.measure.slopes import Cell, fit
@@ -29,6 +30,7 @@ from scalecalc.value import Algebra, Value
 HALF, N = Fraction(1, 2), Scale.of("N")
 ERROR = 1e-6
 CLIPPED = ("sgd:clip=yes", "adam:clip=yes", "muon:clip=yes")
+DECAYING = tuple(f"{name}:decay={kind}" for name in ("sgd", "momentum", "nesterov") for kind in ("coupled", "decoupled"))
 EVERY = (*sorted(registry("optimizer")), *CLIPPED)
 WIDE = [({"N": n}, seeds) for n, seeds in ((32, 128), (96, 64), (288, 48))]
 STATES = [({"N_u": u, "N_x": x}, 64) for u, x in ((32, 16), (128, 16), (32, 64), (64, 128))]
@@ -170,10 +172,18 @@ def scaled(optimizer: str, **more: Scale) -> tuple[Model, list[Row]]:
         ("muon", N, N),
         ("adam_l2", N, N**-HALF),
         ("adam_l2", N**-1, Scale.one()),
+        ("sgd:decay=coupled", N, N),
+        ("sgd:decay=coupled", N**-HALF, Scale.one()),
+        ("momentum:decay=coupled", N, N),
+        ("nesterov:decay=decoupled", N, N),
+        ("momentum:decay=independent,clip=yes", N, N),
     ],
 )
 def test_weight_decay_is_as_derived(optimizer: str, decay: Scale, size: Scale) -> None:
-    """η λ W where it is decoupled, λ W where it is independent; coupled, the sign of W once λ W outgrows the gradient."""
+    """η λ W where it is decoupled, λ W where it is independent; coupled, the sign of W once λ W outgrows the gradient.
+
+    Under SGD, whose rate is 1 for W_2, coupled and decoupled alike are η λ W.
+    """
     model, rows = scaled(optimizer, weight_decay=decay)
     assert {row.terms for row in rows if row.row == "h2"} == {(size,)}
     cells = cells_of(model, rows)
@@ -210,12 +220,35 @@ def test_a_solved_decay_and_epsilon_change_nothing_and_larger_ones_do() -> None:
         assert other["h2", "update", "W_2"].klass == klass
 
 
+@pytest.mark.parametrize("optimizer", DECAYING)
+def test_the_decay_of_gradient_descent_scales_like_one_over_the_rate(optimizer: str) -> None:
+    """η λ = 1 for every weight, coupled or not; what decay alone moves is no learning, and a λ for all explodes."""
+    p = solve("mlp", optimizer=optimizer)
+    assert [s.weight_decay for s in p.scalings.values()] == [N**-1, Scale.one(), N]
+    assert {p.bounds[w, "weight_decay"].rows for w in p.scalings} == {
+        (f"{w}, rate · decay: a step removes no more than there is",) for w in p.scalings
+    }
+    rates = {"W_in": 1, "W_2": 0, "W_out": -1}
+    still = {w: replace(s, lr=N ** (rates[w] - 1), weight_decay=N ** (1 - rates[w])) for w, s in p.scalings.items()}
+    table = derive("mlp", parameterization=replace(p, scalings=still), optimizer=optimizer)
+    for feature, weight in (("h1", "W_in"), ("h2", "W_2")):
+        row = table[feature, "update", weight]
+        assert (row.formula(), row.klass) == ("1", "lazy")
+    usual = derive("mlp", optimizer=optimizer)  # one λ for all, where mup's rate for the embedding is N
+    assert (usual["h1", "update", "W_in"].formula(), usual["h1", "update", "W_in"].klass) == ("N", "exploding")
+
+
+def test_a_kind_of_decay_that_there_is_not_is_an_error() -> None:
+    with pytest.raises(InputError, match="write no, coupled, decoupled or independent"):
+        solve("mlp", optimizer="sgd:decay=l2")
+
+
 RATES = {  # of the embedding, the hidden weight and the readout, at inits 1, N^(-1/2) and N^(-1)
-    ("sgd", "momentum", "nesterov"): (1, 0, -1),  # Yang et al. 2022, arXiv 2203.03466, table 3
+    ("sgd", "momentum", "nesterov", *DECAYING): (1, 0, -1),  # Yang et al. 2022, arXiv 2203.03466, table 3
     ("adam", "adamw", "adam_l2", "adamw_independent", "lion", "sign", "adam:clip=yes"): (0, -1, -1),  # ibid.
     ("adafactor",): (0, -HALF, 0),  # Everett et al. 2024, arXiv 2407.05872, muP with Adafactor
     ("muon_spectral",): (0, 0, 0),  # Yang, Simon & Bernstein 2023, arXiv 2310.17813: the shape factor is all there is
-    ("muon", "muon:clip=yes"): (0, 0, -HALF),  # max(1, fo/fi)^(1/2) lacks what a readout needs
+    ("muon", "muon:clip=yes", "muon:exact=yes"): (0, 0, -HALF),  # max(1, fo/fi)^(1/2) lacks what a readout needs
     ("muon_rms",): (0, -HALF, -1),
     ("shampoo", "soap"): (HALF, 0, -HALF),
     ("sgd:clip=yes",): (3 * HALF, HALF, -HALF),  # the norm that clips is N^(1/2)

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # ---------------------------------------------------------------- who imports whom
 
 TORCH_SIDE = ("scalecalc.measure", "scalecalc.torch", "scalecalc.trace", "scalecalc.transfer", "scalecalc.dynamics")
-ABOVE = ("scalecalc", "scalecalc.cli", "scalecalc.model", "scalecalc.testing")  # may call the torch side, inside functions
+ABOVE = (
+    "scalecalc", "scalecalc.checks.law", "scalecalc.checks.sample", "scalecalc.cli", "scalecalc.model", "scalecalc.testing",
+)  # may call the torch side, inside functions
 LAYERS = ("errors", "scale", "pattern", "term", "value", "program", "rule", "derive", "solve", "cli")
 RANK = {f"scalecalc.{name}": rank for rank, name in enumerate(LAYERS)}
 PRINTED = ("table", "compare", "explain", "solution", "beside", "pieces", "numbers")
@@ -210,6 +212,9 @@ def test_rules_are_found_from_a_wheel_and_an_sdist(tmp_path: Path) -> None:
     expected = rules_found(ROOT, tmp_path)[2]
     wheel = built(ROOT, Path("wheel"), tmp_path / "wheel")
     names = zipfile.ZipFile(wheel).namelist()
+    kernel = {f"scalecalc/measure/scan/kernel/{f.name}" for f in (ROOT / "scalecalc/measure/scan/kernel").iterdir()}
+    assert {Path(name).suffix for name in kernel} == {".c", ".h"}
+    assert kernel <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"scalecalc"}  # no package called rules
     assert "scalecalc/py.typed" in names
     assert {f"scalecalc/starters/{file.name}" for file in (ROOT / "scalecalc" / "starters").iterdir()} <= set(names)

@@ -14,6 +14,16 @@ What is derived and measured here contradicts them in three places:
   the output of SP and NTK moves by N^(1/2) with every weight before the readout
   (``test_the_readout_is_coherent_with_the_updates_before_it``).  Hidden layers agree, and so do muP and MFP.
 
+Two more places are no contradiction once what the source assumes is said:
+
+- G = 1 in the long run holds where one step moves the readout by entries of the size N_u^(-1/2) G_0, G_0 being G at the
+  first step over that size: G is η_out N_u |y|, whatever η_out is.  Under Euler's method with y = N_x^(-1/2) that is
+  N_x^(-1/2) at mup's rate 1/N_u and 1 at N_x^(1/2)/N_u; at the largest stable rate, N_x/N_u, it is N_x^(1/2), and the output
+  then learns, which at the smaller ones it does not (``test_the_signal_of_the_long_run_is_as_large_as_the_readout_s_rate``).
+- mup's readout of entries 1/N_u is needed where updates of the layer are coherent with it.  With a fixed step y is one scalar
+  times u, and those of W_B and W_C are not: entries N_u^(-1/2) are stable, f = Θ(1) from the start.  With a selective step
+  f explodes with W_Delta there (``test_a_fixed_step_allows_a_readout_by_its_fan_in_alone``).
+
 What is expected stands here in exponents; derived sizes are compared exactly, measured ones as in ``test_survived``.
 """
 
@@ -31,6 +41,7 @@ from test_survived import ONE, agrees, expect, misses, path, s6, slopes, tabulat
 from scalecalc.derive import Model, interpret, resolve, table_of
 from scalecalc.parameterization import scaling
 from scalecalc.scale import FREE, Scale
+from scalecalc.solve import solve
 from scalecalc.table import Row
 
 HALF = Fraction(1, 2)
@@ -177,6 +188,49 @@ def test_the_rate_at_initialisation_explodes_at_the_second_step() -> None:
         (note,) = [note for note in table_of(found).notes if note.startswith("From step 2 on exploding: ")]
         assert ("W_B in" in note, "W_C in" in note) == (later != "1", later != "1"), note
         agrees(model, rows, path("N_u", 24, 192, N_x=6))
+
+
+LONG_RUN = [("N_u^-1", "N_x^-1/2", "N_x^-1"), ("N_x^1/2 N_u^-1", "1", "N_x^-1/2"), ("N_x N_u^-1", "N_x^1/2", "1")]
+
+
+@pytest.mark.parametrize(("rate", "signal", "moved"), [*LONG_RUN[:2], pytest.param(*LONG_RUN[2], marks=pytest.mark.slow)])
+def test_the_signal_of_the_long_run_is_as_large_as_the_readout_s_rate(rate: str, signal: str, moved: str) -> None:
+    """Euler's method, readout-like: y by W_B once W_out has moved is η_B N_u C² S₂ G = G at η_B = N_x/N_u; f by W_out.
+
+    Measured at the largest stable rate of the readout; what is measured is a coefficient of the rates, so that the others
+    differ from it by the power of η_out that is put in.
+    """
+    setting = ("N_u^-1/2", "N_x^-1 N_u^-1/2", "N_x N_u^-1", "N_x^-1 N_u^-1")
+    model = s6("step=fixed,discretization=mamba", "sgd", setting)
+    model = replace(model, scalings={**model.scalings, "W_out": replace(model.scalings["W_out"], lr=S(rate))})
+    found = interpret(model, FREE, steps=2)
+    assert found.later is not None
+    value = found.later.updated[model.program.features["y"]]
+    assert value is not None
+    row = Row("y", "update", 2, (S(signal),), tag=("W_B", "W_out"))
+    assert set(FREE.leading(value.sizes(row.tag))) == {S(signal)}
+    rows = [row, *expect(tabulated(model), {("f", "update", "W_out"): moved})]
+    if rate == LONG_RUN[2][0]:
+        wrong = [replace(row, terms=(S(size),)) for size in ("1", "N_x")]
+        found = misses(model, [*rows, *wrong], path("N_x", 16, 128, N_u=16))
+        assert len(found) == 2, found
+        assert all(miss.startswith(f"{row.label}: ") for miss in found)
+
+
+@pytest.mark.slow
+def test_a_fixed_step_allows_a_readout_by_its_fan_in_alone() -> None:
+    """σ_out = N_u^(-1/2), solved for: f is Θ(1) and moves by Θ(1) with every weight.  A selective step needs 1/N_u."""
+    solved = {name: solve(name, optimizer="sgd") for name in ("s6:step=fixed", "s6")}
+    assert [found["W_out"].init for found in solved.values()] == [S("N_u^-1/2"), S("N_u^-1")]
+    model = resolve("s6:step=fixed", parameterization=solved["s6:step=fixed"])
+    weights = ("W_in", "W_B", "W_C", "W_out")
+    rows = expect(tabulated(model), {("f", "init"): "1", **{("f", "update", w): "1" for w in weights}})
+    agrees(model, rows, path("N_u", 32, 256, N_x=8))
+    model = resolve("s6", parameterization=solved["s6"])
+    assert set(tabulated(model)["f", "update", "W_Delta"].terms) == {ONE}
+    large = replace(model.scalings["W_out"], init=S("N_u^-1/2"))
+    model = replace(model, scalings={**model.scalings, "W_out": large})  # the update is itself of the size of the readout
+    agrees(model, expect(tabulated(model), {("f", "update", "W_Delta"): "N_u"}), path("N_u", 32, 256, N_x=8))
 
 
 # ---------------------------------------------------------------------- Everett et al., the perceptron

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from scalecalc import pattern, term, value, wick
+from scalecalc import dominance, pattern, profile, scale, term, value, wick
 from scalecalc.errors import UnsupportedScale
 from scalecalc.program import Op
 from scalecalc.rule import registry
@@ -61,7 +61,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
 
 def forget() -> None:
     """Empty the caches of the laws: they hold what the laws gave before."""
-    for f in (f for module in (pattern, term, value, wick) for f in vars(module).values()):
+    for f in (f for module in (dominance, pattern, profile, scale, term, value, wick) for f in vars(module).values()):
         if hasattr(f, "cache_clear"):
             f.cache_clear()
 

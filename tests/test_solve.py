@@ -239,3 +239,39 @@ def test_regimes_along_which_a_solution_is_recognised() -> None:
     (match,) = found.first_matches
     assert (match.name, match.along, found.regime) == ("mup_ssm", "proportional", Regime.parse("proportional"))
     assert {w: set(own) for w, own in match.found.differs.items()} == {"W_in": {"lr"}}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_rows_that_tie_are_said_and_each_of_them_binds(optimizer: str) -> None:
+    """A quarter more of what is bound, and every row of the first step that is named for it is above its bound."""
+    found, seen = solve("mlp", optimizer=optimizer), 0
+    for (weight, quantity), bound in found.bounds.items():
+        if quantity not in ("init", "lr"):
+            continue
+        more = replace(found[weight], **{quantity: getattr(found[weight], quantity) * Scale.of("N", Fraction(1, 4))})
+        larger = replace(found, scalings={**found.scalings, weight: more})
+        table = derive("mlp", parameterization=larger, optimizer=optimizer)
+        for label in (*bound.rows, *bound.ties):
+            row, _, rest = label.partition(", ")
+            by = rest.removeprefix("update by ")
+            if "step" in rest or "+" in rest or row.startswith("argument"):
+                continue
+            terms = table[(row, "init") if rest == "init" else (row, "update", by)].terms
+            assert any(t.power("N") > 0 for t in terms), (weight, quantity, label)
+            seen += 1
+    assert seen > len(found.bounds)
+    assert found.bounds["W_out", "init"].rows == ("f, update by W_2",)
+    assert "f, update by W_in" in found.bounds["W_out", "init"].ties
+
+
+@pytest.mark.slow
+def test_of_rows_that_tie_the_first_is_named() -> None:
+    """s6 under gradient descent: y by W_B once W_Delta has moved, or once W_out has; by the order of the names."""
+    found = solve("s6", optimizer="sgd")
+    for weight in ("W_B", "W_C"):
+        bound = found.bounds[weight, "lr"]
+        assert bound.rows == (f"y, update by {weight}+W_Delta, step 2",)
+        assert bound.ties == (f"y, update by {weight}+W_out, step 2",)
+    printed = str(found)
+    assert "y, update by W_B+W_Delta, step 2" in printed
+    assert "or y, update by W_B+W_out, step 2" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from scalecalc.measure import effort as module
 from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting
 from scalecalc.measure.verify import Interrupted, verify
+from scalecalc.model import parameterize, resolve
+from scalecalc.scale import Scale
 from scalecalc.table import Table
 
 SMALL: dict[str, Any] = {"dims": {"N": [32, 64, 128]}, "seeds": 64}
@@ -62,8 +65,6 @@ def test_seeds_are_reproducible_and_fresh_at_every_width() -> None:
 
 def test_first_order_is_linear_in_the_update_and_the_second_quadratic() -> None:
     """Ten times the rate: the first order grows tenfold, and no prefactor of ours changes either."""
-    from dataclasses import replace
-
     from scalecalc.derive import interpret, resolve, table_of
     from scalecalc.scale import FREE, Scale
 
@@ -106,6 +107,20 @@ def test_resume_refuses_the_samples_of_another_run(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not samples")
     with pytest.raises(InputError, match="no file of samples"):
         verify("mlp:depth=1", **SMALL, resume=tmp_path / "text")
+
+
+def test_resume_tells_a_decay_from_an_epsilon(tmp_path: Path) -> None:
+    """Of one size: a decay without an ε is not an ε without a decay."""
+    usual, run = resolve("mlp:depth=1", optimizer="adam"), {**SMALL, "optimizer": "adam", "resume": tmp_path / "kept.npz"}
+    first, second = (
+        replace(parameterize("mlp:depth=1", "mup", optimizer="adam"), scalings={
+            w: replace(s, **{quantity: Scale.of("N", -1)}) for w, s in usual.scalings.items()
+        })
+        for quantity in ("weight_decay", "epsilon")
+    )  # fmt: skip
+    verify("mlp:depth=1", parameterization=first, **run)
+    with pytest.raises(InputError, match="samples of another run \\(it differs in scalings"):
+        verify("mlp:depth=1", parameterization=second, **run)
 
 
 def test_a_non_finite_measurement_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

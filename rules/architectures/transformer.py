@@ -17,7 +17,7 @@ from scalecalc.rules.softmax import softmax
 from scalecalc.scale import Scale
 
 TIMES, HEADS, WIDTH = 4, 2, 16
-GROWING = {"width": "N''", "heads": "N''"}
+CAUSAL = tuple(tuple(s <= t for s in range(TIMES)) for t in range(TIMES))
 
 
 @architecture(
@@ -70,7 +70,7 @@ def transformer(
     q, k = p.feature("q", q), p.feature("k", rename(k, {"t": "s"}))
     power = Fraction(-1) if scale == "1/d" else Fraction(-1, 2)
     logits = p.feature("logits", dot(q, k, d) * _constant(p, d, power))
-    o = p.feature("o", dot(softmax(logits, "s", causal="t"), v, "s"))
+    o = p.feature("o", dot(softmax(logits, "s", keep=CAUSAL, along=("t", "s")), v, "s"))
     u = p.feature("u1", u + rename(_project(p, o, head, d), {"N'": "N"}))
     a = normed(u, "N")
     z = function(activation)(p.feature("z", matmul(p.weight("W_1", "N' N"), a)))

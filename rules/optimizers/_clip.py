@@ -42,7 +42,7 @@ class Clipped(Optimizer):
 
     def __init__(self, inner: Optimizer):
         self.inner = inner
-        self.smooth, self.family, self.damped = inner.smooth, inner.family, inner.damped
+        self.smooth, self.family, self.linear, self.damped = inner.smooth, inner.family, inner.linear, inner.damped
         self.decay, self.usual_decay, self.scale_free = inner.decay, inner.usual_decay, inner.scale_free
 
     def law(self, algebra: Algebra, gradient: Value, weight: Trained) -> Value:

@@ -6,10 +6,19 @@ order of the Frobenius norm.  U Vᵀ is then D M Xᵀ with an r × r matrix M of
 pairs over its norm, with their profiles and parities (no entry is divided by its own size, as Adam does it).
 
 A smaller term of a pair, (d + d′) ⊗ x, changes D and X and not their number: it is not promoted.  A pair of its own that is
-smaller throughout (a second use of the weight, with a smaller signal) is: to singular value one by an exact U Vᵀ, but by k
-steps of Newton and Schulz's iteration, whose slope at 0 is 3.44^k, by no more than that constant (485 for k = 5).  The law
-follows the iteration, so that at widths below 485² such a pair may show as more than is derived; it is a recorded assumption
-that there is none.
+smaller throughout (a second use of the weight, with a smaller signal), of singular value r beside one, is, and by how much
+depends on what is run:
+
+- k steps of Newton and Schulz's iteration, whose slope at 0 is 3.44^k, make min(1, 485 r) of it for k = 5: a constant, so
+  that at last nothing is promoted.  But a pair of r = N^(-1/2) shows as one of singular value one up to N = 485², at every
+  width in use.
+- An exact U Vᵀ (a singular value decomposition, or as many steps as it takes) makes one of it, whatever r is.
+
+The law follows either: the first by default, the second with ``exact``.  Which pairs are whose is told by patterns: a smaller
+term with the rows or the columns of a leading one belongs to it, and so does d′ ⊗ x′ where d′ ⊗ x and d ⊗ x′ are there and
+the sizes multiply; any other is a pair of its own.  (Two uses whose columns look alike are so taken for one, and a pair that
+was dropped from the gradient as negligible is not brought back: ``exact`` is no upper bound there.)  Both are recorded
+assumptions.
 
 A term that is odd in something with both an output and an input axis (a random matrix, a sum over an axis of another dim) is
 no factor pair: its Frobenius norm is R^(1/2) times its spectral norm, R the smaller side, and U Vᵀ has R singular values one.
@@ -19,9 +28,10 @@ no factor pair: its Frobenius norm is R^(1/2) times its spectral norm, R the sma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from scalecalc.expand import expand
+from scalecalc.expand import expand, leading
 from scalecalc.optimizer import Trained
 from scalecalc.rules.optimizers._normalised import RSQRT, square
 from scalecalc.scale import Scale
@@ -32,7 +42,11 @@ if TYPE_CHECKING:
     import torch
 
 ONE = Scale.one()
-PAIRS = "the factor pairs that lead span all directions of the gradient; none has a smaller pair for itself"
+PAIRS = (
+    "the factor pairs that lead span all directions of the gradient; a smaller pair for itself would be promoted, by the "
+    "constant of five Newton-Schulz steps (485 at most), no power of a width"
+)
+OWN = "a smaller factor pair has the rows or columns of one that leads, or directions for itself: then it comes out alike"
 SKETCH = 64  # gradients of a rank up to this are reduced to matrices of that side, exactly
 
 
@@ -43,9 +57,18 @@ def sides(weight: Trained) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(a for a in axes[:-1] if a in grows), tuple(a for a in axes[-1:] if a in grows)
 
 
-def orthogonal(algebra: Algebra, part: Value, weight: Trained) -> Value:
-    """U Vᵀ of a gradient: its factor pairs over their norm; what is no factor pair over its own."""
+def orthogonal(algebra: Algebra, part: Value, weight: Trained, exact: bool = False) -> Value:
+    """U Vᵀ of a gradient: its factor pairs over their norm; what is no factor pair over its own.
+
+    ``exact``: smaller pairs with directions for themselves over their own norms, too.
+    """
     rows, columns = sides(weight)
+    alone = _alone(part, rows, columns, algebra) if exact else []
+    if alone:
+        rest = orthogonal(algebra, replace(part, terms=tuple(t for t in part.terms if t not in alone)), weight)
+        own = [replace(part, terms=(t,)) for t in alone]
+        promoted = [_over(algebra, one, norm(algebra, _untagged(one)), OWN) for one in own]
+        return algebra.add(part.labels, rest, *promoted)
     pairs = part.only(lambda t: not _both(t, rows, columns))
     whole = part.only(lambda t: _both(t, rows, columns))
     if not whole.terms:
@@ -60,6 +83,37 @@ def orthogonal(algebra: Algebra, part: Value, weight: Trained) -> Value:
     first, second = (algebra.regime.leading(v.sizes(())) for v in (own, spectral))
     above = not second or not first or algebra.regime.order(first[0], second[0]) in (-1, 0, None)  # of reciprocal norms
     return algebra.add(part.labels, done, _over(algebra, pairs, own if above else spectral, PAIRS))
+
+
+def _alone(part: Value, rows: Sequence[str], columns: Sequence[str], algebra: Algebra) -> list[Term]:
+    """The smaller factor pairs that are no part of a leading one."""
+    pairs = [t for t in part.terms if not _both(t, rows, columns)]
+    heads = leading([t for t in pairs if not t.tag], algebra) or leading(pairs, algebra)
+    sides_of = {id(t): (_side(t, rows), _side(t, columns)) for t in pairs}
+    known: dict[tuple[object, object], list[Scale]] = {}
+    for t in pairs:
+        known.setdefault(sides_of[id(t)], []).append(t.size)
+
+    def belongs(t: Term) -> bool:
+        d, x = sides_of[id(t)]
+        for head in heads:
+            own = sides_of[id(head)]
+            if d == own[0] or x == own[1]:
+                return True
+            if any(a * b == t.size * head.size for a in known.get((d, own[1]), ()) for b in known.get((own[0], x), ())):
+                return True
+        return False
+
+    return [t for t in pairs if not belongs(t)]
+
+
+def _side(t: Term, axes: Sequence[str]) -> object:
+    """What a factor pair is along its rows, or its columns."""
+    return frozenset(a for a in t.pattern.odd if a.labels & set(axes)), tuple(p for p in t.pattern.profiles if p[0] in axes)
+
+
+def _untagged(value: Value) -> Value:
+    return replace(value, terms=tuple(replace(t, tag=()) for t in value.terms))
 
 
 def norm(algebra: Algebra, value: Value) -> Value:

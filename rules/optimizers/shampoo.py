@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 BETA_1, BETA_2 = 0.95, 0.95
+MIXED = "the gain has a part between the first gradient's own directions"
 NEGLIGIBLE = 1e-10  # relative to the largest: an eigenvalue that rounding has made
 
 
@@ -32,12 +33,17 @@ class Shampoo(Optimizer):
 
     SOAP is Adam in the eigenbasis of L and R, in which the first gradient is diagonal: Adam's sign of it is U Vᵀ as well.
     At the second step an entry of the rotated gradient that was zero before has no memory but itself, and is divided by its
-    own size however small it is: such a gain comes out of size one.
+    own size however small it is: such a gain comes out of size one.  So it is for new directions on both sides (aligned with
+    the gain, since Σ sign(z) z = Σ |z| over its entries z), and for the entries off the diagonal between old ones, which any
+    gain makes: the update then mixes the old pairs d ⊗ x among each other by order one.  Of δd ⊗ x itself, new on one side,
+    that is an upper bound: with equal memories of mean and moments, as in the paper, L's eigenvectors turn with the mean, and
+    what is left of it in new directions is measured to fall below one.
 
     Vectors get Adam's update.
 
     Args:
         promoted: 1/2 for Shampoo, 1 for SOAP: a gain of relative size r, of order k, counts as r^(1 − k promoted), at most 1.
+        mixes: does a gain mix the old pairs?
     """
 
     smooth = False
@@ -45,17 +51,23 @@ class Shampoo(Optimizer):
     family = "shampoo"
     decay = "decoupled"
 
-    def __init__(self, promoted: Fraction, update: Callable[[Sequence[torch.Tensor]], torch.Tensor]):
-        self.promoted, self.small = promoted, update
+    def __init__(
+        self, promoted: Fraction, update: Callable[[Sequence[torch.Tensor]], torch.Tensor], mixes: bool = False
+    ):
+        self.promoted, self.small, self.mixes = promoted, update, mixes
 
     def law(self, algebra: Algebra, gradient: Value, weight: Trained) -> Value:
         if len(weight.weight.axes) < 2:
             return sign(algebra, gradient)
         first = gradient.untagged
-        parts = [orthogonal(algebra, first, weight)]
+        parts = [orthogonal(algebra, first, weight, exact=True)]
         for tag in sorted({t.tag for t in gradient.terms if t.tag}):
             own = Value(gradient.labels, tuple(replace(t, tag=()) for t in gradient.terms if t.tag == tag))
             parts.append(self._gained(algebra, orthogonal(algebra, own, weight), own, first, tag))
+            if self.mixes:
+                law = "old pairs, mixed by a gain off the diagonal"
+                mixed = (Term(t.size, t.pattern, tag, algebra.step(law, t, assumption=MIXED)) for t in parts[0].terms)
+                parts.append(Value(own.labels, tuple(mixed)))
         return algebra.add(gradient.labels, *parts)
 
     def _gained(self, algebra: Algebra, unit: Value, own: Value, first: Value, tag: tuple[str, ...]) -> Value:
@@ -137,4 +149,4 @@ def shampoo() -> Optimizer:
 @optimizer("soap", "Vyas et al. 2024, arXiv 2409.11321, alg. 3 with ε → 0 and a basis that is new at every step")
 def soap() -> Optimizer:
     """SOAP: Adam in Shampoo's eigenbasis; at the first step the gradient with all its singular values one."""
-    return Shampoo(Fraction(1), _soap)
+    return Shampoo(Fraction(1), _soap, mixes=True)

@@ -10,15 +10,20 @@ Rows of a second step are measured by ``scalecalc.measure.training``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from scalecalc.derive import Model, sums
-from scalecalc.measure.interpret import Setting, draw_leaves, norm, rms, run
+from scalecalc.measure.hidden import LEAST, rms_of, states, without_states, works_here
+from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
+from scalecalc.measure.tiles import held, observe, tiling
 from scalecalc.measure.training import Training, joined, later
+from scalecalc.program import Program
 from scalecalc.table import Row
 
 Key = tuple[str, str, int, tuple[str, ...]]
@@ -59,6 +64,23 @@ class Plan:
             return {self.model.program.features[row.row], self.gradients[row.tag[0]]}
         return {_position(self, row)}
 
+    @cached_property
+    def without_states(self) -> Program:
+        return without_states(self.model.program)
+
+    def forward(self, setting: Setting) -> Program:
+        """The program for forward passes alone: with fused scans where there are so many states that they pay."""
+        fused = self.without_states
+        if fused is self.model.program or states(fused, setting.widths) * setting.seeds < LEAST:
+            return self.model.program
+        return fused if works_here(setting.device) else self.model.program
+
+    def held(self, setting: Setting) -> int:
+        """Numbers per seed that measuring holds at its peak, roughly."""
+        forward, program = self.forward(setting), self.model.program
+        later = any(row.step > 1 for row in self.rows)  # which differences of whole tensors are taken for
+        return held(program, setting.widths, None if later or forward is program else tiling(forward))
+
     def of(self, *kinds: str) -> list[Row]:
         return [r for r in self.rows if r.kind in kinds]
 
@@ -75,34 +97,30 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
     program = plan.model.program
     movers = {name for r in whole.rows if r.step > 1 for name in r.tag}
     moving = {r.tag[0] for r in plan.of("update")}
-    reuse = _boundaries(plan, moving)
+    forward = plan.forward(setting)
+    reuse = _boundaries(plan, forward, moving)
     joint = plan.model.update.joint and bool(moving or movers)
     others = [name for name in plan.weights if name in plan.gradients] if joint else []
     cosines = {r.row for r in plan.of("alignment")}
-    watched = {i: name for i, (name, _) in plan.sums.items() if name in cosines}
+    watched = {name: i for i, (name, _) in plan.sums.items() if name in cosines}
     tensors = {r.key: _position(plan, r) for r in plan.of("weight", "init", "gradient")}
-    wanted = [
-        *tensors.values(),
-        *watched,
+    kept = [
         *(i for name in moving for i in (plan.weights[name], plan.gradients[name], *reuse[name])),
-        *(program.features[r.row] for r in plan.of("update")),
+        *(program.features[r.row] for r in plan.of("update") if forward is program),
         *(plan.gradients[name] for name in others),
         *(i for name in movers for i in (plan.weights[name], plan.gradients[name], *program.features.values())),
     ]
     out: dict[Key, torch.Tensor] = {}
-    found: dict[str, torch.Tensor] = {}
-
-    def watch(i: int, result: torch.Tensor, inputs: Sequence[torch.Tensor]) -> None:
-        if i in watched:
-            found[watched[i]] = _cosine(plan, i, plan.sums[i][1], result, inputs)
-
-    leaves = draw_leaves(program, setting, plan.model.scalings, program.live(wanted))
-    values = run(program, leaves, wanted, watch)
+    factors = {j for i in watched.values() for j in program.ops[i].inputs}
+    leaves = draw_leaves(program, setting, plan.model.scalings, program.live([*kept, *tensors.values(), *watched.values()]))
+    sized = {*tensors.values(), *watched.values(), *factors}
+    cut = tiling(forward) if forward is not program else None
+    values, sizes = observe(program, leaves, kept, sized, cut)
     for row in plan.rows:
         if row.key in tensors:
-            out[row.key] = rms(values[tensors[row.key]]).log()
+            out[row.key] = sizes[tensors[row.key]].log()
         elif row.kind == "alignment":
-            out[row.key] = found[row.row].log()
+            out[row.key] = _cosine(plan, setting, watched[row.row], sizes).log()
     trained = dict.fromkeys([*others, *sorted(moving), *sorted(movers)])
     first = joined(plan.model, {name: values[plan.gradients[name]] for name in trained}, setting.widths)
     updates = {
@@ -111,7 +129,7 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
         )
         for name in moving
     }
-    out.update(_contributions(plan, {**leaves, **values}, reuse, updates))
+    out.update(_contributions(plan, forward, {**leaves, **values}, reuse, updates))
     if movers:
         out.update(later(whole, Training(whole, setting, {**leaves, **values}, first)))
     return {key: value.to("cpu", torch.float64) for key, value in out.items()}
@@ -124,21 +142,21 @@ def _position(plan: Plan, row: Row) -> int:
     return plan.weights[row.row] if row.kind == "weight" else plan.model.program.features[row.row]
 
 
-def _cosine(
-    plan: Plan, i: int, over: Sequence[str], result: torch.Tensor, inputs: Sequence[torch.Tensor]
-) -> torch.Tensor:
+def _cosine(plan: Plan, setting: Setting, i: int, sizes: Mapping[int, torch.Tensor]) -> torch.Tensor:
     """rms of the sum over rms of ‖a‖·‖b‖ along the summed growing axes.
 
     The product of norms is averaged over whatever else the two share or do not share, as the derivation does it.
     """
-    program = plan.model.program
-    a, b = (norm(program, j, over, x) for j, x in zip(program.ops[i].inputs, inputs, strict=True))
-    return rms(result) / (a * b)
+    program, over = plan.model.program, plan.sums[i][1]
+    out = sizes[i]
+    for j in program.ops[i].inputs:
+        summed = setting.shape(program, [label for label in program.ops[j].axes if label in over])
+        out = out / (sizes[j] * math.prod(summed) ** 0.5)
+    return out
 
 
-def _boundaries(plan: Plan, moving: Iterable[str]) -> dict[str, list[int]]:
+def _boundaries(plan: Plan, program: Program, moving: Iterable[str]) -> dict[str, list[int]]:
     """Per weight: results that do not depend on it and that the forward pass from it needs."""
-    program = plan.model.program
     live = program.live(program.features[r.row] for r in plan.of("update"))
     out: dict[str, list[int]] = {}
     for name in moving:
@@ -150,11 +168,16 @@ def _boundaries(plan: Plan, moving: Iterable[str]) -> dict[str, list[int]]:
 
 def _contributions(
     plan: Plan,
+    program: Program,
     known: Mapping[int, torch.Tensor],
     reuse: Mapping[str, Sequence[int]],
     updates: Mapping[str, tuple[torch.Tensor, float]],
 ) -> dict[Key, torch.Tensor]:
-    program, out = plan.model.program, dict[Key, torch.Tensor]()
+    out = dict[Key, torch.Tensor]()
+    features: dict[int, Any] = {program.features[r.row]: known.get(program.features[r.row]) for r in plan.of("update")}
+    if program is not plan.model.program:  # one code for all that is subtracted from each other
+        leaves = {i: x for i, x in known.items() if not program.ops[i].inputs}
+        features = run(program, leaves, list(features))
     for name, (delta, factor) in updates.items():
         rows = [r for r in plan.rows if r.kind == "update" and set(r.tag) == {name}]
         if not rows:
@@ -163,11 +186,11 @@ def _contributions(
         start = known[position]
         fixed = {i: known[i] for i in reuse[name]}
         wanted = {r.row: program.features[r.row] for r in rows}
-        initial = {row: known[i] for row, i in wanted.items()}
+        initial = {row: features[i] for row, i in wanted.items()}
 
         def moved(
             step: torch.Tensor, position=position, start=start, delta=delta, fixed=fixed, wanted=wanted
-        ) -> dict[str, torch.Tensor]:
+        ) -> dict[str, Any]:
             by = step.reshape(-1, *[1] * (delta.dim() - 1))
             found = run(program, {**fixed, position: torch.addcmul(start, by, delta)}, list(wanted.values()))
             return {row: found[i] for row, i in wanted.items()}
@@ -175,11 +198,11 @@ def _contributions(
         size = rms(delta)
         step = FIRST_ORDER * _or_one(rms(start)) / _or_one(size)
         after = moved(step)
-        first = {row: rms(after[row] - initial[row]) / step for row in wanted}
+        first = {row: rms_of([after[row], initial[row]], [1.0, -1.0]) / step for row in wanted}
         if any(len(r.tag) == 1 and not r.terms for r in rows):  # exactly zero: then the second order must not be seen, either
             before = moved(-step)
             none = {r.row for r in rows if len(r.tag) == 1 and not r.terms}
-            first |= {row: rms(after[row] - before[row]) / (2 * step) for row in none}
+            first |= {row: rms_of([after[row], before[row]], [1.0, -1.0]) / (2 * step) for row in none}
         for r in rows:
             if len(r.tag) == 1:
                 out[r.key] = (first[r.row] * factor).log()
@@ -187,12 +210,13 @@ def _contributions(
             # How far the output moves does not count, since nothing is a function of it: where it explodes a step that held
             # it would move a preactivation by so little that next to no entry crossed a kink.
             inner = [row for row, i in wanted.items() if i != program.loss] or list(wanted)
-            relative = torch.stack([first[row] / _or_one(rms(initial[row])) for row in inner]).amax(dim=0)
+            relative = torch.stack([first[row] / _or_one(rms_of([initial[row]], [1.0])) for row in inner]).amax(dim=0)
             step = SECOND_ORDER / _or_one(relative)
             up, down = moved(step), moved(-step)
             for r in rows:
                 if len(r.tag) == 2:
-                    out[r.key] = (rms(up[r.row] + down[r.row] - 2 * initial[r.row]) * (factor / step) ** 2).log()
+                    second = rms_of([up[r.row], down[r.row], initial[r.row]], [1.0, 1.0, -2.0])
+                    out[r.key] = (second * (factor / step) ** 2).log()
     return out
 
 

@@ -103,7 +103,7 @@ def free_memory() -> float:
 
 def memory(run: Run, cell: Mapping[str, int]) -> float:
     """Bytes that measuring at a setting takes, on all workers at once."""
-    return 8 * 2 * elements(run.plan.model.program, cell) * run.workers
+    return 8 * 2 * run.plan.held(Setting(cell, 1, 0, run.device)) * run.workers
 
 
 # ------------------------------------------------------------------ rounds

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from scalecalc.backward import rule_of
 from scalecalc.errors import MeasureError
+from scalecalc.measure.hidden import evaluate
 from scalecalc.program import Program
 from scalecalc.table import WeightScaling
 
@@ -49,6 +51,10 @@ def draw_leaves(
         shape = setting.shape(program, op.axes)
         if op.rule not in ("input", "weight", "index") or not live[i]:
             continue
+        if "values" in op.params:
+            given = torch.tensor(op.params["values"], dtype=setting.dtype, device=setting.device)
+            out[i] = given.expand(setting.seeds, *shape)
+            continue
         init = op.params.get("expression", op.params.get("init"))
         if init is not None:
             out[i] = _exact(init, shape, setting, generator)
@@ -57,6 +63,8 @@ def draw_leaves(
             continue
         # drawn in single precision, which is several times faster, and computed with in the precision asked for
         values = torch.randn((setting.seeds, *shape), generator=generator, device=setting.device).to(setting.dtype)
+        if op.params.get("orthogonal"):
+            values = _orthogonal(values)
         if op.rule == "weight":
             scaling = scalings[op.name]
             size = (scaling.init * scaling.multiplier).at(setting.widths)
@@ -67,6 +75,14 @@ def draw_leaves(
             values *= size / fixed**0.5
         out[i] = values
     return out
+
+
+def _orthogonal(values: torch.Tensor) -> torch.Tensor:
+    """Matrices with orthogonal rows, or columns where these are fewer, and entries of order one."""
+    wide = values.shape[-1] > values.shape[-2]
+    tall = values.mT if wide else values
+    q = torch.linalg.qr(tall).Q * tall.shape[-2] ** 0.5
+    return q.mT if wide else q
 
 
 def _exact(
@@ -103,8 +119,10 @@ def run(
     given: Mapping[int, torch.Tensor],
     wanted: Sequence[int],
     watch: Callable[[int, torch.Tensor, Sequence[torch.Tensor]], None] | None = None,
-) -> dict[int, torch.Tensor]:
+) -> dict[int, Any]:
     """The wanted tensors, by position.  Everything else is freed after its last use.
+
+    Of a program that :func:`~scalecalc.measure.hidden.without_states` gave, the states are no tensors, but ``Hidden``.
 
     Args:
         given: tensors of shape (seeds, *axes) by position: all leaves, and any results that are known already.
@@ -119,7 +137,7 @@ def run(
         if live[i]:
             last.update(dict.fromkeys(op.inputs, i))
     keep = set(wanted)
-    values: dict[int, torch.Tensor] = {}
+    values: dict[int, Any] = {}
     for i, op in enumerate(program.ops):
         if not live[i]:
             continue
@@ -129,7 +147,8 @@ def run(
         inputs = [values[j] for j in op.inputs]
         axes = [program.ops[j].axes for j in op.inputs]
         try:
-            values[i] = rule_of(program, i).torch(op, axes, *inputs)
+            fused = "hidden" in op.params or "readout" in op.params
+            values[i] = evaluate(op, axes, inputs) if fused else rule_of(program, i).torch(op, axes, *inputs)
         except RuntimeError as error:
             if "memory" in str(error).lower() or "alloc" in str(error).lower():
                 raise MeasureError(
@@ -156,14 +175,12 @@ def norm(program: Program, position: int, over: Sequence[str], x: torch.Tensor) 
     return rms(x) * math.prod(summed) ** 0.5
 
 
+def numbers(program: Program, position: int, widths: Mapping[str, int]) -> int:
+    """How many numbers the tensor at a position has per seed."""
+    return math.prod(program.width(label, widths) for label in program.ops[position].axes)
+
+
 def elements(program: Program, widths: Mapping[str, int]) -> int:
     """Numbers per seed that one run holds at its peak, roughly: the largest tensors, counted with their likes."""
-    setting = Setting(widths, 1, 0)
-    sizes = [1]
-    for op in program.ops:
-        size = 1
-        for s in setting.shape(program, op.axes):
-            size *= s
-        sizes.append(size)
-    largest = max(sizes)
-    return sum(s for s in sizes if s * 4 >= largest)
+    sizes = [1, *(numbers(program, i, widths) for i in range(len(program.ops)))]
+    return sum(s for s in sizes if s * 4 >= max(sizes))

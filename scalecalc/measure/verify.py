@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +75,7 @@ def verify(
     seed: int = 0,
     resume: str | Path | None = None,
     progress: bool = False,
+    derived: Callable[[Table], None] | None = None,
     **options: Any,
 ) -> Table:
     """Derive a model's table, measure every row at growing widths and judge it.
@@ -89,6 +90,7 @@ def verify(
             0.1 for gradients and updates, unless given.
         regime: how the dims grow against each other; measured as scalecalc.measure.paths says.
         resume: a file that keeps the samples; what it holds already is not measured again.
+        derived: is called with the table as it was derived, before anything is measured.
 
     Raises:
         InputError: unknown dim, fewer than two widths, an unknown regime, an unfit resume file.
@@ -102,6 +104,8 @@ def verify(
     asked = Regime.parse(regime, resolved.program.dims)
     found = interpret(resolved, asked, corrections=True, steps=steps)
     table = replace(table_of(found), command="verify")
+    if derived is not None:
+        derived(table)
     free = table if asked == FREE else _free(resolved, steps)
     frame = Frame(asked, _widths(resolved, asked, dims))
     same = {row.key: row for row in free}
@@ -249,7 +253,7 @@ def _identity(model: Model, widths: Mapping[str, Sequence[int]], seed: int, dtyp
         "model": model.name,
         "parameterization": model.parameterization,
         "scalings": {
-            w: [str(x) for x in (s.init, s.multiplier, s.lr, s.weight_decay, s.epsilon) if x is not None]
+            w: [None if x is None else str(x) for x in (s.init, s.multiplier, s.lr, s.weight_decay, s.epsilon)]
             for w, s in model.scalings.items()
         },
         "optimizer": model.optimizer,

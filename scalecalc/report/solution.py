@@ -14,7 +14,7 @@ from scalecalc.report.formats import choose
 from scalecalc.report.formats import to_csv as csv_of
 from scalecalc.report.layout import PLAIN, Section, Writer
 from scalecalc.scale import Scale
-from scalecalc.solution import NAMES, Match, Solution
+from scalecalc.solution import NAMES, Bound, Match, Solution
 
 if TYPE_CHECKING:
     from scalecalc.symmetry import Shift
@@ -77,11 +77,17 @@ def sections(found: Solution, *, write: Writer = PLAIN) -> list[Section]:
     out = [Section("Parameterization", (*columns, "does"), tuple(rows), tight=frozenset({"weight"}))]
     bound: list[tuple[str, ...]] = []
     for (weight, quantity), b in sorted(found.bounds.items(), key=lambda item: list(found.scalings).index(item[0][0])):
-        because = "\n".join(write.text(row) for row in b.rows) or write.text("nothing")
+        because = "\n".join(write.text(row) for row in [*b.rows, *_tied(b)]) or write.text("nothing")
         bound.append((write.name(weight), write.text(QUANTITIES[quantity]), because))
     breaks = frozenset(i for i in range(1, len(bound)) if bound[i][0] != bound[i - 1][0])
     out.append(Section("What binds it", ("weight", "", "cannot grow because of"), tuple(bound), breaks))
     return out
+
+
+def _tied(bound: Bound) -> list[str]:
+    """The rows that would hold it at the same value without the first, in one line; JSON has all of them."""
+    more = f" (and {len(bound.ties) - 1} more)" if len(bound.ties) > 1 else ""
+    return [f"or {bound.ties[0]}{more}"] if bound.ties else []
 
 
 def _cell(found: Solution, weight: str, quantity: str, write: Writer) -> str:
@@ -273,6 +279,7 @@ def to_json(found: Solution) -> str:
             w: {
                 "does": found.fates.get(w, ""),
                 "bound_by": {q: list(b.rows) for (name, q), b in found.bounds.items() if name == w},
+                "tied_with": {q: list(b.ties) for (name, q), b in found.bounds.items() if name == w and b.ties},
             }
             for w in found.scalings
         },

@@ -8,13 +8,15 @@
 {'0.weight': ('embedding', '1'), '2.weight': ('readout', 'N^(-1/2)')}
 
 The steps, each a module of its own: the graph at several widths (:mod:`~scalecalc.trace.graph`), sizes as products of the
-growing dims (:mod:`~scalecalc.trace.sizes`), torch's operations as a program's (:mod:`~scalecalc.trace.operations`, by the
-:mod:`~scalecalc.trace.recorder`), parameters (:mod:`~scalecalc.trace.initial`).  Before anything is derived the program is
+growing dims (:mod:`~scalecalc.trace.sizes`), what is computed from numbers alone (:mod:`~scalecalc.trace.constants`), torch's
+operations as a program's (:mod:`~scalecalc.trace.operations` and its neighbours, by the :mod:`~scalecalc.trace.recorder`),
+parameters (:mod:`~scalecalc.trace.initial`).  Before anything is derived the program is
 run on the module's own numbers, and has to reproduce its output and its gradients (:mod:`~scalecalc.trace.check`).
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -111,6 +113,8 @@ def trace(
         network.program.remarks.append(
             f"no effect on the output, whatever they are, so never trained: {', '.join(sorted(idle))}."
         )
+    if graph.taken_down:
+        network.program.remarks.append("torch.export does not take this module; its operations were taken down by make_fx.")
     if frozen:
         network.program.remarks.append(f"not trained: {', '.join(sorted(frozen))}.")
     without_epsilon(network.program)
@@ -135,7 +139,7 @@ def graph_of(
         module, _ = set_up(factory, widths, options)
         modules.append(module.double())
         inputs.append(_inputs(example_inputs, {**options, **widths}))
-    exported = [export(m, x, widths) for m, x, widths in zip(modules, inputs, settings.all, strict=True)]
+    exported = [export(copy.deepcopy(m), x, widths) for m, x, widths in zip(modules, inputs, settings.all, strict=True)]
     return lay_over(exported, settings, modules, inputs)
 
 

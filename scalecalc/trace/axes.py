@@ -6,12 +6,14 @@ What all operations have in common is said in :mod:`scalecalc.trace.operations`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import rules, torch_op
-from scalecalc.trace.recorder import Axis, Block, Recorder, Refusal, Traced
+from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes, minus, plus, times
+from scalecalc.trace.traced import Axis, Block, Cut, Refusal, Traced
 
 # ------------------------------------------------------------------ the order and number of axes
 
@@ -66,7 +68,7 @@ def unsqueeze(rec: Recorder, node: Node, x: Traced, dim: int) -> Traced:
     return inserted(x, dim % (len(x.axes) + 1), len(rec.settings.all))
 
 
-@torch_op("squeeze.default", "squeeze.dim", "squeeze.dims")
+@torch_op("squeeze.default", "squeeze.dim", "squeeze.dims", "squeeze_.dims")
 def squeeze(rec: Recorder, node: Node, x: Traced, dims: Any = None) -> Traced:
     return picked(x, [k for k in range(len(x.axes)) if k not in axes_at(x, dims) or not x.axes[k].one])
 
@@ -76,12 +78,29 @@ def resized(x: Traced, sizes: Sequence[Sizes]) -> Traced:
     for _ in range(len(sizes) - len(x.axes)):
         x = inserted(x, 0, len(sizes[0]))
     axes = tuple(Axis((size,)) if a.one else a for a, size in zip(x.axes, sizes, strict=True))
-    return Traced(axes, x.blocks)
+    return replace(x, axes=axes)
 
 
 @torch_op("expand.default", "broadcast_to.default")
 def expand(rec: Recorder, node: Node, x: Traced, *others: Any, **more: Any) -> Traced:
     return resized(x, node.shapes[0])
+
+
+def repeated(rec: Recorder, x: Traced, axis: int, by: Sizes) -> Traced:
+    """Every entry along an axis so many times, one after the other."""
+    if all(n == 1 for n in by):
+        return x
+    wide = inserted(x, axis + 1, len(rec.settings.all))
+    sizes = [a.size for a in wide.axes]
+    sizes[axis + 1] = by
+    return _regrouped(rec, resized(wide, sizes), axis, 2, [times(x.axes[axis].size, by)])
+
+
+@torch_op("repeat_interleave.self_int")
+def repeat_interleave(rec: Recorder, node: Node, x: Traced, by: Any, dim: int | None = None, **more: Any) -> Traced:
+    if dim is None:
+        raise Refusal("repeat_interleave without an axis")
+    return repeated(rec, x, dim % len(x.axes), by if isinstance(by, tuple) else (by,) * len(rec.settings.all))
 
 
 # ------------------------------------------------------------------ pieces
@@ -93,13 +112,15 @@ def sliced(rec: Recorder, x: Traced, axis: int, start: Sizes, stop: Sizes) -> Tr
     whole = not any(start) and stop == own.size
     if whole:
         return x
-    parameters = any(o.leaf in rec.parameters for o in own.origins)
-    if len(own.pieces) == 1 and not rec.grows(own.size) and not parameters:
+    if len(own.pieces) == 1 and not rec.grows(own.size) and not rec.leafs(own):
         blocks = {i: rec.part(b, axis, start, stop) for i, b in x.blocks.items()}
         return Traced((*x.axes[:axis], own.moved(start, (minus(stop, start),)), *x.axes[axis + 1 :]), blocks)
-    x = rec.refined(x, axis, [start, stop])
+    if own.outer:
+        raise Refusal("a slice across an axis that is cut inside its parts (heads) as well")
+    one = own.stretches
+    x = rec.refined(x, axis, [Cut(one, start), Cut(one, stop)])
     own = x.axes[axis]
-    begins = [tuple(0 for _ in own.size), *own.cuts]
+    begins = [tuple(0 for _ in own.size), *(c.at for c in own.cuts)]
     inside = [k for k, (b, p) in enumerate(zip(begins, own.pieces, strict=True)) if b >= start and plus(b, p) <= stop]
     axes = (*x.axes[:axis], own.moved(start, tuple(own.pieces[k] for k in inside)), *x.axes[axis + 1 :])
     blocks = {
@@ -172,9 +193,11 @@ def cat(rec: Recorder, node: Node, xs: Sequence[Traced], dim: int = 0) -> Traced
     axis = dim % len(xs[0].axes)
     wide = list(xs)
     for k in range(len(xs[0].axes)):
-        cuts = sorted({c for x in wide for c in x.axes[k].cuts})
-        if k != axis and cuts:
+        cuts = rec.common([x.axes[k] for x in wide]) if k != axis else []
+        if cuts:
             wide = [rec.refined(x, k, cuts) for x in wide]
+    if any(x.axes[axis].outer for x in wide):
+        raise Refusal("a concatenation along an axis that is cut inside its parts (heads)")
     pieces = tuple(p for x in wide for p in x.axes[axis].pieces)
     blocks: dict[tuple[int, ...], Block] = {}
     before = 0
@@ -190,7 +213,7 @@ def _in_one(rec: Recorder, x: Traced, axis: int) -> Traced:
     """The pieces of a fixed axis put into one tensor."""
     own = x.axes[axis]
     padded = rules("view").padded
-    starts = [tuple(0 for _ in own.size), *own.cuts]
+    starts = [tuple(0 for _ in own.size), *(c.at for c in own.cuts)]
     parts: dict[tuple[int, ...], list[Block]] = {}
     for index, block in x.blocks.items():
         found = block
@@ -213,7 +236,7 @@ def _in_one(rec: Recorder, x: Traced, axis: int) -> Traced:
         parts.setdefault((*index[:axis], 0, *index[axis + 1 :]), []).append(found)
     axes = (*x.axes[:axis], Axis((own.size,)), *x.axes[axis + 1 :])
     return Traced(
-        axes, {i: rec.added(own_, [a.pieces[j] for a, j in zip(axes, i, strict=True)]) for i, own_ in parts.items()}
+        axes, {i: rec.added(own_, [a.parts[j] for a, j in zip(axes, i, strict=True)]) for i, own_ in parts.items()}
     )
 
 
@@ -275,7 +298,6 @@ def _groups(before: Sequence[Sizes], after: Sequence[Sizes]) -> list[tuple[list[
 def _regrouped(rec: Recorder, x: Traced, at: int, width: int, after: Sequence[Sizes]) -> Traced:
     """``width`` axes from position ``at`` on become axes of the sizes ``after``."""
     own = x.axes[at : at + width]
-    one = tuple(1 for _ in rec.settings.all)
     if not after or not width:
         new = tuple(Axis((size,)) for size in after)
         head = [(*i[:at], *(0 for _ in after), *i[at + width :]) for i in x.blocks]
@@ -283,26 +305,42 @@ def _regrouped(rec: Recorder, x: Traced, at: int, width: int, after: Sequence[Si
             Block(b.tensor, (*b.labels[:at], *(None for _ in after), *b.labels[at + width :])) for b in x.blocks.values()
         ]
         return Traced((*x.axes[:at], *new, *x.axes[at + width :]), dict(zip(head, blocks, strict=True)))
-    if any(len(a.pieces) > 1 for a in own[1:]) or (len(own) > 1 and len(after) > 1 and len(own[0].pieces) > 1):
-        raise Refusal("a reshape of an axis that is put together from pieces")
-    rest = times(one, *after[1:]) if len(own) == 1 else one
-    inner = times(one, *(a.size for a in own[1:])) if len(after) == 1 else one
-    if len(own) == 1:  # split: pieces of the axis are pieces of its first part
-        if any(p % r for piece in own[0].pieces for p, r in zip(piece, rest, strict=True)):
-            raise Refusal("a reshape of an axis that is put together from pieces")
-        pieces = tuple(tuple(p // r for p, r in zip(piece, rest, strict=True)) for piece in own[0].pieces)
-        new = (own[0].scaled(rest, pieces, up=True), *(Axis((size,)) for size in after[1:]))
-    elif len(after) == 1:
-        new = (own[0].scaled(inner, tuple(times(p, inner) for p in own[0].pieces), up=False),)
-    else:
-        new = tuple(Axis((size,)) for size in after)
+    new, cut_before, cut_after = _new_axes(rec, own, after)
     blocks: dict[tuple[int, ...], Block] = {}
     for index, block, sizes in rec.walk(x):
-        k = index[at]
-        wanted = [a.pieces[k if n == 0 and len(a.pieces) > 1 else 0] for n, a in enumerate(new)]
-        place = (*index[:at], k if len(new[0].pieces) > 1 else 0, *(0 for _ in new[1:]), *index[at + width :])
+        k = index[at + cut_before]
+        wanted = [a.parts[k if n == cut_after else 0] for n, a in enumerate(new)]
+        place = (*index[:at], *(k if n == cut_after else 0 for n in range(len(new))), *index[at + width :])
         blocks[place] = _reshaped(rec, block, at, sizes[at : at + width], wanted)
     return Traced((*x.axes[:at], *new, *x.axes[at + width :]), blocks)
+
+
+def _new_axes(rec: Recorder, own: Sequence[Axis], after: Sequence[Sizes]) -> tuple[Sequence[Axis], int, int]:
+    """The axes that some are reshaped into, and which of the old and of the new ones is in pieces."""
+    pieces = [k for k, a in enumerate(own) if len(a.pieces) > 1]
+    refusal = Refusal("a reshape of an axis that is put together from pieces")
+    if len(own) == 1 and own[0].outer:
+        if len(after) != 2 or after[0] != own[0].outer:
+            raise refusal
+        return (Axis((after[0],)), Axis(own[0].pieces, own[0].inner(after[0]))), 0, 1
+    if len(own) == 1:  # split: pieces of the axis are pieces of its first part
+        rest = times(*after[1:])
+        if any(p % r for piece in own[0].pieces for p, r in zip(piece, rest, strict=True)):
+            raise refusal
+        parts = tuple(tuple(p // r for p, r in zip(piece, rest, strict=True)) for piece in own[0].pieces)
+        first = own[0].scaled(rest, parts, up=True)
+        inside = frozenset(o for o in own[0].inner(times(*after[:-1])) if rec.lengths[o.leaf][o.axis] == own[0].size)
+        return (first, *(Axis((size,)) for size in after[1:-1]), Axis((after[-1],), inside)), 0, 0
+    if len(after) == 1 and pieces in ([], [0]):
+        inner = times(*(a.size for a in own[1:]))
+        return (own[0].scaled(inner, tuple(times(p, inner) for p in own[0].pieces), up=False),), 0, 0
+    if len(after) == 1 and len(own) == 2 and not own[1].outer:
+        one = tuple(1 for _ in own[0].size)
+        whole = frozenset(replace(o, outer=one) for o in own[1].origins if o.whole and o.outer == own[0].size)
+        return (Axis(own[1].pieces, whole, own[0].size),), 1, 0
+    if pieces:
+        raise refusal
+    return tuple(Axis((size,)) for size in after), 0, 0
 
 
 def _reshaped(rec: Recorder, block: Block, at: int, before: Sequence[Sizes], after: Sequence[Sizes]) -> Block:

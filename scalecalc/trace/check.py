@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from scalecalc.backward import record_backward
 from scalecalc.errors import ScalecalcError
@@ -23,7 +24,7 @@ from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.trace.graph import Graph, Leaf, at
 from scalecalc.trace.network import Network
-from scalecalc.trace.recorder import Block, Placed
+from scalecalc.trace.traced import ONES, Block, Placed
 
 MOVE = 0.2  # of the parameters, relative to their size
 NOTHING = 1e-13  # a gradient that is rounding, relative to the largest of all
@@ -58,7 +59,7 @@ def check(graph: Graph, network: Network) -> set[str]:
     for k, widths in enumerate(graph.settings.all):
         module = moved[k]
         found = module(*(x.clone() for x in graph.inputs[k]))
-        output = found if isinstance(found, torch.Tensor) else next(x for x in found if isinstance(x, torch.Tensor))
+        output = next(x for x in tree_leaves(found) if isinstance(x, torch.Tensor))
         c = torch.randn(output.shape, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
         (output * c).sum().backward()
 
@@ -105,13 +106,15 @@ def _value(
     placed: Placed, leaves: Mapping[str, Leaf], state: Mapping[str, torch.Tensor], k: int, drawn: torch.Tensor
 ) -> torch.Tensor:
     """A leaf's value at the k-th setting, with the axis of seeds."""
+    if placed.leaf == ONES:
+        return torch.ones_like(drawn)
     if not placed.leaf:
         return torch.zeros_like(drawn)  # what is random about a mean: the mean's place has all of it
     leaf = leaves[placed.leaf]
     value = state[leaf.name].detach() if leaf.kind == "parameter" else leaf.values[k]
     if not value.is_floating_point():
         hot = torch.nn.functional.one_hot(value, drawn.shape[-1]).double()
-        return hot.permute(*_first(placed.order, hot.dim())).reshape(drawn.shape)
+        return hot.permute(_first(placed.order, hot.dim())).reshape(drawn.shape)
     return _part(placed, value.double(), k)[None]
 
 
@@ -120,17 +123,17 @@ def _first(order: tuple[int, ...], dims: int) -> list[int]:
 
 
 def _part(placed: Placed, value: torch.Tensor, k: int) -> torch.Tensor:
-    for axis, (start, stop) in enumerate(placed.parts):
-        value = value.narrow(axis, start[k], stop[k] - start[k])
+    for axis, part in enumerate(placed.parts):
+        value = part.of(value, axis, k)
     shape = [value.shape[j] for j in placed.order]
-    return value.permute(*_first(placed.order, value.dim())).reshape(shape)
+    return value.permute(_first(placed.order, value.dim())).reshape(shape)
 
 
 def _laid(value: torch.Tensor, block: Block, axes: tuple[str, ...]) -> torch.Tensor:
     """The module's output on the axes of the program's; along others it is the same everywhere, and they are summed over."""
     order = [block.labels.index(label) for label in axes]
     rest = [k for k in range(value.dim()) if k not in order]
-    value = value.permute(*order, *rest)
+    value = value.permute([*order, *rest])
     return value.reshape(*value.shape[: len(order)], -1).mean(-1) if rest else value
 
 

@@ -10,10 +10,11 @@ The graphs of all settings must be the same but for numbers.  A number that is n
 
 from __future__ import annotations
 
+import logging
 import operator
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from torch import nn
 
 from scalecalc.errors import InputError, ScalecalcError
+from scalecalc.trace.fallback import Taken, plain, take_down, write_out
 from scalecalc.trace.sizes import Settings, Sizes
 
 MARK = "scalecalc.feature.default"
@@ -90,6 +92,7 @@ class Graph:
     output: tuple[Ref, ...]
     modules: tuple[nn.Module, ...]
     inputs: tuple[tuple[torch.Tensor, ...], ...]
+    taken_down: bool = False  # by make_fx
 
 
 # ------------------------------------------------------------------ exporting
@@ -134,7 +137,8 @@ def set_up(
 ) -> tuple[nn.Module, torch.optim.Optimizer | None]:
     """The module and its optimizer, if the factory returns one."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # torch.manual_seed keeps a stack trace for devices that may come later; that took longer than to draw a small module.
+        (torch if torch.cuda.is_available() else torch.default_generator).manual_seed(seed)
         try:
             made = factory(**widths, **options)
         except ScalecalcError:
@@ -153,10 +157,11 @@ def _named(factory: Callable[..., Any]) -> str:
     return getattr(factory, "__name__", "the factory")
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException | None) -> str:
     """The deepest line of the user's own in an error's traceback, and what it says."""
     import traceback
 
+    assert error is not None
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _theirs(f.filename)]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
     return f"{place}{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
@@ -167,31 +172,51 @@ def _theirs(file: str) -> bool:
     return _TORCH not in path.parents and Path(__file__).parent.parent not in path.parents and path.is_file()
 
 
-def export(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[str, int]) -> torch.export.ExportedProgram:
-    """One exported graph, in-place writes made functional.
+Exported = torch.export.ExportedProgram | Taken
+
+
+def export(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[str, int]) -> Exported:
+    """One exported graph, in-place writes made functional; taken down by ``make_fx`` where torch cannot export the module.
 
     Raises:
-        InputError: torch cannot export the module, with its reason and the line.
+        InputError: neither can be done, with torch's reason and the line.
     """
     _library()
+    log = logging.getLogger("torch.__trace")  # tells a file of torch's own every tensor, and whoever collects all logs
+    before, log.disabled = log.disabled, True
     hooks = [m.register_forward_hook(_marking(name or "output")) for name, m in module.named_modules()]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = torch.export.export(module, tuple(inputs), strict=False)
-            in_place = any("_." in str(node.target).rpartition(".")[0] + "." for node in found.graph.nodes)
-            return found.run_decompositions({}) if in_place else found
-    except Exception as error:
-        text = str(error)
-        if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:
-            raise InputError(
-                f"the module branches on its data at {at(widths)}: {_where(error)}. The sizes of such a network have no one "
-                "law; trace it on a branch that does not depend on the data."
-            ) from error
-        raise InputError(f"the module fails at {at(widths)}: {_where(error)}.") from error
+            return _exported(module, inputs, widths)
     finally:
+        log.disabled = before
         for hook in hooks:
             hook.remove()
+
+
+def _exported(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[str, int]) -> Exported:
+    failed: Exception | None = None
+    try:
+        found = torch.export.export(module, tuple(inputs), strict=False)
+        in_place = any("_." in str(node.target).rpartition(".")[0] + "." for node in found.graph.nodes)
+        found = found.run_decompositions({}) if in_place else found
+        write_out(found)
+        if plain(found.graph):
+            return found
+    except Exception as error:
+        failed = error
+    text = str(failed or "")
+    if "data-dependent" in text or "GuardOnDataDependent" in type(failed).__name__:
+        raise InputError(
+            f"the module branches on its data at {at(widths)}: {_where(failed)}. The sizes of such a network have no one "
+            "law; trace it on a branch that does not depend on the data."
+        ) from failed
+    try:
+        return take_down(module, inputs)
+    except Exception as error:
+        failed = failed or error
+        raise InputError(f"the module fails at {at(widths)}: {_where(failed)}.") from failed
 
 
 # ------------------------------------------------------------------ laying graphs over one another
@@ -235,7 +260,7 @@ def _key(node: torch.fx.Node) -> tuple[Any, ...]:
 
 
 def lay_over(
-    exported: Sequence[torch.export.ExportedProgram],
+    exported: Sequence[Exported],
     settings: Settings,
     modules: Sequence[nn.Module],
     inputs: Sequence[Sequence[torch.Tensor]],
@@ -252,16 +277,19 @@ def lay_over(
                 raise _differ(settings, widths, a)
         if len(graphs[0]) != len(other):
             raise _differ(settings, widths, graphs[0][min(len(graphs[0]), len(other)) - 1])
+    names = {id(p): name for name, p in modules[0].named_parameters()}
+    first_names = {name: names[id(p)] for name, p in modules[0].named_parameters(remove_duplicate=False)}
     nodes: list[Node] = []
     leaves: list[Leaf] = []
     output: tuple[Ref, ...] = ()
     for own in zip(*graphs, strict=True):
         first = own[0]
-        if first.op == "placeholder":
-            leaves.append(_leaf(own, exported, inputs))
+        if first.op in ("placeholder", "get_attr"):
+            leaves.append(_leaf(own, exported, inputs, first_names))
         elif first.op == "output":
-            merged_output = merged([n.args[0] for n in own])
-            output = tuple(r for r in merged_output if isinstance(r, Ref))
+            wanted = exported[0].graph_signature.user_outputs  # buffers that are written to come out as well
+            known = {node.name for node in nodes} | {leaf.node for leaf in leaves}
+            output = tuple(Ref(name) for name in wanted if isinstance(name, str) and name in known)
         else:
             try:
                 args = tuple(merged([n.args[k] for n in own]) for k in range(len(first.args)))
@@ -273,7 +301,29 @@ def lay_over(
             nodes.append(
                 Node(first.name, target, args, kwargs, _shapes(own), _place(first), stack[-1][0] if stack else "")
             )
-    return Graph(settings, tuple(leaves), tuple(nodes), output, tuple(modules), tuple(map(tuple, inputs)))
+    needed, taken = _needed(nodes, output[:1]), any(isinstance(e, Taken) for e in exported)
+    return Graph(settings, tuple(leaves), needed, output, tuple(modules), tuple(map(tuple, inputs)), taken)
+
+
+def _needed(nodes: Sequence[Node], output: Sequence[Ref]) -> tuple[Node, ...]:
+    """The operations that the (first) output or a submodule's output comes from."""
+    wanted = {r.name for r in output}
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if node.name in wanted or node.target == MARK:
+            kept.append(node)
+            wanted.update(r.name for r in refs((node.args, node.kwargs)))
+    return tuple(reversed(kept))
+
+
+def refs(value: Any) -> Iterator[Ref]:
+    """The nodes that nested arguments refer to."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, dict):
+        yield from (r for v in value.values() for r in refs(v))
+    elif isinstance(value, (list, tuple)):
+        yield from (r for v in value for r in refs(v))
 
 
 def _differ(settings: Settings, widths: Mapping[str, int], node: torch.fx.Node) -> InputError:
@@ -289,8 +339,9 @@ def _differ(settings: Settings, widths: Mapping[str, int], node: torch.fx.Node) 
 
 def _leaf(
     own: Sequence[torch.fx.Node],
-    exported: Sequence[torch.export.ExportedProgram],
+    exported: Sequence[Exported],
     inputs: Sequence[Sequence[torch.Tensor]],
+    first_names: Mapping[str, str],
 ) -> Leaf:
     name = own[0].name
     signature = exported[0].graph_signature
@@ -298,7 +349,7 @@ def _leaf(
     if name in signature.inputs_to_parameters:
         full = signature.inputs_to_parameters[name]
         values = [e.state_dict[full] for e in exported]
-        return Leaf(name, full, "parameter", shape, tuple(v.detach() for v in values))
+        return Leaf(name, first_names.get(full, full), "parameter", shape, tuple(v.detach() for v in values))
     for table in (signature.inputs_to_buffers, signature.inputs_to_lifted_tensor_constants):
         if name in table:
             full = table[name]

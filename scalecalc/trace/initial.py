@@ -7,8 +7,8 @@ A parameter (or, where the module slices it, a piece of one) is
 - *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
   mean that no width changes; their size is a power of the widths, read off their standard deviations.
 
-Each of these is tested, and what fails a test is an error with the numbers: the size of such a parameter can still be said
-in a parameterization file.
+Each of these is tested, and what fails a test is an error with the numbers.  A matrix with orthogonal rows or columns is
+known as one; its law is that of independent entries.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 import sympy as sp
 import torch
 
-from scalecalc.asymptotics import n
+from scalecalc.asymptotics import N, n
 from scalecalc.scale import Scale
 from scalecalc.trace.graph import at, set_up
-from scalecalc.trace.recorder import Refusal
 from scalecalc.trace.sizes import Form
+from scalecalc.trace.traced import Refusal, stretch
 
 SEEDS = 3
 MOST_SEEDS = 512
@@ -49,9 +49,26 @@ class Initial:
     scale: Scale = field(default_factory=Scale.one)
     mean: sp.Expr | None = None
     spread: float = 1.0  # with a mean: the standard deviation at scale one
+    orthogonal: bool = False
 
 
-Parts = Sequence[tuple[Sequence[Form], Sequence[Form]]]  # per axis: start and stop, each a sum of forms
+@dataclass(frozen=True)
+class PartForm:
+    """A part of an axis at any width: the number of stretches, the sizes of the pieces before it, and its own."""
+
+    outer: Form
+    before: Sequence[Form]
+    own: Form
+
+    def of(self, value: torch.Tensor, axis: int, widths: Mapping[str, int]) -> torch.Tensor:
+        def size(form: Form) -> float:
+            return float(form.coefficient) * form.scale.at(widths)
+
+        start = round(sum(map(size, self.before)))
+        return stretch(value, axis, round(size(self.outer)), start, start + round(size(self.own)))
+
+
+Parts = Sequence[PartForm]
 
 
 @dataclass
@@ -74,17 +91,21 @@ class Initials:
     def of(self, widths: Mapping[str, int], seed: int) -> dict[str, torch.Tensor]:
         module, _ = set_up(self.factory, widths, self.options, seed)
         state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
-        return {name: value.detach().to(torch.float64) for name, value in state.items()}
+        return {name: value.detach() for name, value in state.items()}
+
+    def alike(self, name: str) -> bool:
+        """Is a buffer the same from every seed?  (A tensor of the code's own is none of the module's, and is.)"""
+        own = [self.of(self.settings[0], seed) for seed in range(SEEDS)]
+        return name not in own[0] or all(torch.equal(own[0][name], other[name]) for other in own[1:])
 
     def piece(self, name: str, parts: Parts, setting: int, seed: int) -> torch.Tensor:
         """One piece at one setting from one seed."""
         if (setting, seed) not in self.drawn:
             self.drawn[setting, seed] = self.of(self.settings[setting], seed)
         value, widths = self.drawn[setting, seed][name], self.settings[setting]
-        for axis, (start, stop) in enumerate(parts):
-            a, b = (round(sum(float(f.coefficient) * f.scale.at(widths) for f in forms)) for forms in (start, stop))
-            value = value.narrow(axis, a, b - a)
-        return value
+        for axis, part in enumerate(parts):
+            value = part.of(value, axis, widths)
+        return value.to(torch.float64)
 
     def classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
         """What a piece of a parameter is; ``growing``: its axes that grow.
@@ -113,9 +134,12 @@ class Initials:
         varying = {k for v in values for k in range(v.dim()) if v.shape[k] > 1 and not _same_along(v, k)}
         if not varying:
             numbers = [float(v.reshape(-1)[0]) for v in values]
-            if any(abs(x - numbers[0]) > ROUNDING * abs(numbers[0]) for x in numbers):
-                raise Refusal(f"the parameter {name} is a constant that depends on the widths ({self._told(numbers)})")
-            return Initial(_number(numbers[0]))
+            scale = self._common(numbers)
+            if scale is None:
+                raise Refusal(
+                    f"the parameter {name} is a constant that is no product of powers of the widths ({self._told(numbers)})"
+                )
+            return Initial(_number(numbers[0] / scale.at(self.settings[0])), scale=scale)
         if len(varying) > 1:
             raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
         (axis,) = varying
@@ -124,11 +148,27 @@ class Initials:
             found = _fitted(profile, lines)
             if found is not None:
                 return Initial(found, axis)
+        if (found := _geometric(lines)) is not None:
+            return Initial(found, axis)
         head = ", ".join(f"{float(x):.4g}" for x in lines[0][:4])
         raise Refusal(
             f"the parameter {name} is the same from every seed ({head}, … along its axis {axis}) and no function of the "
-            f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}"
+            f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}, or a·exp(−b·n/N)"
         )
+
+    def _common(self, numbers: Sequence[float]) -> Scale | None:
+        """The power of the widths that numbers, one per setting, are proportional to, exactly."""
+        powers: dict[str, Fraction] = {}
+        for j, dim in enumerate(self.base):
+            last = 2 + 2 * j
+            if numbers[0] * numbers[last] <= 0:
+                continue
+            slope = math.log(numbers[last] / numbers[0]) / math.log(self.settings[last][dim] / self.settings[0][dim])
+            powers[dim] = Fraction(slope).limit_denominator(4)
+        scale = Scale(powers)
+        first = numbers[0] / scale.at(self.settings[0])
+        found = (first * scale.at(widths) for widths in self.settings)
+        return scale if all(abs(x - y) <= ROUNDING * abs(x) for x, y in zip(numbers, found, strict=True)) else None
 
     def _told(self, numbers: Sequence[float]) -> str:
         return ", ".join(f"{x:.4g} at {at(widths)}" for x, widths in zip(numbers, self.settings, strict=True))
@@ -138,7 +178,8 @@ class Initials:
     def _random(
         self, name: str, parts: Parts, drawn: list[list[torch.Tensor]], growing: Sequence[int]
     ) -> Initial:
-        self._check_alike(name, drawn, growing)
+        orthogonal = all(_orthogonal(v) for own in drawn for v in own[:SEEDS])
+        self._check_alike(name, drawn, growing, independent=not orthogonal)
         moments = self._moments(name, parts, drawn)
         means = [m for m, _, _, _ in moments]
         centred = all(abs(m) < SURE * s / math.sqrt(count) for m, s, count, _ in moments)
@@ -155,7 +196,8 @@ class Initials:
             if power:
                 powers[dim] = power
         scale = Scale(powers)
-        return Initial(scale=scale, mean=mean, spread=moments[0][1] / scale.at(self.settings[0]))
+        spread = moments[0][1] / scale.at(self.settings[0])
+        return Initial(scale=scale, mean=mean, spread=spread, orthogonal=orthogonal)
 
     def _moments(
         self, name: str, parts: Parts, drawn: list[list[torch.Tensor]]
@@ -192,11 +234,13 @@ class Initials:
         if abs(slope - power) > MARGIN or 3 * error > MARGIN:
             raise Refusal(
                 f"the size of the parameter {name} changes like {dim}^({slope:.2f} ± {2 * error:.2f}), which is no clear "
-                "multiple of 1/4 or 1/3; say it in a parameterization file"
+                "multiple of 1/4 or 1/3; start it from a power of the widths that is"
             )
         return power
 
-    def _check_alike(self, name: str, drawn: Sequence[Sequence[torch.Tensor]], growing: Sequence[int]) -> None:
+    def _check_alike(
+        self, name: str, drawn: Sequence[Sequence[torch.Tensor]], growing: Sequence[int], independent: bool
+    ) -> None:
         """Entries independent of each other, and of one size along the growing axes."""
         last = [max((k for k, s in enumerate(self.settings)), key=lambda k: math.prod(drawn[k][0].shape))]
         for k in last:
@@ -216,7 +260,8 @@ class Initials:
                         f"the entries of the parameter {name} are random and fall or grow along its axis {axis} "
                         f"(like index^{slope / 2:.2f}), which has no rule"
                     )
-                self._check_independent(name, [v.movedim(axis, 0).reshape(v.shape[axis], -1) for v in drawn[k]])
+                if independent:
+                    self._check_independent(name, [v.movedim(axis, 0).reshape(v.shape[axis], -1) for v in drawn[k]])
 
     def _check_independent(self, name: str, rows: Sequence[torch.Tensor]) -> None:
         """Squared cosines of rows are 1/length on average: less if they are orthogonal, more if they share something."""
@@ -232,12 +277,20 @@ class Initials:
         mean = sum(found) / len(found)
         allowed = 5 * math.sqrt(2 / (len(found) * count * (count - 1) / 2)) + 0.1
         if abs(mean - 1) > allowed:
-            what = "orthogonal" if mean < 0.5 else "not independent"
             raise Refusal(
-                f"the rows or columns of the parameter {name} are {what} at initialisation (squared cosines "
-                f"{mean:.2f} times those of independent ones); only independent entries have a rule. To take them for "
-                "independent, say its size in a parameterization file"
+                f"the rows or columns of the parameter {name} are not independent at initialisation (squared cosines "
+                f"{mean:.2f} times those of independent ones); only independent entries, and orthogonal matrices, have a rule"
             )
+
+
+def _orthogonal(v: torch.Tensor) -> bool:
+    """Has a matrix orthogonal rows (or columns, where these are fewer), all of one length?"""
+    if v.dim() != 2 or min(v.shape) < 2:
+        return False
+    v = v if v.shape[0] <= v.shape[1] else v.mT
+    products = v @ v.mT
+    size = float(products.diagonal().mean())
+    return bool((products - size * torch.eye(len(products), dtype=v.dtype)).abs().max() <= 1e-4 * size)
 
 
 def _same_along(v: torch.Tensor, axis: int) -> bool:
@@ -267,3 +320,16 @@ def _fitted(profile: sp.Expr, lines: Sequence[torch.Tensor]) -> sp.Expr | None:
             if abs(float(a) * f(k) + float(b) - float(line[k])) > ROUNDING * max(size, 1e-30):
                 return None
     return a * profile + b
+
+
+def _geometric(lines: Sequence[torch.Tensor]) -> sp.Expr | None:
+    """a · exp(−b · n/N), N the length of the axis, with the numbers that the longest line gives, if it is every line."""
+    line = max(lines, key=len)
+    if min(map(len, lines)) < 3 or not all(bool((own > 0).all()) for own in lines):
+        return None
+    a, b = float(line[0]), float((line[0] / line[-1]).log()) * len(line) / (len(line) - 1)
+    for own in lines:
+        index = torch.arange(len(own), dtype=torch.float64)
+        if float((a * torch.exp(-b * index / len(own)) / own - 1).abs().max()) > 10 * ROUNDING:
+            return None
+    return _number(a) * sp.exp(-_number(b) * n / N)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
+
+import torch
 
 from scalecalc.errors import InputError
 from scalecalc.program import ROLES, Program, Tensor, Weight
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref
-from scalecalc.trace.handlers import TABLE
-from scalecalc.trace.initial import Initial, Initials
-from scalecalc.trace.operations import mul, same
-from scalecalc.trace.recorder import Axis, Block, Origin, Placed, Recorder, Refusal, Restart, Traced
-from scalecalc.trace.sizes import Sizes, minus
+from scalecalc.trace import along, convolution  # noqa: F401  register their operations, as the others do
+from scalecalc.trace.attention import masked_fill, softmax, where
+from scalecalc.trace.constants import Constant, anywhere, foldable, folded, traced
+from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref, refs
+from scalecalc.trace.handlers import RAW, TABLE
+from scalecalc.trace.initial import Initial, Initials, PartForm
+from scalecalc.trace.operations import add, same
+from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.sizes import Sizes, minus, plus
+from scalecalc.trace.traced import ONES, Axis, Block, Cut, Origin, Part, Placed, Refusal, Restart, Traced
 
 MOST_STARTS = 100
-PASSES_NORMS = tuple(name for name, handler in TABLE.items() if handler in (mul, same))
+EMBEDDING = "aten.embedding.default"
+PASSES_MASKS = tuple(name for name, handler in TABLE.items() if handler in (add, softmax, masked_fill, where, same))
 ONE = Scale.one()
 
 
@@ -36,9 +44,9 @@ class Network:
     origin: dict[str, str]
 
 
-@dataclass
-class Tokens:
-    """An integer input: indices into a table, which a program has as one-hot vectors."""
+@dataclass(frozen=True, eq=False)
+class Tokens(Constant):
+    """An input that is not floating: indices into a table, which a program has as one-hot vectors; else plain numbers."""
 
     leaf: Leaf
 
@@ -51,16 +59,16 @@ def record(
     Raises:
         InputError: what cannot be traced, all at once, with the lines of the user's code.
     """
-    problems = Problems()
+    problems, constants = Problems(), constants_of(graph)
     for node in graph.nodes:
-        if node.target not in TABLE and node.target not in (MARK, "aten.embedding.default"):
+        if node.name not in constants and node.target not in TABLE and node.target not in (MARK, EMBEDDING):
             problems.add(node, f"no rule for the operation {node.target.removesuffix('.default')}")
     problems.check()
-    cuts: dict[tuple[str, int], set[Sizes]] = {}
+    cuts: dict[tuple[str, int], set[Cut]] = {}
     for _ in range(MOST_STARTS):
         rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts)
         try:
-            return _Attempt(graph, initials, rec, problems, idle).run()
+            return _Attempt(graph, initials, rec, problems, idle, constants).run()
         except Restart:
             problems = Problems()
     raise InputError(f"{name} is sliced in more than {MOST_STARTS} ways.")
@@ -73,13 +81,14 @@ class _Attempt:
     rec: Recorder
     problems: Problems
     idle: Collection[str]
+    constants: Collection[str]
 
     def run(self) -> tuple[Network, dict[str, WeightScaling]]:
         rec, graph = self.rec, self.graph
         self.scalings: dict[str, WeightScaling] = {}
         self.origin: dict[str, str] = {}
         self.named: set[str] = set()
-        used = {r.name for node in graph.nodes for r in _refs((node.args, node.kwargs))} | {r.name for r in graph.output}
+        used = {r.name for node in graph.nodes for r in refs((node.args, node.kwargs))} | {r.name for r in graph.output[:1]}
         rec.parameters = {leaf.node for leaf in graph.leaves if leaf.kind == "parameter"}
         known: dict[str, Any] = {}
         for leaf in graph.leaves:
@@ -101,22 +110,26 @@ class _Attempt:
     # ------------------------------------------------------------------ leaves
 
     def leaf(self, leaf: Leaf) -> Any:
-        if leaf.kind == "input" and not leaf.values[0].is_floating_point():
-            return Tokens(leaf)
+        if leaf.node in self.constants:
+            return Tokens(leaf.values, leaf) if leaf.kind == "input" else self.buffer(leaf)
         rec, settings = self.rec, self.rec.settings
         nothing, one = tuple(0 for _ in settings.all), tuple(1 for _ in settings.all)
+        rec.lengths[leaf.node] = leaf.shape
         axes: list[Axis] = []
         for k, size in enumerate(leaf.shape):
-            ends = [nothing, *sorted(rec.cuts.get((leaf.node, k), ())), size]
+            cuts = sorted(rec.cuts.get((leaf.node, k), ()))
+            outer = cuts[0].outer if cuts else one
+            ends = [nothing, *(c.at for c in cuts), tuple(s // o for s, o in zip(size, outer, strict=True))]
             ends = [e for i, e in enumerate(ends) if i == 0 or e != ends[i - 1]]
             pieces = tuple(minus(b, a) for a, b in itertools.pairwise(ends)) or (size,)
-            axes.append(Axis(pieces, frozenset({Origin(leaf.node, k, tuple(map(_fraction, one)), nothing)})))
+            origin = Origin(leaf.node, k, tuple(map(Fraction, one)), nothing, one)
+            axes.append(Axis(pieces, frozenset({origin}), outer if outer != one else ()))
         blocks: dict[tuple[int, ...], Block] = {}
         for index in itertools.product(*(range(len(a.pieces)) for a in axes)):
-            starts = [(nothing, *a.cuts)[i] for a, i in zip(axes, index, strict=True)]
-            sizes = [a.pieces[i] for a, i in zip(axes, index, strict=True)]
+            starts = [(nothing, *(c.at for c in a.cuts))[i] for a, i in zip(axes, index, strict=True)]
+            sizes = [a.parts[i] for a, i in zip(axes, index, strict=True)]
             suffix = "".join(f".{i}" for a, i in zip(axes, index, strict=True) if len(a.pieces) > 1)
-            parts = [(s, tuple(x + y for x, y in zip(s, z, strict=True))) for s, z in zip(starts, sizes, strict=True)]
+            parts = [Part(a.stretches, s, plus(s, a.pieces[i])) for a, i, s in zip(axes, index, starts, strict=True)]
             try:
                 blocks[index] = self.piece(leaf, leaf.name + suffix, sizes, parts)
             except Refusal as refusal:
@@ -124,15 +137,21 @@ class _Attempt:
                 blocks[index] = Block(None, (None,) * len(axes))
         return Traced(tuple(axes), blocks)
 
-    def piece(self, leaf: Leaf, name: str, sizes: Sequence[Sizes], parts: Sequence[tuple[Sizes, Sizes]]) -> Block:
+    def buffer(self, leaf: Leaf) -> Constant | None:
+        """A buffer of fixed size; what it starts with has to be the same from every seed."""
+        if not self.initials.alike(leaf.name):
+            self.problems.found[f"the buffer {leaf.name} is random; only exact ones have a rule"] = ["its initialisation"]
+            return None
+        return Constant(leaf.values)
+
+    def piece(self, leaf: Leaf, name: str, sizes: Sequence[Sizes], parts: Sequence[Part]) -> Block:
         rec, program = self.rec, self.rec.program
         labels: list[str | None] = []
         for size in sizes:
             labels.append(rec.label(size, labels))
-        if leaf.kind == "buffer" and not leaf.shape:
-            block = rec.constant(tuple(float(v) for v in leaf.values))
-            return Block(block.tensor, ())
         order = [k for k, label in enumerate(labels) if label is not None]
+        if leaf.kind == "input" and not leaf.values[0].is_floating_point():
+            raise Refusal(f"the integer input {leaf.name}, whose size grows with the widths")
         if leaf.kind == "input":
             tensor = program.input(name, _text(labels, order))
             rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
@@ -144,11 +163,19 @@ class _Attempt:
         if leaf.kind == "buffer":
             if initial.exact is None:
                 raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
-            return Block(program.index(name, _text(labels, order), initial.exact), tuple(labels))
+            tensor = program.index(name, _text(labels, order), initial.exact, initial.scale if initial.scale.dims else None)
+            rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
+            return Block(tensor, tuple(labels))
         mean = initial.exact if initial.exact is not None else initial.mean
         if name in self.idle or leaf.name in self.idle:
             return self.untrained(leaf, name, initial, labels, order, parts)
-        tensor = program.weight(name, _text(labels, order), init=mean)
+        exact = {} if initial.exact is None or not initial.scale.dims else {"scale": initial.scale}
+        tensor = program.weight(name, _text(labels, order), init=mean, orthogonal=initial.orthogonal, **exact)
+        if initial.orthogonal:
+            rec.program.remarks.append(
+                f"{name} starts orthogonal: it is measured so, and its law is that of independent entries of the same size, "
+                "an upper bound where it meets its own transpose."
+            )
         rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
         self.origin[name] = leaf.name
         self.scalings[name] = WeightScaling(ONE if mean is not None else initial.scale, ONE, ONE)
@@ -163,12 +190,13 @@ class _Attempt:
         return Block(tensor, tuple(labels))
 
     def untrained(
-        self, leaf: Leaf, name: str, initial: Initial, labels: Sequence[str | None], order: Sequence[int], parts: Any
-    ) -> Block:
+        self, leaf: Leaf, name: str, initial: Initial, labels: Sequence[str | None], order: Sequence[int],
+        parts: Sequence[Part],
+    ) -> Block:  # fmt: skip
         """A parameter without effect: exact, or random of its size."""
         program, text = self.rec.program, _text(labels, order)
         if initial.exact is not None:
-            tensor = program.index(name, text, initial.exact)
+            tensor = program.index(name, text, initial.exact, initial.scale if initial.scale.dims else None)
             self.rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
         if initial.mean is not None:
@@ -176,50 +204,64 @@ class _Attempt:
         noise = program.input(name, text)
         self.rec.placed.append(Placed(noise.index, leaf.node, tuple(parts), tuple(order)))
         size = program.index(f"size of {name}", "", _float(1.0), initial.scale)
+        self.rec.placed.append(Placed(size.index, ONES, (), ()))  # the parameter's own values have their size
         return Block(noise * size, tuple(labels))
 
-    def initial(self, leaf: Leaf, sizes: Sequence[Sizes], parts: Sequence[tuple[Sizes, Sizes]]) -> Initial:
+    def initial(self, leaf: Leaf, sizes: Sequence[Sizes], parts: Sequence[Part]) -> Initial:
         settings = self.rec.settings
-        forms: list[tuple[list[Any], list[Any]]] = []
-        for k, ((start, _), size) in enumerate(zip(parts, sizes, strict=True)):
-            before: list[Any] = []
-            at = start
-            for piece in reversed(_pieces_before(self.rec, leaf, k, start)):
-                before.append(settings.form(piece))
-                at = minus(at, piece)
-            forms.append((before, [*before, settings.form(size)]))
+        forms: list[PartForm] = []
+        for k, part in enumerate(parts):
+            before = [settings.form(piece) for piece in _pieces_before(self.rec, leaf, k, part.start)]
+            forms.append(PartForm(settings.form(part.outer), before, settings.form(minus(part.stop, part.start))))
+        if any(None in (f.outer, f.own, *f.before) for f in forms):
+            return Initial()  # it will be cut further, or refused
         growing = [k for k, size in enumerate(sizes) if self.rec.grows(size)]
         return self.initials.classify(leaf.name, forms, growing)
 
     # ------------------------------------------------------------------ operations
 
     def operation(self, node: Node, known: Mapping[str, Any]) -> Any:
-        if any(known.get(r.name) is None for r in _refs((node.args, node.kwargs))):
+        if any(known.get(r.name) is None for r in refs((node.args, node.kwargs))):
             return None  # what it needs was refused already
         args, kwargs = _given(node.args, known), _given(dict(node.kwargs), known)
-        kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory", "memory_format")}
         try:
+            if node.target == "getitem":
+                return args[0][args[1]]
+            if node.name in self.constants:
+                return folded(node, args, kwargs, len(self.rec.settings.all))
+            if node.target == EMBEDDING:
+                return self.embedding(args[0], args[1])
+            if node.target not in RAW:
+                args, kwargs = traced(self.rec, args), traced(self.rec, kwargs)
             if node.target == MARK:
                 return self.feature(node, args[0], args[1])
-            if node.target == "aten.embedding.default":
-                return self.embedding(args[0], args[1])
-            if node.target not in PASSES_NORMS and any(isinstance(a, Traced) and a.norm is not None for a in args):
-                raise Refusal("rsqrt of a mean square that is no factor of what it is the mean square of")
-            if any(isinstance(a, Tokens) for a in args):
-                raise Refusal("an integer input that is no index of an embedding")
+            self.check_pending(node, args)
+            kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory", "memory_format")}
             return TABLE[node.target](self.rec, node, *args, **kwargs)
         except Refusal as refusal:
             self.problems.add(node, str(refusal))
             return None
 
+    def check_pending(self, node: Node, args: Any) -> None:
+        """What has a law only together with what follows must be followed by that."""
+        masked = any(isinstance(a, Traced) and a.keep is not None for a in anywhere(args))
+        if masked and node.target not in PASSES_MASKS:
+            raise Refusal("masked scores (−∞) that do not go into a softmax as they are")
+
     def embedding(self, table: Traced, tokens: Any) -> Traced:
         """The rows of a table, as its product with one-hot vectors."""
         rec = self.rec
-        if not isinstance(tokens, Tokens):
-            raise Refusal("an embedding of computed indices")
+        if not isinstance(tokens, Constant):
+            raise Refusal("an embedding of indices that depend on data")
         if rec.grows(table.axes[0].size):
             raise Refusal("an embedding whose vocabulary grows")
-        sizes = [*tokens.leaf.shape, table.axes[0].size]
+        shape = tokens.shape
+        batch = "abcdefgh"[: len(shape)]
+        if not isinstance(tokens, Tokens):  # positions, not data
+            one_hot = torch.nn.functional.one_hot(tokens.one, table.axes[0].size[0]).double()
+            hot = traced(rec, Constant(tuple(one_hot for _ in tokens.values)))
+            return rec.contract((table, hot), ("vn", batch + "v"), batch + "n")
+        sizes = [*shape, table.axes[0].size]
         labels: list[str | None] = []
         for size in sizes:
             labels.append(rec.label(size, labels))
@@ -227,7 +269,6 @@ class _Attempt:
         tensor = rec.program.input(tokens.leaf.name, _text(labels, order))
         rec.placed.append(Placed(tensor.index, tokens.leaf.node, (), tuple(order)))
         hot = Traced(tuple(Axis((s,)) for s in sizes), {(0,) * len(sizes): Block(tensor, tuple(labels))})
-        batch = "abcdefgh"[: len(tokens.leaf.shape)]
         return rec.contract((table, hot), ("vn", batch + "v"), batch + "n")
 
     def feature(self, node: Node, x: Traced, name: str) -> Traced:
@@ -250,7 +291,7 @@ class _Attempt:
             suffix = "".join(f".{i}" for i, a in zip(index, x.axes, strict=True) if len(a.pieces) > 1)
             program.feature(name + suffix, tensor)
             blocks[index] = Block(tensor, block.labels)
-        return Traced(x.axes, blocks)
+        return replace(x, blocks=blocks)
 
     def _last_is_feature(self, x: Traced) -> bool:
         return all(b.tensor is not None and b.tensor.index in self.rec.program.features.values() for b in x.blocks.values())
@@ -263,7 +304,7 @@ class _Attempt:
 
     def output(self, known: Mapping[str, Any]) -> Block:
         program = self.rec.program
-        found = [known[r.name] for r in self.graph.output]
+        found = [known.get(r.name) for r in self.graph.output[:1]]
         whole = [x for x in found if isinstance(x, Traced)]
         if not whole:
             raise InputError(f"{program.name} returns no tensor.")
@@ -318,15 +359,18 @@ def _weight_behind(program: Program, tensor: Tensor) -> tuple[str, dict[str, str
     return (tensor.name, names) if tensor.op.rule == "weight" else ("", {})
 
 
-
-
-def _refs(value: Any) -> Iterator[Ref]:
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, dict):
-        yield from (r for v in value.values() for r in _refs(v))
-    elif isinstance(value, (list, tuple)):
-        yield from (r for v in value for r in _refs(v))
+def constants_of(graph: Graph) -> set[str]:
+    """The nodes that can be computed from numbers alone: from no parameter, and no data but integers."""
+    fixed = {leaf.node for leaf in graph.leaves if all(len(set(sizes)) == 1 for sizes in leaf.shape)}
+    out = {
+        leaf.node for leaf in graph.leaves
+        if leaf.node in fixed and (leaf.kind == "buffer" or leaf.kind == "input" and not leaf.values[0].is_floating_point())
+    }  # fmt: skip
+    for node in graph.nodes:
+        known = all(r.name in out for r in refs((node.args, node.kwargs)))
+        if known and (node.target == "getitem" or foldable(node)):
+            out.add(node.name)
+    return out
 
 
 def _given(value: Any, known: Mapping[str, Any]) -> Any:
@@ -345,14 +389,8 @@ def _text(labels: Sequence[str | None], order: Sequence[int]) -> str:
 
 def _pieces_before(rec: Recorder, leaf: Leaf, axis: int, start: Sizes) -> list[Sizes]:
     nothing = tuple(0 for _ in start)
-    ends = [nothing, *(c for c in sorted(rec.cuts.get((leaf.node, axis), ())) if c <= start and any(c))]
+    ends = [nothing, *(c.at for c in sorted(rec.cuts.get((leaf.node, axis), ())) if c.at <= start and any(c.at))]
     return [minus(b, a) for a, b in itertools.pairwise(ends)]
-
-
-def _fraction(value: int) -> Any:
-    from fractions import Fraction
-
-    return Fraction(value)
 
 
 def _float(value: float) -> Any:

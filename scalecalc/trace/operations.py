@@ -12,17 +12,19 @@ from dataclasses import replace
 from typing import Any
 
 from scalecalc.program import Tensor
-from scalecalc.trace.axes import axes_at, inserted, picked, resized
+from scalecalc.trace.axes import axes_at, inserted, picked, resized, sliced
+from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import Handler, rules, torch_op
-from scalecalc.trace.recorder import Axis, Block, Recorder, Refusal, Traced, number
-from scalecalc.trace.sizes import Sizes
+from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.traced import Axis, Block, Refusal, Traced, number
 
 # ------------------------------------------------------------------ entry by entry
 
 FUNCTIONS = {
     "relu.default": "relu", "tanh.default": "tanh", "sigmoid.default": "sigmoid", "silu.default": "silu",
     "neg.default": "negative", "abs.default": "absolute", "square.default": "square", "sign.default": "sign",
+    "cos.default": "cos", "sin.default": "sin", "erf.default": "erf", "log_sigmoid.default": "log_sigmoid",
 }  # fmt: skip
 
 
@@ -55,6 +57,29 @@ for _torch, _name in FUNCTIONS.items():
 @torch_op("gelu.default")
 def gelu(rec: Recorder, node: Node, x: Traced, approximate: str = "none") -> Traced:
     return applied(rec, x, "gelu" if approximate == "none" else "gelu_tanh")
+
+
+@torch_op("leaky_relu.default")
+def leaky_relu(rec: Recorder, node: Node, x: Traced, slope: float = 0.01) -> Traced:
+    rules("elementwise").leaky_relu(slope)
+    return applied(rec, x, f"leaky_relu({slope:g})")
+
+
+@torch_op("elu.default")
+def elu(rec: Recorder, node: Node, x: Traced, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Traced:
+    if (scale, input_scale) != (1, 1):
+        raise Refusal("selu, whose mean vanishes by construction")
+    rules("elementwise").elu(alpha)
+    return applied(rec, x, f"elu({alpha:g})")
+
+
+@torch_op("glu.default")
+def glu(rec: Recorder, node: Node, x: Traced, dim: int = -1) -> Traced:
+    axis = dim % len(x.axes)
+    size = x.axes[axis].size
+    half = tuple(s // 2 for s in size)
+    value, gate = sliced(rec, x, axis, tuple(0 for _ in size), half), sliced(rec, x, axis, half, size)
+    return mul(rec, node, value, applied(rec, gate, "sigmoid"))
 
 
 @torch_op("softplus.default")
@@ -132,16 +157,24 @@ def operand(rec: Recorder, value: Any) -> Traced:
     raise Refusal(f"an argument {value!r}")
 
 
-@torch_op("add.Tensor", "add.Scalar")
+@torch_op("add.Tensor", "add.Scalar", raw=True)
 def add(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
+    from scalecalc.trace.attention import added, barred
+
+    for one, other in ((x, y), (y, x)):
+        if isinstance(other, Constant) and barred(other) and alpha == 1:
+            return added(rec, node, traced(rec, one), other)
+    x, y = traced(rec, x), traced(rec, y)
+
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         a, b = blocks
         if a.tensor is None or b.tensor is None:
             return Block((a if b.tensor is None else b).tensor, _either(a, b))
         return Block(a.tensor + b.tensor, labels)
 
-    y = operand(rec, y)
-    return rec.each([operand(rec, x), y if alpha == 1 else mul(rec, node, y, alpha)], make)
+    x, y = operand(rec, x), operand(rec, y)
+    keep = next((v.keep for v in (x, y) if v.keep is not None), None)
+    return replace(rec.each([x, y if alpha == 1 else mul(rec, node, y, alpha)], make), keep=keep)
 
 
 def _either(a: Block, b: Block) -> Any:
@@ -150,6 +183,10 @@ def _either(a: Block, b: Block) -> Any:
 
 @torch_op("sub.Tensor", "sub.Scalar")
 def sub(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
+    from scalecalc.trace.normalisation import centred
+
+    if alpha == 1 and (found := centred(rec, x, y)) is not None:
+        return found
     y = mul(rec, node, y, -1.0 * alpha) if not isinstance(y, Traced) or alpha != 1 else applied(rec, y, "negative")
     return add(rec, node, x, y)
 
@@ -161,7 +198,9 @@ def rsub(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
 
 @torch_op("mul.Tensor", "mul.Scalar")
 def mul(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
-    if isinstance(x, Traced) and isinstance(y, Traced) and (found := _norm_of(rec, x, y)) is not None:
+    from scalecalc.trace.normalisation import norm_of
+
+    if isinstance(x, Traced) and isinstance(y, Traced) and (found := norm_of(rec, x, y)) is not None:
         return found
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
@@ -175,17 +214,12 @@ def mul(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
 
 @torch_op("div.Tensor", "div.Scalar")
 def div(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
+    from scalecalc.trace.normalisation import inverse_of
+
     if isinstance(y, Traced):
-        raise Refusal("division by a tensor")
+        return mul(rec, node, x, inverse_of(rec, y))
     inverse = Varying(1 / v for v in y) if isinstance(y, Varying) else 1 / float(y)
     return mul(rec, node, x, inverse)
-
-
-@torch_op("pow.Tensor_Scalar")
-def power(rec: Recorder, node: Node, x: Traced, exponent: float) -> Traced:
-    if exponent != 2:
-        raise Refusal(f"the power {exponent}; only squares have a rule")
-    return applied(rec, x, "square")
 
 
 @torch_op("linear.default")
@@ -211,14 +245,30 @@ def matmul(rec: Recorder, node: Node, a: Traced, b: Traced) -> Traced:
 
 @torch_op("einsum.default")
 def einsum(rec: Recorder, node: Node, equation: str, operands: Sequence[Traced], path: Any = None) -> Traced:
+    """Operand by operand; a letter is summed over once no later one has it."""
     sides, _, out = equation.replace(" ", "").partition("->")
     letters = sides.split(",")
-    if "." in equation or len(letters) != 2 or not out and "->" not in equation:
-        raise Refusal(f"the einsum {equation!r}: two operands, no ellipsis, and an explicit result are known")
+    if "->" not in equation:
+        out = "..." * ("..." in sides) + "".join(sorted(c for c in set(sides) - {",", "."} if sides.count(c) == 1))
+    if "..." in sides:
+        spare = [c for c in "ABCDEFGH" if c not in sides + out]
+        wide = [len(x.axes) - len(own.replace("...", "")) for own, x in zip(letters, operands, strict=True)]
+        most = max(wide)
+        letters = [own.replace("...", "".join(spare[most - n : most])) for own, n in zip(letters, wide, strict=True)]
+        out = out.replace("...", "".join(spare[:most]))
     if any(len(set(own)) < len(own) for own in letters):
         raise Refusal(f"a diagonal in the einsum {equation!r}")
-    a, b = operands
-    return rec.contract((a, b), (letters[0], letters[1]), out)
+    whole, own = operands[0], letters[0]
+    for k, (x, other) in enumerate(zip(operands[1:], letters[1:], strict=True)):
+        later = out + "".join(letters[k + 2 :])
+        kept = "".join(c for c in dict.fromkeys(own + other) if c in later)
+        kept = out if k == len(operands) - 2 else kept
+        whole, own = rec.contract((whole, x), (own, other), kept), kept
+    if len(operands) > 1:
+        return whole
+    gone = [k for k, c in enumerate(own) if c not in out]
+    rest = "".join(c for c in own if c in out)
+    return picked(rec.summed(whole, gone) if gone else whole, [rest.index(c) for c in out])
 
 
 def _kept(x: Traced, out: Traced, over: Sequence[int], settings: int) -> Traced:
@@ -242,144 +292,12 @@ def mean(rec: Recorder, node: Node, x: Traced, dims: Any = None, keepdim: bool =
     return mul(rec, node, out, Varying(1 / c for c in count))
 
 
-# ------------------------------------------------------------------ norms and attention
-
-
-@torch_op("layer_norm.default")
-def layer_norm(
-    rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any = None, bias: Any = None,
-    eps: float = 1e-5, cudnn: bool = True,
-) -> Traced:  # fmt: skip
-    return _normed(rec, node, x, shape, weight, bias, eps, centred=True)
-
-
-@torch_op("rms_norm.default")
-def rms_norm(
-    rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any = None, eps: float | None = None
-) -> Traced:
-    return _normed(rec, node, x, shape, weight, None, 2.220446049250313e-16 if eps is None else eps, centred=False)
-
-
-def _normed(
-    rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any, bias: Any, eps: float, centred: bool
-) -> Traced:
-    label = _over(rec, x, len(x.axes) - 1, "a norm")
-    if len(shape) != 1:
-        raise Refusal("a norm over several axes")
-    norm = rules("norm")
-
-    def make(blocks: Sequence[Block], labels: Any) -> Block:
-        (block,) = blocks
-        assert block.tensor is not None
-        inner = norm.centre(block.tensor, label) if centred else block.tensor
-        return Block(norm.rmsnorm(inner, label, eps), block.labels)
-
-    out = rec.each([x], make)
-    out = out if weight is None else mul(rec, node, out, weight)
-    return out if bias is None else add(rec, node, out, bias)
-
-
-def _over(rec: Recorder, x: Traced, axis: int, what: str) -> str:
-    """The one label of an axis that something is normalised over."""
-    labels = {b.labels[axis] for b in x.blocks.values()}
-    if len(x.axes[axis].pieces) > 1:
-        raise Refusal(f"{what} over an axis that is put together from pieces")
-    if len(labels) != 1 or None in labels or any(b.tensor is None for b in x.blocks.values()):
-        raise Refusal(f"{what} of a tensor that is the same everywhere along the axis")
-    (label,) = labels
-    assert label is not None
-    return label
-
-
-@torch_op("rsqrt.default")
-def rsqrt(rec: Recorder, node: Node, x: Traced) -> Traced:
-    """Of a mean square and an ε it is what a norm divides by; of anything else it has no rule."""
-    source = _mean_square(rec, x)
-    if source is None:
-        raise Refusal("rsqrt of anything but the mean square over the last axis, with an ε")
-    return replace(x, norm=source)
-
-
-def _mean_square(rec: Recorder, x: Traced) -> tuple[Tensor, str, float] | None:
-    """(y, axis, ε) where a tensor is mean(y²) + ε over one axis."""
-    if len(x.blocks) != 1 or x.only.tensor is None:
-        return None
-    program, tensor, eps = rec.program, x.only.tensor, 0.0
-    if tensor.op.rule == "add":
-        constant = next((i for i in tensor.op.inputs if program.ops[i].rule == "index"), None)
-        if constant is None or program.ops[constant].axes or "scale" in program.ops[constant].params:
-            return None
-        eps = float(program.ops[constant].params["expression"])
-        (tensor,) = (program.tensor(i) for i in tensor.op.inputs if i != constant)
-    if tensor.op.rule != "contraction" or tensor.op.params["over"]:
-        return None
-    total, by = (program.tensor(i) for i in tensor.op.inputs)
-    if total.op.rule != "sum" or len(total.op.params["over"]) != 1 or by.op.rule != "index" or by.axes:
-        return None
-    square, label = program.tensor(total.op.inputs[0]), total.op.params["over"][0]
-    size = rec.sizes[label]
-    mean = rec.constants.get(_inverse(rec, size))
-    if mean is None or mean.index != by.index or square.op.rule != "square" or square.op.params["order"]:
-        return None
-    return program.tensor(square.op.inputs[0]), label, eps
-
-
-def _inverse(rec: Recorder, size: Sizes) -> Any:
-    """What the constant 1/size is kept under."""
-    form = rec.settings.form([1 / s for s in size])
-    return None if form is None else (form.coefficient, form.powers)
-
-
-def _norm_of(rec: Recorder, a: Traced, b: Traced) -> Traced | None:
-    """x · rsqrt(mean(x²) + ε) as a norm of x; None if it is no such product."""
-    for x, r in ((a, b), (b, a)):
-        if r.norm is not None and len(x.blocks) == 1 and x.only.tensor is not None:
-            y, label, eps = r.norm
-            if x.only.tensor.index != y.index or label not in x.only.labels:
-                raise Refusal("rsqrt of a mean square that multiplies anything else than what it is of")
-            return Traced(x.axes, {(0,) * len(x.axes): Block(rules("norm").rmsnorm(y, label, eps), x.only.labels)})
-    return None
-
-
-@torch_op("softmax.int", "_softmax.default")
-def softmax(rec: Recorder, node: Node, x: Traced, dim: int, dtype: Any = None) -> Traced:
-    return _softmaxed(rec, x, dim % len(x.axes))
-
-
-def _softmaxed(rec: Recorder, x: Traced, axis: int, causal: int | None = None) -> Traced:
-    label = _over(rec, x, axis, "a softmax")
-    rows = "" if causal is None else _over(rec, x, causal, "a causal softmax")
-    if rows and (rec.program.grows(rows) or rec.program.grows(label)):
-        raise Refusal("a causal softmax over a sequence that grows")
-
-    def make(blocks: Sequence[Block], labels: Any) -> Block:
-        (block,) = blocks
-        assert block.tensor is not None
-        return Block(rules("softmax").softmax(block.tensor, label, rows), block.labels)
-
-    return rec.each([x], make)
-
-
-@torch_op("scaled_dot_product_attention.default")
-def attention(
-    rec: Recorder, node: Node, q: Traced, k: Traced, v: Traced, mask: Any = None, dropout: float = 0.0,
-    causal: bool = False, scale: Any = None, enable_gqa: bool = False,
-) -> Traced:  # fmt: skip
-    if mask is not None or dropout or enable_gqa:
-        raise Refusal("attention with a mask other than is_causal, with dropout or grouped heads")
-    batch = "abcdefgh"[: len(q.axes) - 2]
-    scores = rec.contract((q, k), (batch + "qd", batch + "kd"), batch + "qk")
-    by = Varying(d**-0.5 for d in q.axes[-1].size) if scale is None else scale
-    p = _softmaxed(rec, mul(rec, node, scores, by), len(batch) + 1, len(batch) if causal else None)
-    return rec.contract((p, v), (batch + "qk", batch + "kd"), batch + "qd")
-
-
 # ------------------------------------------------------------------ what changes no number
 
 
 @torch_op(
     "clone.default", "contiguous.default", "alias.default", "lift_fresh_copy.default", "_to_copy.default",
-    "to.dtype", "to.dtype_layout", "_assert_scalar.default", "type_as.default", "expand_as.default",
+    "to.dtype", "to.dtype_layout", "to.device", "to.other", "_assert_scalar.default", "type_as.default", "expand_as.default",
 )  # fmt: skip
 def same(rec: Recorder, node: Node, x: Traced, *others: Any, **more: Any) -> Traced:
     return resized(x, node.shapes[0]) if "expand" in node.target else x
@@ -390,6 +308,15 @@ def dropout(rec: Recorder, node: Node, x: Traced, p: float, train: bool) -> Trac
     if p and train:
         raise Refusal(f"dropout with p = {p} in training mode, which is random: return module.eval(), or build it with p = 0")
     return x
+
+
+@torch_op("detach.default")
+def detach(rec: Recorder, node: Node, x: Traced) -> Traced:
+    def make(blocks: Sequence[Block], labels: Any) -> Block:
+        (block,) = blocks
+        return block if block.tensor is None else Block(rules("view").stop(block.tensor), block.labels)
+
+    return rec.each([x], make)
 
 
 @torch_op("zeros.default", "zeros_like.default", "new_zeros.default")
@@ -411,48 +338,3 @@ def _constant(rec: Recorder, node: Node, value: Any) -> Traced:
     axes = tuple(Axis((size,)) for size in node.shapes[0])
     block = rec.constant(value if isinstance(value, tuple) else float(value))
     return Traced(axes, {(0,) * len(axes): Block(block.tensor, (None,) * len(axes))})
-
-
-# ------------------------------------------------------------------ convolution
-
-
-@torch_op("conv1d.default", "conv1d.padding")
-def conv1d(
-    rec: Recorder, node: Node, x: Traced, weight: Traced, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: Any = 1,
-) -> Traced:  # fmt: skip
-    """A convolution over a sequence of fixed length: windows of it, contracted with the taps."""
-    first = [v[0] if isinstance(v, list) else v for v in (stride, padding, dilation)]
-    if first[0] != 1 or first[2] != 1 or not isinstance(first[1], int):
-        raise Refusal("a convolution with a stride, a dilation or a named padding")
-    depthwise = weight.axes[1].one and not all(g == 1 for g in (groups if isinstance(groups, tuple) else (groups,)))
-    channels = groups if isinstance(groups, tuple) else (groups,) * len(rec.settings.all)
-    if depthwise and not tuple(map(int, channels)) == x.axes[1].size == weight.axes[0].size:
-        raise Refusal("a convolution with groups of several channels")
-    if not depthwise and any(g != 1 for g in channels):
-        raise Refusal("a convolution with groups of several channels")
-    wide = _windowed(rec, x, 2, node.shapes[0][2], weight.axes[2].size, first[1])
-    if depthwise:
-        out = rec.contract((picked(weight, [0, 2]), wide), ("ck", "bctk"), "bct")
-    else:
-        out = rec.contract((weight, wide), ("ock", "bctk"), "bot")
-    return out if bias is None else add(rec, node, out, inserted(bias, 1, len(rec.settings.all)))
-
-
-def _windowed(rec: Recorder, x: Traced, axis: int, steps: Sizes, taps: Sizes, before: int) -> Traced:
-    if rec.grows(x.axes[axis].size) or len(x.axes[axis].pieces) > 1:
-        raise Refusal("a convolution along an axis that grows, or that is put together from pieces")
-    blocks: dict[tuple[int, ...], Block] = {}
-    for index, block, sizes in rec.walk(x):
-        own = rec.own(block, axis, sizes[axis])
-        label = own.labels[axis]
-        if own.tensor is None or label is None:
-            raise Refusal("a convolution of zeros, or of a single step")
-        out = rec.label(steps, own.labels)
-        tap = rec.label(taps, [*own.labels, out])
-        if out is None or tap is None:
-            raise Refusal("a convolution with a single tap or result")
-        tensor = rules("view").windows(own.tensor, label, out, tap, before)
-        blocks[(*index, 0)] = Block(tensor, (*own.labels[:axis], out, *own.labels[axis + 1 :], tap))
-    return Traced((*x.axes[:axis], Axis((steps,)), *x.axes[axis + 1 :], Axis((taps,))), blocks)
-

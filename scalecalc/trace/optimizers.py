@@ -68,7 +68,8 @@ def _law(optimizer: torch.optim.Optimizer, decays: bool) -> str:
     group = optimizer.param_groups[0]
     kind = type(optimizer)
     if kind is torch.optim.SGD:
-        return "nesterov" if group["nesterov"] else "momentum" if group["momentum"] else "sgd"
+        name = "nesterov" if group["nesterov"] else "momentum" if group["momentum"] else "sgd"
+        return f"{name}:decay=coupled" if decays else name
     if kind is torch.optim.AdamW:
         return "adamw" if decays else "adam"
     if kind is torch.optim.Adam:

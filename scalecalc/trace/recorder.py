@@ -8,8 +8,9 @@ several:
   are renamed until axes that meet share a label.
 - *blocks*: where a tensor is sliced along a growing axis, the pieces have nothing to do with each other (the two halves of
   mamba's in_proj are two independent matrices).  The cut is carried back to where the axis comes from, a parameter or an
-  input (:class:`Origin`), which is then recorded as several; recording starts again with the new cuts (:class:`Restart`)
-  until there are none.  Everything between works block by block.
+  input (``Origin`` in :mod:`~scalecalc.trace.traced`), which is then recorded as several; recording starts again with the
+  new cuts (``Restart``) until there are none.  Everything between works block by block.  The halves that a rotary
+  embedding makes of every head are pieces of the matrix as well, each a part of all heads.
 """
 
 from __future__ import annotations
@@ -23,108 +24,8 @@ from typing import Any
 import sympy as sp
 
 from scalecalc.program import Program, Tensor
-from scalecalc.scale import Scale
-from scalecalc.trace.sizes import Settings, Sizes, minus, plus, times
-
-Labels = tuple[str | None, ...]
-MOST_PIECES = 64
-
-
-class Refusal(Exception):
-    """One operation cannot be traced; collected, and told with all the others."""
-
-
-class Restart(Exception):
-    """A leaf is to be recorded in more pieces than before."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Position p on an axis is position p · stride + offset on an axis of a leaf."""
-
-    leaf: str
-    axis: int
-    stride: tuple[Fraction, ...]
-    offset: Sizes
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis: the sizes of its pieces in order, and the leaves' axes that it comes from."""
-
-    pieces: tuple[Sizes, ...]
-    origins: frozenset[Origin] = frozenset()
-
-    @property
-    def size(self) -> Sizes:
-        total = self.pieces[0]
-        for piece in self.pieces[1:]:
-            total = plus(total, piece)
-        return total
-
-    @property
-    def one(self) -> bool:
-        return all(s == 1 for s in self.size)
-
-    @property
-    def cuts(self) -> tuple[Sizes, ...]:
-        """Where its pieces begin, but for the first."""
-        return tuple(itertools.accumulate(self.pieces[:-1], plus))
-
-    def moved(self, by: Sizes, pieces: tuple[Sizes, ...]) -> Axis:
-        """The axis of a slice that begins at a position."""
-        shift = [
-            Origin(o.leaf, o.axis, o.stride, tuple(int(f + s * b) for f, s, b in zip(o.offset, o.stride, by, strict=True)))
-            for o in self.origins
-        ]
-        return Axis(pieces, frozenset(shift))
-
-    def scaled(self, by: Sizes, pieces: tuple[Sizes, ...], up: bool) -> Axis:
-        """The outer axis of a view (one step is ``by`` here); with ``up`` False the axis that it is the outer one of."""
-        shift = [
-            replace(o, stride=tuple(s * b if up else s / b for s, b in zip(o.stride, by, strict=True))) for o in self.origins
-        ]
-        return Axis(pieces, frozenset(shift))
-
-
-@dataclass(frozen=True)
-class Block:
-    """One piece of a tensor: a program tensor (None: zero) and, per axis, its label there."""
-
-    tensor: Tensor | None
-    labels: Labels
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A tensor of the module: axes by position, and its blocks by the numbers of their pieces.
-
-    ``norm``: it is 1/(mean of y² over an axis + ε)^(1/2), which has a law only as a factor of y: (y, axis, ε).
-    """
-
-    axes: tuple[Axis, ...]
-    blocks: Mapping[tuple[int, ...], Block]
-    norm: tuple[Tensor, str, float] | None = None
-
-    @property
-    def sizes(self) -> tuple[Sizes, ...]:
-        return tuple(a.size for a in self.axes)
-
-    @property
-    def only(self) -> Block:
-        """The single block."""
-        (block,) = self.blocks.values()
-        return block
-
-
-@dataclass
-class Placed:
-    """A leaf of the program, and which part of which of the module's leaves it stands for, per axis (start, stop)."""
-
-    index: int
-    leaf: str
-    parts: tuple[tuple[Sizes, Sizes], ...]
-    order: tuple[int, ...]  # of the leaf's axes that have labels, in the program's order
+from scalecalc.trace.sizes import Settings, Sizes, minus
+from scalecalc.trace.traced import MOST_PIECES, Axis, Block, Cut, Labels, Placed, Refusal, Restart, Traced
 
 
 @dataclass
@@ -133,13 +34,15 @@ class Recorder:
 
     settings: Settings
     program: Program
-    cuts: dict[tuple[str, int], set[Sizes]] = field(default_factory=dict[tuple[str, int], set[Sizes]])
+    cuts: dict[tuple[str, int], set[Cut]] = field(default_factory=dict[tuple[str, int], set[Cut]])
+    lengths: dict[str, tuple[Sizes, ...]] = field(default_factory=dict[str, tuple[Sizes, ...]])
+    parameters: set[str] = field(default_factory=set[str])
     sizes: dict[str, Sizes] = field(default_factory=dict[str, Sizes])
     kinds: dict[Any, list[str]] = field(default_factory=dict[Any, list[str]])
     unfit: dict[str, Sizes] = field(default_factory=dict[str, Sizes])
     placed: list[Placed] = field(default_factory=list[Placed])
     constants: dict[Any, Tensor] = field(default_factory=dict[Any, Tensor])
-    remarks: list[str] = field(default_factory=list[str])
+    kept: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
     # ------------------------------------------------------------------ labels
 
@@ -173,6 +76,10 @@ class Recorder:
     def grows(self, size: Sizes) -> bool:
         return any(s != size[0] for s in size)
 
+    def leafs(self, axis: Axis) -> bool:
+        """Is it the axis of a parameter, which is recorded in pieces if it is used in pieces?"""
+        return any(o.leaf in self.parameters and all(n == 1 for n in o.outer) for o in axis.origins)
+
     def renamed(self, block: Block, labels: Labels) -> Block:
         """The same block under other labels; None stays None."""
         if block.tensor is None or block.labels == labels:
@@ -186,7 +93,18 @@ class Recorder:
 
     # ------------------------------------------------------------------ pieces
 
-    def refined(self, x: Traced, axis: int, cuts: Sequence[Sizes]) -> Traced:
+    def common(self, axes: Sequence[Axis]) -> list[Cut]:
+        """The cuts that any of some axes has.
+
+        Raises:
+            Refusal: they are cut in stretches of different numbers.
+        """
+        cuts = sorted({c for a in axes for c in a.cuts})
+        if len({c.outer for c in cuts}) > 1:
+            raise Refusal("tensors that meet along an axis that is cut in stretches of different lengths")
+        return cuts
+
+    def refined(self, x: Traced, axis: int, cuts: Sequence[Cut]) -> Traced:
         """The tensor cut at (at least) these positions of an axis.
 
         Raises:
@@ -194,48 +112,58 @@ class Recorder:
             Refusal: it comes from nowhere that could be.
         """
         own = x.axes[axis]
-        new = sorted({c for c in cuts if c not in own.cuts and any(c) and c != own.size})
+        outer = cuts[0].outer if cuts else own.stretches
+        period = tuple(s // o for s, o in zip(own.size, outer, strict=True))
+        new = sorted({c for c in cuts if c not in own.cuts and any(c.at) and c.at != period})
         if not new:
             return x
-        ends = sorted({*own.cuts, *new})
+        if own.cuts and own.stretches != outer:
+            raise Refusal("an axis that is cut in stretches of different lengths")
+        ends = sorted({c.at for c in (*own.cuts, *new)})
         for a, b in itertools.pairwise(ends):
             if any(x >= y for x, y in zip(a, b, strict=True)):
                 raise Refusal("pieces that overlap in one order at some widths and in another at others")
         if len(ends) > MOST_PIECES:
             raise Refusal(f"an axis in more than {MOST_PIECES} pieces")
         plain = all(b.tensor is None or b.labels[axis] is None for b in x.blocks.values())
-        if not plain and (self.grows(own.size) or any(o.leaf in self._parameters for o in own.origins)):
+        grows = self.grows(own.size) or self.leafs(own)
+        if not plain and (grows or any(o != 1 for o in outer)):
             self._request(own, new)
-        bounds = [tuple(0 for _ in own.size), *ends, own.size]
+        bounds = [tuple(0 for _ in own.size), *ends, period]
         pieces = tuple(minus(b, a) for a, b in itertools.pairwise(bounds))
         blocks: dict[tuple[int, ...], Block] = {}
-        starts = [bounds[0], *own.cuts]
+        starts, lengths = ([bounds[0], *(c.at for c in own.cuts)], own.pieces) if own.cuts else ([bounds[0]], (period,))
         for index, block in x.blocks.items():
             for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
-                first, piece = starts[index[axis]], own.pieces[index[axis]]
+                first, piece = starts[index[axis]], lengths[index[axis]]
                 if all(f <= s and e <= f + p for f, s, e, p in zip(first, start, stop, piece, strict=True)):
                     place = (*index[:axis], k, *index[axis + 1 :])
-                    blocks[place] = self.part(block, axis, minus(start, first), minus(stop, first))
-        axes = (*x.axes[:axis], Axis(pieces, own.origins), *x.axes[axis + 1 :])
-        return Traced(axes, blocks)
+                    blocks[place] = block if plain else self.part(block, axis, minus(start, first), minus(stop, first))
+        new_axis = Axis(pieces, own.origins, outer if any(o != 1 for o in outer) else ())
+        return Traced((*x.axes[:axis], new_axis, *x.axes[axis + 1 :]), blocks)
 
-    @property
-    def _parameters(self) -> set[str]:
-        return self.parameters
-
-    parameters: set[str] = field(default_factory=set[str])
-
-    def _request(self, axis: Axis, cuts: Sequence[Sizes]) -> None:
+    def _request(self, axis: Axis, cuts: Sequence[Cut]) -> None:
+        """Have the leaves cut that an axis comes from, and begin anew."""
         asked = False
         for o in axis.origins:
+            known = self.cuts.setdefault((o.leaf, o.axis), set())
             for cut in cuts:
-                place = tuple(s * c + f for s, c, f in zip(o.stride, cut, o.offset, strict=True))
-                if any(p.denominator != 1 for p in map(Fraction, place)):
-                    raise Refusal("a slice across an axis that was reshaped")
-                position = tuple(map(int, place))
-                known = self.cuts.setdefault((o.leaf, o.axis), set())
-                asked |= position not in known
-                known.add(position)
+                if any(n != 1 for n in cut.outer):
+                    if not o.whole or any(n != 1 for n in o.outer) or axis.size != self.lengths[o.leaf][o.axis]:
+                        raise Refusal("a slice across an axis that was reshaped")
+                    found = cut
+                else:
+                    place = tuple(s * c + f for s, c, f in zip(o.stride, cut.at, o.offset, strict=True))
+                    if any(p.denominator != 1 for p in map(Fraction, place)):
+                        raise Refusal("a slice across an axis that was reshaped")
+                    found = Cut(o.outer, tuple(map(int, place)))
+                asked |= found not in known
+                known.add(found)
+            if len({c.outer for c in known}) > 1:
+                raise Refusal(
+                    "an axis that is cut as a whole and, once reshaped, inside its parts as well (queries, keys and values "
+                    "in one matrix, whose heads are then cut in halves); use one matrix for each"
+                )
         if asked:
             raise Restart
         raise Refusal("a slice along a growing axis that comes from no parameter or input, so that its pieces cannot be told")
@@ -301,7 +229,7 @@ class Recorder:
         ]  # fmt: skip
         for k in range(most):
             here = [x.axes[k] for x in wide if not x.axes[k].one]
-            cuts = sorted({c for a in here for c in a.cuts})
+            cuts = self.common(here)
             if cuts:
                 wide = [x if x.axes[k].one else self.refined(x, k, cuts) for x in wide]
             here = [x.axes[k] for x in wide if not x.axes[k].one] or [wide[0].axes[k]]
@@ -309,7 +237,7 @@ class Recorder:
                 x.axes[k] for x in wide
                 if not x.axes[k].one and any(b.tensor is not None and b.labels[k] for b in x.blocks.values())
             ]  # fmt: skip
-            out.append(Axis(here[0].pieces, frozenset(o for a in labelled for o in a.origins)))
+            out.append(Axis(here[0].pieces, frozenset(o for a in labelled for o in a.origins), here[0].outer))
         return wide, tuple(out)
 
     def join(self, blocks: Sequence[Block], sizes: Sequence[Sizes]) -> tuple[list[Block], Labels]:
@@ -337,14 +265,14 @@ class Recorder:
         pieces: dict[str, Axis] = {}
         for letter in dict.fromkeys(letters[0] + letters[1]):
             both = [(x, own.index(letter)) for x, own in ((a, letters[0]), (b, letters[1])) if letter in own]
-            cuts = sorted({c for x, k in both for c in x.axes[k].cuts if not x.axes[k].one})
+            cuts = self.common([x.axes[k] for x, k in both if not x.axes[k].one])
             if cuts and letter in letters[0]:
                 a = self.refined(a, letters[0].index(letter), cuts)
             if cuts and letter in letters[1]:
                 b = self.refined(b, letters[1].index(letter), cuts)
             axes = [x.axes[own.index(letter)] for x, own in ((a, letters[0]), (b, letters[1])) if letter in own]
             wide = [x for x in axes if not x.one] or axes[:1]
-            pieces[letter] = Axis(wide[0].pieces, frozenset(o for x in wide for o in x.origins))
+            pieces[letter] = Axis(wide[0].pieces, frozenset(o for x in wide for o in x.origins), wide[0].outer)
         summed = [letter for letter in pieces if letter not in out]
         blocks: dict[tuple[int, ...], Block] = {}
         for index in itertools.product(*(range(len(pieces[letter].pieces)) for letter in out)):
@@ -353,14 +281,14 @@ class Recorder:
                 self._product(a, b, letters, out, {**at, **dict(zip(summed, inner, strict=True))}, pieces)
                 for inner in itertools.product(*(range(len(pieces[letter].pieces)) for letter in summed))
             ]
-            blocks[index] = self.added(parts, [pieces[c].pieces[at[c]] for c in out])
+            blocks[index] = self.added(parts, [pieces[c].parts[at[c]] for c in out])
         return Traced(tuple(pieces[letter] for letter in out), blocks)
 
     def _product(
         self, a: Traced, b: Traced, letters: tuple[str, str], out: str, at: Mapping[str, int], pieces: Mapping[str, Axis]
     ) -> Block:
         every = out + "".join(c for c in at if c not in out)
-        sizes = [pieces[c].pieces[at[c]] for c in every]
+        sizes = [pieces[c].parts[at[c]] for c in every]
         laid: list[Block] = []
         for x, own in ((a, letters[0]), (b, letters[1])):
             block = x.blocks[tuple(at[c] if len(x.axes[k].pieces) > 1 else 0 for k, c in enumerate(own))]
@@ -414,12 +342,12 @@ class Recorder:
                 tensor = self.program.record("sum", (tensor,), tuple(a for a in tensor.axes if a not in gone), over=gone)
             found = Block(tensor, labels)
             for k in over:
-                size = x.axes[k].pieces[index[k]]
+                size = x.axes[k].parts[index[k]]
                 if block.labels[k] is None and any(s != 1 for s in size):
                     found = self.scaled(found, size)
             parts.setdefault(tuple(index[k] for k in kept), []).append(found)
         return Traced(
-            axes, {i: self.added(own, [a.pieces[j] for a, j in zip(axes, i, strict=True)]) for i, own in parts.items()}
+            axes, {i: self.added(own, [a.parts[j] for a, j in zip(axes, i, strict=True)]) for i, own in parts.items()}
         )
 
     def own(self, block: Block, axis: int, size: Sizes) -> Block:
@@ -436,23 +364,9 @@ class Recorder:
     def walk(self, x: Traced) -> Iterator[tuple[tuple[int, ...], Block, list[Sizes]]]:
         """Every block with its place and the sizes of its axes."""
         for index, block in x.blocks.items():
-            yield index, block, [a.pieces[i] for a, i in zip(x.axes, index, strict=True)]
+            yield index, block, [a.parts[i] for a, i in zip(x.axes, index, strict=True)]
 
 
 def _renamed_weight(program: Program, tensor: Tensor) -> bool:
     op = tensor.op
     return op.rule == "rename" and program.ops[op.inputs[0]].rule == "weight"
-
-
-def shape_of(axes: Sequence[Axis]) -> tuple[Sizes, ...]:
-    return tuple(a.size for a in axes)
-
-
-def number(sizes: Sequence[Sizes], settings: Settings) -> Sizes:
-    """How many entries there are."""
-    return times(tuple(1 for _ in settings.all), *sizes)
-
-
-__all__ = [
-    "Axis", "Block", "Labels", "Origin", "Placed", "Recorder", "Refusal", "Restart", "Scale", "Traced", "number", "shape_of",
-]  # fmt: skip

@@ -1,0 +1,253 @@
+"""Which terms can never lead beside others: no later sum or product can bring them in front.
+
+A sum over an axis counts N^(1/2) at least and N at most, so that per axis one term can gain N^(1/2) on another, and only
+where what the two are odd in along that axis differs; a profile adds what it lacks at its worst index.  A term is hidden by
+another that is larger than all it can ever gain on it.
+
+Terms may be thousands, with hundreds of patterns, and pairs of them millions.  But what a term can gain on another follows
+from the axes on which the two agree, from their shapes and their masks.  So the others are looked up: for every set of
+axes those that agree there, of which the largest decide (:class:`Tops`).  That they may agree on more axes does no harm,
+since they are met again with the larger set, and hide more there.
+
+To debug: ``gain``, ``excess`` and ``reach`` are the law of one pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from scalecalc.pattern import Atom, Knot, Mask, Pattern, Shape
+from scalecalc.profile import HALF, ONE, count, dim_of
+from scalecalc.scale import Regime, Scale
+
+if TYPE_CHECKING:
+    from scalecalc.term import Term
+
+SUM = "Δ"  # the name of an unknown begins so, and what is in a tag, if it stands for several weights (:mod:`scalecalc.cuts`)
+FEW = 6  # terms, up to which they are compared one by one
+Labels = tuple[str, ...]
+Odd = tuple[frozenset[Atom | Knot], ...]  # what a pattern is odd in, along each of some axes
+Front = list[tuple[Scale, set[Scale]]]  # sizes that no other exceeds, and how those that come to each depend on the unknowns
+Kinds = dict[tuple[Shape, frozenset[Mask]], Front]
+
+
+def is_sum(name: str) -> bool:
+    """Is it the name of a sum's unknown, or in the tag of what is carried on of it?"""
+    return name.startswith(SUM)
+
+
+def own(t: Term, regime: Regime) -> Scale:
+    """The unknowns in a term's size, if its tag stands for several weights: of these none hides another.
+
+    Where one weight's part is the smaller one at a point, its rate would have no bound there; it could grow until it hides
+    the others.  So only those that depend on the unknowns in the same way are compared.
+    """
+    return regime.point.part(t.size) if regime.point is not None and _summed(t.tag) else ONE
+
+
+@cache
+def _summed(tag: tuple[str, ...]) -> bool:
+    return any(map(is_sum, tag))
+
+
+# ------------------------------------------------------------------ one pair
+
+
+@cache
+def gain(a: Pattern, b: Pattern) -> Scale:
+    """By how much sums can bring a forward against b: N^(1/2) per axis where they differ.
+
+    A part on a diagonal of k labels, against one that is spread over all of them: N for the one sum that is aligned there
+    at best, over N^(k/2) for the k that the other makes at least.
+    """
+    out = _diagonals(a)
+    differ = frozenset[str]().union(*(x.labels for x in a.odd ^ b.odd)) - frozenset[str]().union(*a.same)
+    return out * _root(differ) if differ else out
+
+
+@cache
+def _diagonals(one: Pattern) -> Scale:
+    out = ONE
+    for together in one.same:
+        out = out * Scale.of(dim_of(min(together)), 1 - len(together) * HALF)
+    return out
+
+
+@cache
+def _root(labels: frozenset[str]) -> Scale:
+    """∏ N^(1/2) over the dims of some labels."""
+    return count(labels) ** HALF
+
+
+@cache
+def excess(a: Shape, b: Shape) -> Scale | None:
+    """The largest ratio of a's entries to b's at any index, for alike sizes at the first; None if there is none."""
+    if a is b:
+        return ONE
+    if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
+        return None
+    out = ONE
+    for label in {*a.profiles, *b.profiles}:
+        ratio = a.profile(label).excess(b.profile(label), dim_of(label))
+        if ratio is None:
+            return None
+        out = out * ratio
+    return out
+
+
+@cache
+def faster(a: Shape, b: Shape) -> bool:
+    """Do a's profiles fall at least as fast as b's, along every axis, and is a's diagonal no wider?"""
+    if a is b:
+        return True
+    if not all(any(narrow >= wide for narrow in a.same) for wide in b.same):
+        return False
+    return all(a.profile(label).bounded_by(b.profile(label)) for label in {*a.profiles, *b.profiles})
+
+
+def reach(a: Pattern, b: Pattern) -> Scale | None:
+    """The most that sums and profiles can bring a pattern forward against another; None if without limit."""
+    if not b.masks <= a.masks:
+        return None  # the other is exactly zero where this one is not
+    most = excess(a.shape, b.shape)
+    return None if most is None else gain(a, b) * most
+
+
+# ------------------------------------------------------------------ one term against many
+
+
+class Tops:
+    """Terms of one tag, and which other terms one of them hides for good.
+
+    For good: no sum or product can ever bring that one above it, or as a correction within ``margin`` of it.
+    """
+
+    def __init__(self, terms: Sequence[Term], regime: Regime, margin: Scale):
+        self.regime, self.margin = regime, margin
+        self.groups: dict[Scale, _Group] = {}  # by what may be compared (:func:`own`)
+        for t in terms:
+            part = own(t, regime)
+            if part not in self.groups:
+                self.groups[part] = _Group(regime, margin)
+            self.groups[part].terms.append(t)
+
+    def hide(self, t: Term) -> bool:
+        """Can a term never come above one of these other terms?"""
+        group = self.groups.get(own(t, self.regime))
+        return group is not None and group.hides(t)
+
+
+class _Group:
+    """The terms that may be compared, and what was looked up of them."""
+
+    def __init__(self, regime: Regime, margin: Scale):
+        self.regime, self.margin = regime, margin
+        self.terms: list[Term] = []
+        self._known: dict[tuple[Scale, Pattern], bool] = {}
+        self._fronts: dict[Labels, dict[Odd, Kinds]] = {}
+        self._labels: Labels | None = None
+        self._front: Front | None = None
+
+    def hides(self, t: Term) -> bool:
+        # On a diagonal of three labels or more a sum loses, so that there a term might be thought to hide itself.
+        if len(self.terms) <= FEW or any(len(together) > 2 for together in t.pattern.same):
+            return self._hides_one_by_one(t)
+        key = t.size, t.pattern
+        if key not in self._known:
+            self._known[key] = self._looked_up(t)
+        return self._known[key]
+
+    def _looked_up(self, t: Term) -> bool:
+        one, begin = t.pattern, self.value(t.size) * self.margin
+        if not (one.profiles or one.same) and not any(self.regime.compare(begin, v) == -1 for v, _ in self.front):
+            return False  # it can only be brought forward
+        part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
+        aligned = frozenset[str]().union(*one.same)
+        alone = one.labels.difference(self.labels, aligned)  # where it is odd, and none of the others is
+        axes = [label for label in self.labels if label not in aligned]
+        for k in range(len(axes), -1, -1):
+            for agree in combinations(axes, k):
+                kinds = self._agreeing(agree).get(tuple(map(one.odd_on, agree)))
+                if kinds is None:
+                    continue
+                gained = _root(alone.union(label for label in axes if label not in agree))
+                for (shape, masks), front in kinds.items():
+                    most = excess(one.shape, shape) if masks <= one.masks else None
+                    if most is not None and self._below(begin * gained * most, front, gained is not ONE, part):
+                        return True
+        return False
+
+    def _below(self, most: Scale, front: Front, differ: bool, part: Scale) -> bool:
+        """Is a term at its most below one of a front?  Patterns that ``differ`` may be alike then, for all unknowns."""
+        for value, parts in front:
+            order = self.regime.compare(most, value)
+            # At the margin, or alike, or alike at this point only, it is not hidden.
+            if order == -1 or order == 0 and self.margin is ONE and differ and part in parts:
+                return True
+        return False
+
+    def _hides_one_by_one(self, t: Term) -> bool:
+        begin = self.value(t.size) * self.margin
+        for o in self.terms:
+            most = reach(t.pattern, o.pattern) if o is not t else None
+            if most is None:
+                continue
+            order = self.regime.compare(begin * most, self.value(o.size))
+            tie = order == 0 and self.margin is ONE and gain(t.pattern, o.pattern) is not ONE
+            if order == -1 or tie and self.regime.always(t.size * most, o.size):
+                return True
+        return False
+
+    def value(self, size: Scale) -> Scale:
+        return self.regime.point(size) if self.regime.point is not None else size
+
+    @property
+    def labels(self) -> Labels:
+        """The axes along which any of the terms is odd."""
+        if self._labels is None:
+            self._labels = tuple(sorted(frozenset[str]().union(*(t.pattern.labels for t in self.terms))))
+        return self._labels
+
+    @property
+    def front(self) -> Front:
+        """The largest sizes of all."""
+        if self._front is None:
+            self._front = []
+            for t in self.terms:
+                self._add(self._front, t)
+        return self._front
+
+    def _agreeing(self, axes: Labels) -> dict[Odd, Kinds]:
+        """The largest sizes by what a pattern is odd in along some axes, and by shape and masks."""
+        if axes not in self._fronts:
+            found = self._fronts[axes] = {}
+            for t in self.terms:
+                one = t.pattern
+                kinds = found.setdefault(tuple(map(one.odd_on, axes)), {})
+                self._add(kinds.setdefault((one.shape, one.masks), []), t)
+        return self._fronts[axes]
+
+    def _add(self, front: Front, t: Term) -> None:
+        value = self.value(t.size)
+        part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
+        for v, parts in front:
+            if v is value:
+                parts.add(part)
+                return
+        orders = [self.regime.compare(value, v) for v, _ in front]
+        if -1 not in orders:
+            front[:] = [known for known, order in zip(front, orders, strict=True) if order != 1] + [(value, {part})]
+
+
+def exceeded(terms: Sequence[Term], regime: Regime) -> Iterator[bool]:
+    """Whether each term has another that is larger at every index where it is, whatever either is odd in."""
+    kinds = {(t.size, t.pattern.shape, own(t, regime)): False for t in terms}
+    for size, shape, part in kinds:
+        kinds[size, shape, part] = any(
+            mine is part and regime.order(size, other) == -1 and faster(shape, wider) for other, wider, mine in kinds
+        )
+    for t in terms:
+        yield kinds[t.size, t.pattern.shape, own(t, regime)]

@@ -1,0 +1,215 @@
+"""The scan on the CPU: the C kernel of kernel/, its tasks and its threads.
+
+A job is split into tasks (groups of sequences times ranges of channels) by its shapes alone, and what a task adds up for the
+gradients of shared tensors is added to the other tasks' in order.  So results do not depend, to the bit, on how many threads
+there are or which was faster.  Threads are started per call: at most :func:`torch.get_num_threads`, none where there is
+little to do.  A standing pool would not survive a fork, and OpenMP would bring a second set of threads beside torch's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_double, c_int, c_int64, c_void_p
+from dataclasses import dataclass
+
+import torch
+
+from scalecalc.errors import MeasureError
+from scalecalc.measure.scan.build import library
+from scalecalc.measure.scan.inputs import SCHEMES, Inputs
+
+MOST = 4  # members side by side
+ROWS = 128  # of a tile that are in the cache at once
+TASKS = 64
+SPARE = 64 * 2**20  # bytes that the tasks' partial sums, or the marks along a long sequence, may take
+ALONE = 200_000  # entries of h below which one thread is faster than starting another
+
+
+class Member(Structure):
+    _fields_ = [(name, c_void_p) for name in ("u", "delta", "A", "B", "C", "D", "h0", "y", "last")]
+
+
+# the fields of Job in kernel/tile.h, in its order
+SIZES = ("batch", "time", "channels", "states", "groups", "parts", "chunk", "together")
+DISTANCES = ("a_channel", "b_batch", "b_time", "c_batch", "c_time")
+SUMS = ("position", "channel", "state", "largest")
+GRADIENTS = ("gy", "glast", "du", "ddelta", "dA", "dB", "dC", "dD", "dh0")
+BETWEEN = ("dA_group", "dA_part", "dB_group", "dB_part", "dC_group", "dC_part")
+
+
+class Job(Structure):
+    _fields_ = [
+        *((name, c_int64) for name in (*SIZES, *DISTANCES)),
+        ("member", Member * MOST),
+        ("coefficient", c_double * MOST),
+        *((name, c_void_p) for name in (*SUMS, *GRADIENTS)),
+        *((name, c_int64) for name in (*BETWEEN, "next")),
+    ]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Σ|h|² in float64 by position, channel and state, and max |h|², of every member and of their combination."""
+
+    position: torch.Tensor
+    channel: torch.Tensor
+    state: torch.Tensor
+    largest: torch.Tensor
+
+
+def _macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
+    _, delta, _, B, C, _, _ = x.tensors
+    return {
+        "DOUBLE": int(x.double),
+        "COMPLEX": int(x.complex),
+        "SCHEME": SCHEMES.index(x.discretization),
+        "DELTA_FIXED": int(delta.dim() == 1),
+        "B_CHANNEL": int(B.dim() == 2),
+        "C_CHANNEL": int(C.dim() == 2),
+        "MEMBERS": members,
+        "NORMS": norms,
+    }
+
+
+def _library(x: Inputs, members: int, norms: int) -> ctypes.CDLL:
+    lib = library(_macros(x, members, norms))
+    lib.job_bytes.restype = c_int64
+    assert lib.job_bytes() == ctypes.sizeof(Job)
+    for name in ("scan_forward", "scan_backward"):
+        if hasattr(lib, name):
+            getattr(lib, name).argtypes, getattr(lib, name).restype = [POINTER(Job)], c_int
+    return lib
+
+
+def _pointer(x: torch.Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def _job(lib: ctypes.CDLL, members: Sequence[Inputs]) -> Job:
+    """Sizes, distances in memory and inputs."""
+    x = members[0]
+    _, _, A, B, C, _, _ = x.tensors
+    item = 8 if x.double else 4
+    lanes = lib.vector_bytes() // item
+    chunk = x.time if x.time <= 3 * ROWS // 2 else -(-x.time // -(-x.time // ROWS))
+    mark = 8 * lanes * x.states * item * (1 + x.complex)  # h of a tile
+    while -(-x.time // chunk) > 1 and -(-x.time // chunk) * mark > SPARE:
+        chunk = min(x.time, 2 * chunk)
+    per_time = {3: (x.time * x.states, x.states), 2: (0, 0), 1: (0, 0)}
+    job = Job(batch=x.batch, time=x.time, channels=x.channels, states=x.states, chunk=chunk)
+    job.a_channel = x.states if A.dim() == 2 else 0
+    job.b_batch, job.b_time = per_time[B.dim()]
+    job.c_batch, job.c_time = per_time[C.dim()]
+    for k, m in enumerate(members):
+        for name, t in zip(("u", "delta", "A", "B", "C", "D", "h0"), m.tensors, strict=True):
+            setattr(job.member[k], name, _pointer(t))
+    return job
+
+
+def _split(job: Job, lib: ctypes.CDLL, x: Inputs, parts: int, groups: int) -> None:
+    """How many tasks: no more than there are tiles and full loads of rows."""
+    tiles = -(-x.channels // (8 * lib.vector_bytes() // (8 if x.double else 4)))
+    job.parts = max(1, min(tiles, TASKS, parts))
+    loads = -(-x.batch * x.time // ROWS)
+    job.groups = max(1, min(x.batch, loads, -(-TASKS // job.parts), groups))
+    job.together = max(1, min(ROWS // x.time, -(-x.batch // job.groups))) if job.chunk == x.time else 1
+
+
+def _run(function: ctypes._CFuncPtr, job: Job) -> None:  # type: ignore[name-defined]
+    entries = job.batch * job.time * job.channels * job.states
+    count = min(torch.get_num_threads(), job.groups * job.parts) if entries > ALONE else 1
+    failed = list[int]()
+
+    def work() -> None:
+        if function(byref(job)):
+            failed.append(1)
+
+    others = [threading.Thread(target=work) for _ in range(count - 1)]
+    for thread in others:
+        thread.start()
+    work()
+    for thread in others:
+        thread.join()
+    if len(failed) == count:  # else the other threads have done all tasks
+        raise MeasureError("not enough memory for the buffers of a scan; use fewer states or shorter sequences.")
+
+
+def forward(
+    members: Sequence[Inputs], coefficients: Sequence[float], *, last: bool, norms: int
+) -> tuple[list[torch.Tensor], list[torch.Tensor], Sums | None]:
+    """y and (if asked for) the last state of every member, and sums of squares: 0 none, 1 by position alone, 2 all."""
+    x, count = members[0], len(members)
+    lib = _library(x, count, norms)
+    job = _job(lib, members)
+    kinds = 1 if count == 1 else count + 1
+    _split(job, lib, x, SPARE // (8 * kinds * x.batch * x.time) if norms else TASKS, TASKS)
+    y = [torch.empty_like(m.tensors[0]) for m in members]
+    h = [x.tensors[2].new_empty(x.batch, x.channels, x.states) for _ in members] if last else []
+    for k in range(count):
+        job.member[k].y = y[k].data_ptr()
+        job.coefficient[k] = coefficients[k]
+        if last:
+            job.member[k].last = h[k].data_ptr()
+    sums = None
+    if norms:
+        zeros = torch.zeros(kinds, job.parts, x.batch, x.time, dtype=torch.float64)
+        found = [zeros]
+        if norms > 1:
+            tasks = job.parts * job.groups
+            shapes = [(kinds, job.groups, x.channels), (tasks, kinds, x.states), (tasks, kinds)]
+            found += [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
+        for name, tensor in zip(SUMS, found, strict=False):
+            setattr(job, name, tensor.data_ptr())
+    _run(lib.scan_forward, job)
+    if norms:
+        position = _total(found[0].unbind(1))
+        empty = position.new_empty(0)
+        sums = Sums(position, empty, empty, empty)
+        if norms > 1:
+            largest = torch.where(position.flatten(1).sum(1).isnan(), torch.nan, found[3].amax(0))
+            sums = Sums(position, _total(found[1].unbind(1)), _total(found[2].unbind(0)), largest)
+    return y, h, sums
+
+
+def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """Gradients of u, delta, A, B, C, D and h0 from those of y and the last state."""
+    u, delta, A, B, C, D, h0 = x.tensors
+    lib = _library(x, 1, 0)
+    job = _job(lib, [x])
+    item = A.element_size()
+    by_part = [t.numel() for t in (B, C) if t.dim() == 3]
+    by_group = [t.numel() for t in (A, B, C) if t.dim() == 2]
+    _split(job, lib, x, SPARE // (item * max(1, sum(by_part))), SPARE // (item * max(1, sum(by_group))))
+    tasks = job.groups * job.parts
+
+    def partial(t: torch.Tensor, name: str) -> torch.Tensor:
+        """As many copies of a gradient as tasks add to it, and how far a task has to go to its own."""
+        group, part = {3: (0, 1), 2: (1, 0), 1: (job.parts, 1)}[t.dim()]
+        out = t.new_zeros({3: job.parts, 2: job.groups, 1: tasks}[t.dim()], *t.shape)
+        reals = t.numel() * (1 + t.is_complex())
+        setattr(job, f"{name}_group", group * reals)
+        setattr(job, f"{name}_part", part * reals)
+        return out
+
+    sums = {name: partial(t, name) for name, t in (("dA", A), ("dB", B), ("dC", C))}
+    ddelta = delta.new_zeros(job.groups, x.channels) if delta.dim() == 1 else torch.empty_like(delta)
+    dD = None if D is None else D.new_zeros(job.groups, x.channels)
+    du, dh0 = torch.empty_like(u), None if h0 is None else torch.empty_like(h0)
+    gy = gy.contiguous()
+    glast = None if glast is None else glast.resolve_conj().contiguous()
+    for name, tensor in zip(GRADIENTS, (gy, glast, du, ddelta, *sums.values(), dD, dh0), strict=True):
+        setattr(job, name, _pointer(tensor))
+    _run(lib.scan_backward, job)
+    dA, dB, dC = (_total(t.unbind(0)) for t in sums.values())
+    ddelta = _total(ddelta.unbind(0)) if delta.dim() == 1 else ddelta
+    return [du, ddelta, dA, dB, dC, None if dD is None else _total(dD.unbind(0)), dh0]
+
+
+def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Their sum, in order; the first one's memory is used."""
+    total = parts[0]
+    for more in parts[1:]:
+        total += more
+    return total

@@ -1,0 +1,112 @@
+"""What a scan is given, checked once: shapes, precision, and of what kind each tensor is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from scalecalc.errors import InputError, UnknownName
+
+SCHEMES = ("zoh", "euler", "bilinear", "mamba")
+NAMES = ("u", "delta", "A", "B", "C", "D", "h0")
+Tensors = tuple[
+    torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None
+]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tensors of one scan, of one precision, contiguous shapes as :func:`of` leaves them.
+
+    Args:
+        tensors: u, delta, A, B, C, D, h0 as in :func:`scalecalc.measure.scan.selective_scan`; delta has one or three axes.
+        discretization: one of :data:`SCHEMES`.
+    """
+
+    tensors: Tensors
+    discretization: str
+
+    @property
+    def batch(self) -> int:
+        return self.tensors[0].shape[0]
+
+    @property
+    def time(self) -> int:
+        return self.tensors[0].shape[1]
+
+    @property
+    def channels(self) -> int:
+        return self.tensors[0].shape[2]
+
+    @property
+    def states(self) -> int:
+        return self.tensors[2].shape[-1]
+
+    @property
+    def complex(self) -> bool:
+        return self.tensors[2].is_complex()
+
+    @property
+    def double(self) -> bool:
+        return self.tensors[0].dtype == torch.float64
+
+
+def of(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
+    """Check tensors and bring them to one precision, complex where any of A, B, C and h0 is.
+
+    Raises:
+        UnknownName: no such discretization.
+        InputError: a shape that does not fit the others, a precision other than float32 and float64, several devices.
+    """
+    if discretization not in SCHEMES:
+        raise UnknownName("discretization", discretization, SCHEMES)
+    given = dict(zip(NAMES, tensors, strict=True))
+    present = {name: t for name, t in given.items() if t is not None}
+    u, A = present["u"], present["A"]
+    if u.dim() != 3 or A.dim() not in (1, 2):
+        raise InputError(
+            f"selective_scan takes u of shape (batch, time, channels) and A of shape (channels, states) or (states,); got u "
+            f"{tuple(u.shape)} and A {tuple(A.shape)}."
+        )
+    batch, time, channels = u.shape
+    states = A.shape[-1]
+    if min(batch, time, channels, states) < 1:
+        raise InputError(f"selective_scan needs at least one sequence, step, channel and state; u is {tuple(u.shape)}.")
+    token, own, shared = (batch, time, states), (channels, states), (states,)
+    fits: dict[str, Sequence[tuple[int, ...]]] = {
+        "u": [(batch, time, channels)],
+        "delta": [(batch, time, channels), (channels,), ()],
+        "A": [own, shared],
+        "B": [token, own, shared],
+        "C": [token, own, shared],
+        "D": [(channels,)],
+        "h0": [(batch, channels, states)],
+    }
+    for name, t in present.items():
+        if tuple(t.shape) not in fits[name]:
+            wanted = " or ".join(map(str, fits[name]))
+            raise InputError(
+                f"{name} of selective_scan has shape {tuple(t.shape)}; with u {tuple(u.shape)} and A {tuple(A.shape)} it "
+                f"must have {wanted}."
+            )
+        if t.device != u.device:
+            raise InputError(f"{name} of selective_scan is on {t.device}, u on {u.device}; move them to one device.")
+    real = [name for name in ("u", "delta", "D") if name in present and present[name].is_complex()]
+    if real:
+        raise InputError(
+            f"{real[0]} of selective_scan is complex; A, B, C and h0 alone may be. By linearity, scan the real and the "
+            "imaginary part of a complex u one by one."
+        )
+    dtype = u.dtype
+    for t in present.values():
+        dtype = torch.promote_types(dtype, t.real.dtype if t.is_complex() else t.dtype)
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"selective_scan computes in float32 or float64, not in {dtype}; convert with .float().")
+    complex_ = any(present[name].is_complex() for name in ("A", "B", "C", "h0") if name in present)
+    kind = {name: dtype.to_complex() if complex_ and name in ("A", "B", "C", "h0") else dtype for name in present}
+    if present["delta"].dim() == 0:
+        present["delta"] = present["delta"].expand(channels)
+    ready = {name: t.to(kind[name]).resolve_conj().resolve_neg().contiguous() for name, t in present.items()}
+    return Inputs(tuple(ready.get(name) for name in NAMES), discretization)  # type: ignore[arg-type]

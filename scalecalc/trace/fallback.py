@@ -1,0 +1,112 @@
+"""What to do where ``torch.export`` does not give a plain list of operations.
+
+- *Regions*: ``torch.no_grad`` and a disabled autocast come as calls of graphs of their own.  They are written out in place;
+  what comes out of the first is cut off from gradients (``detach``).
+- *make_fx*: where the export fails, or leaves transformations of functions in the graph (``torch.func.vmap``), the module is
+  run once more and its operations are taken down below autograd.  They are smaller pieces then (a linear map is a transpose
+  and a product), and nothing is made functional, so that writes in place are refused.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves
+
+REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # where the graph stands among the arguments
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the inputs of a graph are, as ``torch.export`` calls it."""
+
+    inputs_to_parameters: Mapping[str, str]
+    inputs_to_buffers: Mapping[str, str]
+    inputs_to_lifted_tensor_constants: Mapping[str, str]
+    user_inputs: Sequence[str]
+    user_outputs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A graph that was taken down otherwise, with what an exported program has that is needed of it."""
+
+    graph: torch.fx.Graph
+    graph_signature: Signature
+    state_dict: Mapping[str, torch.Tensor]
+    constants: Mapping[str, torch.Tensor] = field(default_factory=dict[str, torch.Tensor])
+
+
+def write_out(exported: torch.export.ExportedProgram) -> None:
+    """The regions of an exported graph, in place of their calls."""
+    graph, module = exported.graph, exported.graph_module
+    for node in list(graph.nodes):
+        name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+        if name not in REGIONS:
+            continue
+        at = REGIONS[name]
+        if name == "wrap_with_autocast" and node.args[2]:
+            continue  # in a lower precision: it is refused by its name
+        known = dict[torch.fx.Node, torch.fx.Node]()
+        operands, results = iter(node.args[at + 1 :]), list[Any]()
+        with graph.inserting_before(node):
+            for inner in getattr(module, node.args[at].target).graph.nodes:
+                if inner.op == "placeholder":
+                    known[inner] = next(operands)
+                elif inner.op == "output":
+                    results = [known[r] for r in inner.args[0]]
+                else:
+                    known[inner] = graph.node_copy(inner, known.__getitem__)
+            if name == "wrap_with_set_grad_enabled" and not node.args[0]:
+                results = [_detached(graph, r) for r in results]
+        for user in list(node.users):
+            user.replace_all_uses_with(results[user.args[1]])
+            graph.erase_node(user)
+        graph.erase_node(node)
+    for node in list(graph.nodes):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
+
+
+def _detached(graph: torch.fx.Graph, node: torch.fx.Node) -> torch.fx.Node:
+    made = graph.call_function(torch.ops.aten.detach.default, (node,))
+    made.meta = dict(node.meta)
+    return made
+
+
+def plain(graph: torch.fx.Graph) -> bool:
+    """Is it a list of torch's operations, with nothing else in between?"""
+    calls = [n.target for n in graph.nodes if n.op in ("call_function", "call_module", "get_attr")]
+    return all(isinstance(t, torch._ops.OpOverload) or t is operator.getitem for t in calls)
+
+
+def take_down(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Taken:
+    """The operations of a module below autograd.  Raises what torch does, where it cannot."""
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+    def call(values: dict[str, torch.Tensor], *given: torch.Tensor) -> Any:
+        found = torch.func.functional_call(module, values, given)
+        return [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]
+
+    mode: Any = {"tracing_mode": "fake", "_allow_non_fake_inputs": True, "record_stack_traces": True}
+    found = make_fx(call, **mode)(state, *inputs)
+    graph = found.graph
+    names = [n.name for n in graph.nodes if n.op == "placeholder"]
+    parameters = {name for name, _ in module.named_parameters()}
+    own = dict(zip(names, state, strict=False))
+    lifted = {n.name: str(n.target) for n in graph.nodes if n.op == "get_attr"}
+    (output,) = (n for n in graph.nodes if n.op == "output")
+    signature = Signature(
+        {node: full for node, full in own.items() if full in parameters},
+        {node: full for node, full in own.items() if full not in parameters},
+        lifted,
+        names[len(state) :],
+        [n.name for n in tree_leaves(output.args) if isinstance(n, torch.fx.Node)],
+    )
+    return Taken(graph, signature, state, {target: getattr(found, target) for target in lifted.values()})

@@ -1,0 +1,276 @@
+"""Torch's norms, softmax and attention: what divides by something of the whole axis.
+
+A mean square that a norm is written out with is known again by what it was recorded as, and so is what stands in a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from scalecalc.program import Tensor
+from scalecalc.trace.axes import axes_at
+from scalecalc.trace.graph import Node, Varying
+from scalecalc.trace.handlers import rules, torch_op
+from scalecalc.trace.operations import add, applied, mul, total
+from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.sizes import Sizes
+from scalecalc.trace.traced import Block, Refusal, Traced
+
+
+@torch_op("layer_norm.default")
+def layer_norm(
+    rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any = None, bias: Any = None,
+    eps: float = 1e-5, cudnn: bool = True,
+) -> Traced:  # fmt: skip
+    return _normed(rec, node, x, shape, weight, bias, eps, centred=True)
+
+
+@torch_op("rms_norm.default")
+def rms_norm(
+    rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any = None, eps: float | None = None
+) -> Traced:
+    return _normed(rec, node, x, shape, weight, None, 2.220446049250313e-16 if eps is None else eps, centred=False)
+
+
+def _normed(
+    rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any, bias: Any, eps: float, centred: bool
+) -> Traced:
+    label = over(rec, x, len(x.axes) - 1, "a norm")
+    if len(shape) != 1:
+        raise Refusal("a norm over several axes")
+    norm = rules("norm")
+
+    def make(blocks: Sequence[Block], labels: Any) -> Block:
+        (block,) = blocks
+        assert block.tensor is not None
+        inner = norm.centre(block.tensor, label) if centred else block.tensor
+        return Block(norm.rmsnorm(inner, label, eps), block.labels)
+
+    out = rec.each([x], make)
+    out = out if weight is None else mul(rec, node, out, weight)
+    return out if bias is None else add(rec, node, out, bias)
+
+
+def over(rec: Recorder, x: Traced, axis: int, what: str) -> str:
+    """The one label of an axis that something is normalised over."""
+    labels = {b.labels[axis] for b in x.blocks.values()}
+    if len(x.axes[axis].pieces) > 1:
+        raise Refusal(f"{what} over an axis that is put together from pieces")
+    if len(labels) != 1 or None in labels or any(b.tensor is None for b in x.blocks.values()):
+        raise Refusal(f"{what} of a tensor that is the same everywhere along the axis")
+    (label,) = labels
+    assert label is not None
+    return label
+
+
+@torch_op("rsqrt.default")
+def rsqrt(rec: Recorder, node: Node, x: Traced) -> Traced:
+    return raised(rec, x, "reciprocal_root", _mean_square(rec, x))
+
+
+@torch_op("sqrt.default")
+def sqrt(rec: Recorder, node: Node, x: Traced) -> Traced:
+    return raised(rec, x, "root", _mean_square(rec, x))
+
+
+@torch_op("reciprocal.default")
+def reciprocal(rec: Recorder, node: Node, x: Traced) -> Traced:
+    return inverse_of(rec, x)
+
+
+@torch_op("pow.Tensor_Scalar")
+def power(rec: Recorder, node: Node, x: Traced, exponent: float) -> Traced:
+    """Squares; of what is positive also roots and reciprocals."""
+    if exponent == 2:
+        return applied(rec, x, "square")
+    known = {0.5: sqrt, -0.5: rsqrt, -1: reciprocal}
+    if exponent == 1:
+        return x
+    if exponent in (3, 4):
+        return mul(rec, node, applied(rec, x, "square"), x if exponent == 3 else applied(rec, x, "square"))
+    if exponent not in known:
+        raise Refusal(f"the power {exponent}; 2, 3, 4, and 1/2, −1/2, −1 of what is positive have a rule")
+    return known[exponent](rec, node, x)
+
+
+@torch_op("linalg_vector_norm.default", "norm.ScalarOpt_dim")
+def vector_norm(
+    rec: Recorder, node: Node, x: Traced, order: Any = 2, dims: Any = None, keepdim: bool = False, **more: Any
+) -> Traced:
+    if order not in (2, None):
+        raise Refusal(f"the vector norm of order {order}; that of order 2 has a rule")
+    squares = total(rec, node, applied(rec, x, "square"), dims, keepdim)
+    return raised(rec, squares, "root", _mean_square(rec, squares))
+
+
+@torch_op("var.correction", "var.dim", "std.correction", "std.dim")
+def variance(
+    rec: Recorder, node: Node, x: Traced, dims: Any = None, unbiased: bool = True, keepdim: bool = False, **more: Any
+) -> Traced:
+    axes = axes_at(x, dims)
+    if len(axes) != 1:
+        raise Refusal("a variance over several axes")
+    correction = more.get("correction", 1 if unbiased else 0)
+    size = x.axes[axes[0]].size
+    label = over(rec, x, axes[0], "a variance")
+    squares = applied(rec, rec.each([x], lambda blocks, _: _centred_block(rec, blocks[0], label)), "square")
+    out = total(rec, node, squares, axes, keepdim)
+    out = mul(rec, node, out, Varying(1 / (s - (0 if correction is None else correction)) for s in size))
+    return raised(rec, out, "root", _mean_square(rec, out)) if "std" in node.target else out
+
+
+def _centred_block(rec: Recorder, block: Block, label: str) -> Block:
+    """The same without its mean; one operation for all that need it."""
+    assert block.tensor is not None
+    key = "centre", block.tensor.index, label
+    if key not in rec.kept:
+        rec.kept[key] = rules("norm").centre(block.tensor, label)
+    return Block(rec.kept[key], block.labels)
+
+
+def centred(rec: Recorder, x: Any, y: Any) -> Traced | None:
+    """x − y if y is the mean of x over one axis: a mean removed, and exactly; None if it is not."""
+    if not isinstance(x, Traced) or not isinstance(y, Traced) or len(x.blocks) != 1 or len(y.blocks) != 1:
+        return None
+    whole, label = _mean(rec, y.only.tensor)
+    if whole is None or x.only.tensor is None or whole.index != x.only.tensor.index or label not in x.only.labels:
+        return None
+    return Traced(x.axes, {(0,) * len(x.axes): _centred_block(rec, x.only, label)})
+
+
+def _mean(rec: Recorder, tensor: Tensor | None) -> tuple[Tensor | None, str]:
+    """(z, axis) where a tensor is the mean of z over one axis."""
+    program = rec.program
+    if tensor is None or tensor.op.rule != "contraction" or tensor.op.params["over"]:
+        return None, ""
+    whole, by = (program.tensor(i) for i in tensor.op.inputs)
+    if whole.op.rule != "sum" or len(whole.op.params["over"]) != 1 or by.op.rule != "index" or by.axes:
+        return None, ""
+    label = whole.op.params["over"][0]
+    mean = rec.constants.get(_inverse(rec, rec.sizes[label]))
+    if mean is None or mean.index != by.index:
+        return None, ""
+    return program.tensor(whole.op.inputs[0]), label
+
+
+def raised(rec: Recorder, x: Traced, name: str, norm: tuple[Tensor, str, float, bool] | None = None) -> Traced:
+    """A power of what is positive, entry by entry; ``norm``: of what mean square it is one, if it is."""
+    function = getattr(rules("positive"), name)
+
+    def make(blocks: Sequence[Block], labels: Any) -> Block:
+        (block,) = blocks
+        if block.tensor is None or sign(rec, block.tensor) < POSITIVE:
+            raise Refusal("a root or a reciprocal (a division) of a tensor that may be zero or negative")
+        return Block(function(block.tensor), block.labels)
+
+    return replace(rec.each([x], make), norm=(*norm, name) if norm is not None else None)
+
+
+NEGATIVE, AT_LEAST_ZERO, POSITIVE = 0, 1, 2
+SIGNS = {
+    "exp": POSITIVE, "softplus": POSITIVE, "sigmoid": POSITIVE, "softmax": POSITIVE, "reciprocal": POSITIVE,
+    "root": POSITIVE, "reciprocal_root": POSITIVE, "square": AT_LEAST_ZERO, "absolute": AT_LEAST_ZERO, "relu": AT_LEAST_ZERO,
+}  # fmt: skip
+
+
+def sign(rec: Recorder, tensor: Tensor) -> int:
+    """Is a tensor positive, or at least not negative, by how it is made?  A sum over an axis vanishes only if all does."""
+    op, inner = tensor.op, [rec.program.tensor(i) for i in tensor.op.inputs]
+    if op.rule == "index":
+        expression, values = op.params.get("expression"), op.params.get("values")
+        if values is not None:
+            return POSITIVE if bool((torch.tensor(values) > 0).all()) else NEGATIVE
+        return POSITIVE if expression.is_number and expression.is_positive else NEGATIVE
+    if op.rule in SIGNS and not op.params.get("order"):
+        return SIGNS[op.rule]
+    if op.rule in ("rename", "view", "part", "broadcast", "stop"):
+        return sign(rec, inner[0])
+    if op.rule == "sum":
+        return POSITIVE if sign(rec, inner[0]) else NEGATIVE
+    if op.rule == "contraction":
+        same = inner[0].index == inner[1].index
+        least = AT_LEAST_ZERO if same else min(sign(rec, t) for t in inner)
+        return POSITIVE if least and op.params["over"] else least
+    if op.rule == "add":
+        signs = [sign(rec, t) for t in inner]
+        return max(signs) if min(signs) else NEGATIVE
+    return NEGATIVE
+
+
+def inverse_of(rec: Recorder, x: Traced) -> Traced:
+    """1/x, of a root the reciprocal root."""
+    if x.norm is not None and x.norm[-1] == "root":
+        y, label, eps, whole, _ = x.norm
+        return replace(raised(rec, x, "reciprocal"), norm=(y, label, eps, whole, "reciprocal_root"))
+    whole = x.only.tensor if len(x.blocks) == 1 else None
+    found = raised(rec, x, "reciprocal")
+    if whole is not None and whole.op.rule == "sum" and len(whole.op.params["over"]) == 1:
+        y = rec.program.tensor(whole.op.inputs[0])
+        if y.op.rule == "exp" and not y.op.params["order"]:
+            return replace(found, norm=(y, whole.op.params["over"][0], 0.0, True, "softmax"))
+    return found
+
+
+@torch_op("clamp_min.default")
+def clamp_min(rec: Recorder, node: Node, x: Traced, least: float) -> Traced:
+    """A bound far below what is positive, against division by zero: no number of order one feels it."""
+    positive = all(b.tensor is not None and sign(rec, b.tensor) for b in x.blocks.values())
+    if not positive or not 0 <= least <= NEGLIGIBLE:
+        raise Refusal(f"a bound from below ({least:g}); relu is one at 0")
+    text = f"the bound {least:g} that something positive is kept above is taken to be negligible."
+    if text not in rec.program.remarks:
+        rec.program.remarks.append(text)
+    return x
+
+
+NEGLIGIBLE = 1e-5
+
+
+def _mean_square(rec: Recorder, x: Traced) -> tuple[Tensor, str, float, bool] | None:
+    """(y, axis, ε, whether it is the mean) where a tensor is the mean or the sum of y² over one axis, and an ε."""
+    if len(x.blocks) != 1 or x.only.tensor is None:
+        return None
+    program, tensor, eps = rec.program, x.only.tensor, 0.0
+    if tensor.op.rule == "add":
+        constant = next((i for i in tensor.op.inputs if program.ops[i].rule == "index"), None)
+        if constant is None or program.ops[constant].axes or "scale" in program.ops[constant].params:
+            return None
+        eps = float(program.ops[constant].params["expression"])
+        (tensor,) = (program.tensor(i) for i in tensor.op.inputs if i != constant)
+    square, label = _mean(rec, tensor)
+    mean = square is not None
+    if square is None and tensor.op.rule == "sum" and len(tensor.op.params["over"]) == 1 and not eps:
+        square, label = program.tensor(tensor.op.inputs[0]), tensor.op.params["over"][0]
+    if square is None or square.op.rule != "square" or square.op.params["order"]:
+        return None
+    return program.tensor(square.op.inputs[0]), label, eps, mean
+
+
+def _inverse(rec: Recorder, size: Sizes) -> Any:
+    """What the constant 1/size is kept under."""
+    form = rec.settings.form([1 / s for s in size])
+    return None if form is None else (form.coefficient, form.powers)
+
+
+def norm_of(rec: Recorder, a: Traced, b: Traced) -> Traced | None:
+    """x · (mean(x²) + ε)^(−1/2) as a norm of x, and exp(z) / Σ exp(z) as a softmax; None if it is no such product."""
+    for x, r in ((a, b), (b, a)):
+        if r.norm is None or r.norm[-1] == "root" or len(x.blocks) != 1 or x.only.tensor is None:
+            continue
+        y, label, eps, mean, which = r.norm
+        if x.only.tensor.index != y.index or label not in x.only.labels:
+            continue
+        if which == "softmax":
+            scores = rec.program.tensor(y.op.inputs[0])
+            return Traced(x.axes, {(0,) * len(x.axes): Block(rules("softmax").softmax(scores, label), x.only.labels)})
+        if which == "reciprocal_root":
+            block = Block(rules("norm").rmsnorm(y, label, eps), x.only.labels)
+            return Traced(x.axes, {(0,) * len(x.axes): block if mean else rec.scaled(block, _root(rec.sizes[label]))})
+    return None
+
+
+def _root(size: Sizes) -> tuple[float, ...]:
+    return tuple(s**-0.5 for s in size)

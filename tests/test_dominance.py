@@ -1,0 +1,76 @@
+"""What one term hides of another is the same looked up among many as compared pair by pair."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalecalc import dominance
+from scalecalc.dominance import FEW, Tops
+from scalecalc.pattern import EVEN, Mask, Pattern, atom, mask, pattern
+from scalecalc.profile import Profile
+from scalecalc.scale import Point, Regime, Scale
+from scalecalc.term import SUM, Term
+
+ONE = Scale.one()
+AXES = ("N", "N'", "M")
+ATOMS = [atom(name, axes) for name, axes in [("x", "N"), ("y", "N"), ("z", ["N'"]), ("W", ["M", "N"]), ("V", ["N", "N'"])]]
+MASKS = [frozenset[Mask](), frozenset({mask([EVEN], ONE)}), frozenset({mask([pattern(odd=ATOMS[:1])], ONE)})]
+RATE = Scale.of("lr W")
+REGIMES = [
+    Regime(),
+    Regime.parse("proportional"),
+    Regime.parse("N>M"),
+    Regime("path", point=Point({"lr W": Scale.of("N", -1)})),
+    Regime("path", point=Point({"lr W": Scale.of("M", Fraction(1, 2))})),
+]
+powers = st.sampled_from([Fraction(k, 2) for k in range(-3, 4)])
+sizes = st.builds(
+    lambda n, m, lr: Scale.of("N", n) * Scale.of("M", m) * RATE**lr, powers, powers, st.sampled_from([0, 0, 0, 1])
+)
+falling = st.builds(Profile, st.sampled_from([Fraction(1, 2), Fraction(1)]))
+profiles = st.dictionaries(st.sampled_from(AXES), falling, max_size=1)
+patterns = st.builds(
+    lambda own, odd, same, masks: pattern(own.items(), odd, [frozenset(same)], masks),
+    profiles,
+    st.sets(st.sampled_from(ATOMS)),
+    st.sampled_from([(), (), ("N", "N'"), AXES]),
+    st.sampled_from(MASKS),
+)
+
+
+@given(
+    st.lists(st.tuples(sizes, patterns), min_size=FEW + 1, max_size=25),
+    st.sampled_from(REGIMES),
+    st.sampled_from([ONE, Scale.of("N", "1/2")]),
+    st.sampled_from([(), ("W",), (f"{SUM}h",)]),
+)
+@settings(max_examples=300, deadline=None)
+def test_looked_up_as_one_by_one(
+    rows: list[tuple[Scale, Pattern]], regime: Regime, margin: Scale, tag: tuple[str, ...]
+) -> None:
+    every = [Term(size, one, tag) for size, one in rows]
+    tops = Tops(every, regime, margin)
+    one_by_one = [tops.groups[dominance.own(t, regime)]._hides_one_by_one(t) for t in every]
+    assert [tops.hide(t) for t in every] == one_by_one
+
+
+@pytest.mark.parametrize("margin", [ONE, Scale.of("N", "1/2")])
+def test_a_larger_term_hides_as_far_as_it_cannot_be_gained_on(margin: Scale) -> None:
+    """Odd along one axis more, a term can gain N^(1/2) on another, and is hidden by what is larger by more than that."""
+    x, y = pattern(odd=ATOMS[:1]), pattern(odd=ATOMS[1:2])
+    fill = [Term(Scale.of("N", -k), x) for k in range(10, 10 + FEW)]
+    for power, hidden in [(Fraction(1, 4), False), (Fraction(3, 4), margin is ONE), (Fraction(5, 4), True)]:
+        tops = Tops([*fill, Term(Scale.of("N", power), x)], Regime(), margin)
+        assert tops.hide(Term(ONE, y)) == hidden
+
+
+def test_a_falsified_gain_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison above can fail."""
+    monkeypatch.setattr(dominance, "_root", lambda labels: ONE)
+    fill = [Term(Scale.of("N", -k), EVEN) for k in range(FEW)]
+    tops = Tops([*fill, Term(Scale.of("N", "1/4"), pattern(odd=ATOMS[:1]))], Regime(), ONE)
+    assert tops.hide(Term(ONE, pattern(odd=ATOMS[1:2])))

@@ -1,0 +1,93 @@
+"""States that are not stored, and passes in tiles: the same numbers as from whole tensors, operation by operation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from scalecalc.derive import interpret, resolve, table_of
+from scalecalc.measure import contributions, hidden, tiles
+from scalecalc.measure.contributions import Plan, measure
+from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
+from scalecalc.scale import FREE
+
+compiled = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
+WIDTHS = {"N_u": 48, "N_x": 20}
+
+
+def plan_of(**options: str | bool) -> Plan:
+    model = resolve("s6", options=options)
+    table = table_of(interpret(model, FREE, corrections=True, steps=1))
+    return Plan(model, tuple(row for row in table.rows if len(row.tag) <= 2))
+
+
+@compiled
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"transition": "s4d_lin", "residual": True},
+        {"transition": "lru", "step": "fixed"},
+        {"discretization": "mamba", "step": "mamba", "skip": True, "gate": True},
+    ],
+    ids=lambda o: " ".join(map(str, o.values())) or "s6",
+)
+def test_every_row_is_the_same(monkeypatch: pytest.MonkeyPatch, options: Mapping[str, str | bool]) -> None:
+    """Whole tensors; fused scans with the rest whole; fused scans and tiles of a few channels that do not divide N_u."""
+    plan, setting = plan_of(**options), Setting(WIDTHS, 3, 7)
+    whole = measure(plan, setting)
+    assert plan.forward(setting) is plan.model.program  # so few states are not worth a compilation
+    monkeypatch.setattr(contributions, "LEAST", 0)
+    forward = plan.forward(setting)
+    cut = tiles.tiling(forward)
+    assert forward is not plan.model.program
+    assert cut is not None
+    assert cut.works
+    monkeypatch.setattr(tiles, "TILE", 3 * 7 * 8 * 2 * 20)
+    for found in (measure(plan, setting), _measured_untiled(monkeypatch, plan, setting)):
+        assert found.keys() == whole.keys()
+        for key, logs in found.items():
+            torch.testing.assert_close(logs, whole[key], rtol=0, atol=1e-7, msg=str(key))
+
+
+def _measured_untiled(monkeypatch: pytest.MonkeyPatch, plan: Plan, setting: Setting) -> dict:
+    with monkeypatch.context() as patch:
+        patch.setattr(contributions, "tiling", lambda _: None)
+        return measure(plan, setting)
+
+
+@compiled
+def test_norms_of_states_that_are_not_stored() -> None:
+    """Of one h, of a first and a second difference, against the tensors; and what may not be fused is not."""
+    plan = plan_of()
+    program, fused = plan.model.program, plan.without_states
+    h, y = program.features["h"], program.features["y"]
+    every, scalings = [True] * len(program.ops), plan.model.scalings
+    drawn = [draw_leaves(program, Setting(WIDTHS, 3, seed), scalings, every) for seed in (1, 2, 3)]
+    stored = [run(program, leaves, [h, y]) for leaves in drawn]
+    implied = [run(fused, leaves, [h, y]) for leaves in drawn]
+    for a, b in zip(stored, implied, strict=True):
+        assert isinstance(b[h], hidden.Hidden)
+        torch.testing.assert_close(a[y], b[y], rtol=1e-12, atol=1e-14)
+    for coefficients in ([1.0], [1.0, -1.0], [1.0, -2.0, 1.0]):
+        members = range(len(coefficients))
+        exact = rms(sum(c * stored[k][h] for k, c in zip(members, coefficients, strict=True)))
+        torch.testing.assert_close(hidden.rms_of([implied[k][h] for k in members], coefficients), exact, rtol=1e-12, atol=0)
+    mlp = resolve("mlp").program
+    assert hidden.without_states(mlp) is mlp
+    lti = resolve("lti").program  # one bank of states for all channels: h is no larger than its input
+    assert hidden.without_states(lti) is lti
+
+
+@compiled
+def test_memory_that_states_do_not_take() -> None:
+    """A setting is expected to hold no tensor of states of every channel, unless a second step is measured."""
+    plan = plan_of()
+    small, large = (plan.held(Setting({"N_u": 512, "N_x": n}, 1, 0)) for n in (1024, 4096))
+    assert large < 5 * small
+    later = Plan(plan.model, (*plan.rows, table_of(interpret(plan.model, FREE, steps=2)).rows[-1]))
+    assert later.rows[-1].step == 2
+    assert later.held(Setting({"N_u": 512, "N_x": 4096}, 1, 0)) > 10 * large

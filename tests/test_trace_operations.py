@@ -1,0 +1,207 @@
+"""Ways to write what a network does in torch: each is traced, and tracing checks output and gradients of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from modules import Net, net, refused, traced
+from torch import nn
+
+from scalecalc.trace import Found, trace
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+def steps(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """A state per time step, (3, 4, N): what is written along time."""
+    return m.a(x).unsqueeze(1) * torch.arange(1.0, 5.0, dtype=x.dtype).reshape(1, 4, 1)
+
+
+def slices(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = torch.zeros(3, 3, m.a.out_features, dtype=x.dtype)
+    h[:, 0] = m.a(x)
+    h[:, 1:] = h[:, :1].tanh()
+    return m.o(h)
+
+
+def without_gradient(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = m.a(x)
+    with torch.no_grad():
+        size = 1 + h.abs().mean(-1, keepdim=True)
+    return m.o(h / size)
+
+
+def kept(m: Any, x: torch.Tensor) -> torch.Tensor:
+    m.last = m.a(x)  # for somebody to look at later
+    return m.o(m.last.relu())
+
+
+def scores(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = steps(m, x)
+    return h @ h.mT * m.a.out_features**-0.5
+
+
+def causal(values: float) -> torch.Tensor:
+    return torch.full((4, 4), values, dtype=torch.float64).triu(1)
+
+
+def normed(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = m.a(x)
+    return (h - h.mean(-1, keepdim=True)) / torch.sqrt(h.var(-1, keepdim=True, unbiased=False) + 1e-5)
+
+
+def rotated(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """A rotary embedding of four heads in one vector, with a table of angles that depends on the index and the width."""
+    q = m.a(x).view(3, 1, 4, -1)
+    angles = torch.arange(1, 6, dtype=x.dtype).reshape(1, 5, 1, 1) * torch.cat([m.f, m.f])
+    first, second = q.chunk(2, -1)
+    return m.o((q * angles.cos() + torch.cat([-second, first], -1) * angles.sin()).flatten(2))
+
+
+def frequencies(N: int) -> torch.Tensor:
+    half = N // 8
+    return 100.0 ** (-torch.arange(half) / half)
+
+
+def grouped(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Four heads of queries, two of keys and values."""
+    heads = steps(m, x).view(3, 4, 4, -1).transpose(1, 2)
+    found = F.scaled_dot_product_attention(heads, heads[:, :2], heads[:, :2], enable_gqa=True)
+    return m.o(found.transpose(1, 2).flatten(2))
+
+
+WAYS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "a write to a slice": (slices, ("padded",)),
+    "no gradient": (without_gradient, ("stop", "reciprocal")),
+    "detach": (lambda m, x: m.o(m.a(x) * m.a(x).detach()), ("stop",)),
+    "a disabled autocast": (lambda m, x: torch.autocast("cpu", enabled=False)(m.o)(m.a(x)), ()),
+    "vmap": (lambda m, x: torch.func.vmap(lambda row: (m.o.weight @ (m.a.weight @ row).tanh()))(x), ("tanh",)),
+    "an attribute that is set": (kept, ("relu",)),
+    "a dict": (lambda m, x: {"output": m.o(m.a(x)), "aside": m.a(x).sum().sort()}, ()),
+    "division by a sum": (lambda m, x: m.o(m.a(x) / (1 + m.a(x).abs().mean(-1, keepdim=True))), ("reciprocal",)),
+    "a softmax written out": (lambda m, x: (lambda e: m.o(e / e.sum(-1, keepdim=True)))(torch.exp(m.a(x))), ("softmax",)),
+    "a unit vector": (lambda m, x: m.o(F.normalize(m.a(x), dim=-1)), ("rmsnorm",)),
+    "a norm by division": (lambda m, x: (lambda h: m.o(h / (h.square().mean(-1, True) + 1e-6).sqrt()))(m.a(x)), ("rmsnorm",)),
+    "a norm by a power": (lambda m, x: (lambda h: m.o(h * (h * h).mean(-1, True).add(1e-6) ** -0.5))(m.a(x)), ()),
+    "a layer norm written out": (lambda m, x: m.o(normed(m, x)), ("centre", "rmsnorm")),
+    "a root that is no norm": (lambda m, x: m.o(m.a(x) * torch.rsqrt(m.a(x).relu().pow(2).mean(-1, True) + 1)), ()),
+    "leaky relu": (lambda m, x: m.o(F.leaky_relu(m.a(x), 0.2)), ("leaky_relu(0.2)",)),
+    "elu": (lambda m, x: m.o(F.elu(m.a(x))), ("elu(1)",)),
+    "glu": (lambda m, x: m.o(F.glu(torch.cat([m.a(x), m.a(x)], -1))), ("sigmoid",)),
+    "powers": (lambda m, x: m.o(m.a(x) ** 3 + m.a(x) ** 4), ("square",)),
+    "three operands": (lambda m, x: m.o(torch.einsum("bi,bj,bj->bi", m.a(x), m.a(x), m.a(x)) / m.a.out_features), ()),
+    "an ellipsis": (lambda m, x: m.o(torch.einsum("...i,oi->...o", x, m.a.weight)), ("matmul",)),
+    "an einsum of one": (lambda m, x: m.o(torch.einsum("bi->ib", m.a(x)).T), ()),
+    "bmm": (lambda m, x: m.o(torch.bmm(scores(m, x), steps(m, x))), ()),
+    "a cumulative sum": (lambda m, x: m.o(steps(m, x).cumsum(1)), ()),
+    "flip, roll, pad, pick": (
+        lambda m, x: m.o(F.pad(steps(m, x).flip(1).roll(1, 1), (0, 0, 1, 0))[:, torch.tensor([0, 2])]), ()),
+    "repeated heads": (
+        lambda m, x: m.o(m.a(x).view(3, 2, -1).repeat_interleave(2, 1).view(3, 2, 2, -1)[:, :, 1].flatten(1)), ()),
+    "an additive mask": (lambda m, x: m.o((scores(m, x) + causal(-torch.inf)).softmax(-1) @ steps(m, x)), ("softmax",)),
+    "the least number": (lambda m, x: m.o((scores(m, x) + causal(-1e30)).softmax(-1) @ steps(m, x)), ("softmax",)),
+    "a finite mask": (lambda m, x: m.o((scores(m, x) + causal(-2.0)).softmax(-1) @ steps(m, x)), ("softmax",)),
+    "masked_fill": (lambda m, x: m.o(scores(m, x).masked_fill(causal(1.0).bool(), -torch.inf).softmax(-1) @ steps(m, x)), ()),
+    "where": (lambda m, x: m.o(torch.where(causal(1.0) == 0, scores(m, x), -torch.inf).softmax(-1) @ steps(m, x)), ()),
+    "a triangle": (lambda m, x: m.o(scores(m, x).tril() @ steps(m, x)), ()),
+    "attention with a mask": (
+        lambda m, x: m.o(F.scaled_dot_product_attention(steps(m, x), steps(m, x), steps(m, x), causal(1.0) == 0)), ()),
+    "grouped queries": (grouped, ("softmax",)),
+    "a number with a power of the width": (lambda m, x: m.o(m.a(x) * m.t), ()),
+    "positions": (lambda m, x: m.o(m.e(torch.arange(4)) + steps(m, x)), ()),
+    "a causal convolution": (lambda m, x: m.o(m.c(steps(m, x).mT)[..., :4].mT), ("windows",)),
+    "rotary": (rotated, ("cos", "sin")),
+}  # fmt: skip
+FAST = ("a write to a slice", "no gradient", "an additive mask", "rotary", "a layer norm written out")
+
+
+def build(forward: Callable[..., Any]) -> Callable[..., nn.Module]:
+    def make(N: int = 32) -> nn.Module:
+        parts = {"t": nn.Parameter(torch.tensor(N**-0.5)), "e": nn.Embedding(4, N), "f": frequencies(N)}
+        conv = nn.Conv1d(N, N, 3, groups=N, padding=2)
+        return Net(forward, a=nn.Linear(8, N), o=nn.Linear(N, 2, bias=False), c=conv, **parts)
+
+    return make
+
+
+@pytest.mark.parametrize("way", [w if w in FAST else pytest.param(w, marks=pytest.mark.slow) for w in WAYS])
+def test_ways(way: str) -> None:
+    forward, rules = WAYS[way]
+    program = traced(build(forward)).program
+    assert set(rules) <= {op.rule for op in program.ops}
+    assert ("make_fx" in str(program.remarks)) == (way == "vmap")
+
+
+def test_the_halves_of_every_head_are_matrices_of_their_own() -> None:
+    found = traced(build(rotated))
+    assert {w: found.program.weights[w].axes for w in ("a.weight.0", "a.weight.1")} == {
+        "a.weight.0": ("N", "8"), "a.weight.1": ("N", "8"),
+    }  # fmt: skip
+    sizes = {found.program.multiples.get("N")}
+    assert sizes == {Fraction(1, 2)}
+
+
+def test_an_orthogonal_matrix() -> None:
+    """It is known as one, and drawn as one where the program is measured."""
+    from scalecalc.measure.interpret import Setting, draw_leaves
+
+    def make(N: int = 16) -> nn.Module:
+        return Net(lambda m, x: m.o(m.p(m.a(x))), a=nn.Linear(8, N), p=orthogonal(N), o=nn.Linear(N, 2, bias=False))
+
+    def orthogonal(N: int) -> nn.Linear:
+        layer = nn.Linear(N, N, bias=False)
+        nn.init.orthogonal_(layer.weight)
+        return layer
+
+    found = traced(make)
+    assert str(found.scalings["p.weight"].init) == "N^(-1/2)"
+    assert any("p.weight starts orthogonal" in remark for remark in found.program.remarks)
+    leaves = draw_leaves(found.program, Setting({"N": 32}, 2, 0), found.scalings, [True] * len(found.program.ops))
+    drawn = leaves[found.program.leaves("weight")["p.weight"]]
+    assert torch.allclose(drawn @ drawn.mT, torch.eye(32, dtype=torch.float64).expand(2, 32, 32))
+
+
+def test_weights_shared_by_two_submodules() -> None:
+    def make(N: int = 8) -> tuple[nn.Module, torch.optim.Optimizer]:
+        one, two = nn.Linear(N, N, bias=False), nn.Linear(N, N, bias=False)
+        two.weight = one.weight
+        module = nn.Sequential(nn.Linear(8, N), one, nn.Tanh(), two, nn.Linear(N, 2))
+        return module, torch.optim.Adam([{"params": [one.weight], "lr": 1 / N}])
+
+    found = traced(make)
+    assert [w for w in found.program.weights if w in ("1.weight", "3.weight")] == ["1.weight"]
+    assert str(found.scalings["1.weight"].lr) == "N^(-1)"
+
+
+def test_an_integer_input_is_a_number() -> None:
+    """A mask of padding that is given beside the data."""
+
+    def make(N: int = 8) -> nn.Module:
+        return Net(lambda m, x, mask: m.o(m.a(x) * mask.unsqueeze(-1)), a=nn.Linear(8, N), o=nn.Linear(N, 2, bias=False))
+
+    found: Found = trace(make, lambda: (torch.randn(2, 3, 8), torch.tensor([[1, 1, 0], [1, 0, 0]])))
+    assert [op.params["values"] for op in found.program.ops if "values" in op.params] == [((1.0, 1.0, 0.0), (1.0, 0.0, 0.0))]
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda m, x: m.o(m.a(x) / m.a(x)), "may be zero or negative"),
+        (lambda m, x: m.o((scores(m, x) + causal(-torch.inf)).tanh() @ steps(m, x)), "do not go into a softmax"),
+        (lambda m, x: m.o(F.dropout(scores(m, x), 0.5, True) @ steps(m, x)), "dropout with p = 0.5"),
+    ],
+)
+@pytest.mark.slow
+def test_what_is_refused(forward: Callable[..., Any], words: str) -> None:
+    assert words in refused(build(forward))
+
+
+@pytest.mark.slow
+def test_what_no_graph_can_be_made_of() -> None:
+    message = refused(net(lambda m, x: m.o(m.a(x))[: int(x.abs().sum())]))
+    assert "branches on its data" in message
