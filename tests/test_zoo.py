@@ -17,14 +17,18 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 
 from scalecalc import derive as derived
+from scalecalc.measure.interpret import run
 from scalecalc.measure.verify import verify
+from scalecalc.program import LEAVES
 from scalecalc.rule import registry
 from scalecalc.table import Table
 
 OPTIMIZERS = ("sgd", "adam")
-LONG = ("mamba", "s4d")  # to derive
+LONG = ("gru", "mamba", "s4d")  # to derive
+LONGEST = ("lstm",)  # most of a minute: its cell is a tanh of a sum of products of functions, of very many parities
 NO_MIXING = "linear_attention:norm=no,gate=no,decay=none"
 
 
@@ -39,7 +43,7 @@ def sizes(table: Table, kind: str, by: str = "") -> dict[str, str]:
 
 
 def architectures() -> list[Any]:
-    names = sorted(registry("architecture"))
+    names = sorted(set(registry("architecture")) - set(LONGEST))
     return [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in names]
 
 
@@ -81,7 +85,9 @@ def test_mamba_2_reads_its_states_as_queries_read_keys() -> None:
 # ------------------------------------------------------------------ mup's own
 
 
-@pytest.mark.parametrize("model", ["mlp", "residual", "conv", "embedding:tied=no", "rglru", "transformer", "moe", "deltanet"])
+@pytest.mark.parametrize(
+    "model", ["mlp", "residual", "conv", "embedding:tied=no", "gru", "rglru", "transformer", "moe", "deltanet"]
+)
 def test_a_readout_of_1_over_n(model: str) -> None:
     table = derive(model, optimizer="adam")
     assert sizes(table, "init")["f"] == "N^(-1/2)"
@@ -135,11 +141,42 @@ def test_states_that_turn_lead_over_faster_falling_ones_that_do_not() -> None:
     assert sizes(table, "update", "C")["y"] == "N_x^(-1) log N_x"
 
 
+# ------------------------------------------------------------------ the same network as elsewhere
+
+
+def test_the_recorded_cell_is_torchs() -> None:
+    """Two steps of the recorded network on numbers, beside torch.nn.LSTMCell with the same weights."""
+    program = registry("architecture")["lstm"].make()
+    program.fixed["batch"] = 3
+    generator = torch.Generator().manual_seed(0)
+    leaves: dict[int, torch.Tensor] = {}
+    for i, op in enumerate(program.ops):
+        if op.rule in LEAVES:
+            shape = [5 if program.grows(label) else program.size(label) for label in op.axes]
+            leaves[i] = torch.randn(1, *shape, generator=generator, dtype=torch.float64)
+    own = {program.ops[i].name: value[0] for i, value in leaves.items()}
+    cell = torch.nn.LSTMCell(program.size("in"), 5, dtype=torch.float64)
+    # the first step has no state: torch's is zero, and its forget gate has no effect
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.cat([own[f"W_{gate}"] for gate in "ifgo"]))
+        cell.weight_hh.copy_(torch.cat([own[f"U_{gate}"] for gate in "ifgo"]))
+        cell.bias_ih.copy_(torch.cat([own[f"b_{gate}"] for gate in "ifgo"]))
+        cell.bias_hh.zero_()
+        state = None
+        for t in range(program.size("time")):
+            state = cell(own["x"][:, t], state)
+    assert state is not None
+    wanted = [program.features["h2"], program.features["c2"]]
+    found = run(program, leaves, wanted)
+    for position, expected in zip(wanted, state, strict=True):
+        torch.testing.assert_close(found[position][0].T, expected)
+
+
 # ------------------------------------------------------------------ measured
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["residual", "embedding", "conv", "linear_attention", "ssd"])
+@pytest.mark.parametrize("model", ["residual:depth=1", "embedding", "conv", "gru:bias=no"])
 def test_a_sample_is_measured(model: str) -> None:
     table = verify(model, optimizer="adam", budget=3)
     assert table.counts()["disagrees"] == 0, [row.label for row in table.rows if row.verdict == "disagrees"]
