@@ -24,6 +24,7 @@ from scalecalc.measure.interpret import run
 from scalecalc.measure.verify import verify
 from scalecalc.program import LEAVES
 from scalecalc.rule import registry
+from scalecalc.solve import solve
 from scalecalc.table import Table
 
 OPTIMIZERS = ("sgd", "adam")
@@ -100,6 +101,18 @@ def test_a_tied_head_meets_its_own_rows() -> None:
     assert str(tied.parameterization["E"].lr) == "1"
     assert set(sizes(tied, "update", "E").values()) == {"1"}
     assert sizes(derive("embedding", optimizer="adam", scale="1/sqrt(N)"), "update", "E")["f"] == "N^(1/2)"
+
+
+def test_the_rates_that_are_solved_for_a_tied_embedding_are_mups() -> None:
+    p = solve("embedding", optimizer="adam")
+    assert {w: (str(p[w].init), str(p[w].lr)) for w in p} == {"E": ("1", "1"), "W": ("N^(-1/2)", "N^(-1)")}
+
+
+@pytest.mark.slow
+def test_the_bank_of_states_that_is_solved_for_starts_at_one() -> None:
+    """S4D's own C, of unit variance whatever the number of states, and a rate that pays for Σ 1/n."""
+    p = solve("s4d", optimizer="adam", steps=1)
+    assert (str(p["C"].init), str(p["C"].lr)) == ("1", "(log N_x)^(-1)")
 
 
 def test_channels_are_features() -> None:

@@ -29,10 +29,11 @@ VERDICTS = ("agrees", "disagrees", "inconclusive")
 MODELS = (
     "mlp", "residual:depth=1", "embedding", "embedding:tied=no", "conv", "conv:depthwise=yes,residual=yes",
     "linear_attention:decay=fixed,norm=no", "lru", "ssd:norm=no,residual=no", "s4d", "rglru", "gru:bias=no", "moe",
-    "deltanet", "mamba", "transformer", "residual:depth=1,norm=layer,gain=yes", "residual:norm=none",
+    "deltanet", "transformer", "residual:depth=1,norm=layer,gain=yes", "residual:norm=none",
     "linear_attention", "ssd",
     "s4d:transition=s4d_real", "s4d:transition=s4d_inv", "s6", "s6:discretization=mamba", "lti",
     "transformer:scale=1/sqrt(d)", "transformer:growing=heads", "transformer:qk_norm=yes,glu=yes,groups=yes",
+    "mamba",
 )  # fmt: skip
 Key = tuple[str, str, str]
 
