@@ -109,7 +109,7 @@ def main() -> None:
     found: dict[Key, dict[str, Any]] = {}
     if known.get("with") == made_with:
         found = {tuple(r.pop("key")): r for r in known["tables"]}
-    todo = [key for key in wanted(asked) if key not in found]
+    todo = [key for key in wanted(asked) if "error" in found.get(key, {"error": ""})]
     begin = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
