@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from scalecalc.measure.paths import Frame, along, defaults, grid, lead, narrow
@@ -105,3 +106,11 @@ def test_default_widths_suffice_for_a_slope_and_its_drift(regime: str) -> None:
             max(found.widths[first]) / max(found.widths[second])
         )
     assert asked != FREE or found.widths == WIDTHS
+
+
+@pytest.mark.parametrize("grows", [("N_u",), ("N_x",), ("N_u", "N_x")])
+def test_a_path_tells_the_slopes_of_all_dims_apart(grows: tuple[str, ...]) -> None:
+    """Where all dims grew in one proportion there was no slope to be had, and a row that leads only there stopped the run."""
+    cells = along(grows, WIDTHS, 2)
+    x = np.log([[cell[d] for d in WIDTHS] for cell in cells])
+    assert np.linalg.matrix_rank(np.column_stack([np.ones(len(x)), x])) == 1 + len(WIDTHS)

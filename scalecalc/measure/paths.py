@@ -176,16 +176,20 @@ def narrow(widths: Sequence[int]) -> int:
 def along(path: Sequence[str], widths: Mapping[str, Sequence[int]], last: int) -> tuple[Widths, ...]:
     """The settings of a path whose last one has 2^last times the narrow widths in the dims that grow.
 
-    Each other dim is varied at the last setting, so that its exponent is measured where the term leads.
+    Each other dim is varied at the last setting, so that its exponent is measured where the term leads; and where several
+    dims grow, one after the other is left behind there, so that their slopes are told apart.
 
     >>> [tuple(c.values()) for c in along(["N"], {"N": [64, 128], "M": [16, 32]}, 7)]
     [(512, 8), (1024, 8), (2048, 8), (4096, 8), (4096, 32)]
+    >>> [tuple(c.values()) for c in along(["N", "M"], {"N": [64, 128], "M": [16, 32]}, 3)]
+    [(32, 8), (64, 16), (128, 32), (256, 64), (256, 32)]
     """
     small = {d: narrow(ws) for d, ws in widths.items()}
     cells = [
         small | {d: small[d] * 2**level for d in path} for level in range(max(0, last - LEVELS + 1), last + 1)
     ]
     side = [cells[-1] | {d: small[d] * SIDE} for d in widths if d not in path]
+    side += [cells[-1] | {d: cells[-1][d] // 2} for d in path[1:]]
     return (*cells, *side)
 
 
