@@ -31,6 +31,8 @@ SMALL = {"dims": {"N_u": [32, 128], "N_x": [16, 64]}, "seeds": 256}
 MODELS: dict[str, dict[str, Any]] = {
     "s6": SMALL,
     "mlp": {"dims": {"N": [64, 128, 256]}, "seeds": 96},
+    # three widths: at two of them a slope that is off by 1/4 is excused, and the interval reached that for some draws
+    "s6:activation=tanh": {"dims": {"N_u": [32, 128, 512], "N_x": [16, 32]}, "seeds": 300},
     "s6:discretization=mamba": SMALL,
     "s6:discretization=bilinear": SMALL,
     "s6:discretization=mamba,step=fixed": SMALL,
@@ -181,10 +183,11 @@ def test_a_false_central_limit_is_found(
 
 def test_missing_back_reaction_is_found(kept: Any, restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without W Wᵀ g ∋ g an update upstream of the layer looks harmless."""
-    file = kept("s6", "sgd")
+    model = "s6:activation=tanh"
+    file = kept(model, "sgd")
     monkeypatch.setattr(wick, "_may_meet", lambda a, b: False)
     forget()
-    assert blame(verify("s6", "sgd", file))
+    assert blame(verify(model, "sgd", file))
 
 
 @pytest.mark.parametrize("model", ["s6", "mlp"])

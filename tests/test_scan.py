@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,8 @@ def agree(case: Case, norms: tuple[str, ...] = ()) -> None:
     sizes = both(case, "reference", norms, positive=True) if few else exact
     # a decay near one that is the same at all times is off by the same rounding error at all of them
     steps = max(1.0, case.time / 16) if case.axes[0] == 1 and case.dtype == torch.float32 else 1.0
+    # a complex product rounds √5 times as much as a real one (Brent, Percival & Zimmermann 2007)
+    steps *= math.sqrt(5) if case.complex else 1.0
     for own, right, size in zip(found, exact, sizes, strict=True):
         assert own.shape == right.shape
         scale = (size if right.numel() < FEW else right).abs().max().clamp(min=DECAYED[case.dtype])
@@ -126,7 +129,7 @@ def cases(draw: st.DrawFn, **fixed: object) -> Case:
 
 
 @compiled
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(cases(scheme="zoh"), st.booleans())
 def test_agrees_with_the_loop(case: Case, double: bool) -> None:
     agree(Case(**{**case.__dict__, "dtype": torch.float64 if double else torch.float32}))
@@ -138,7 +141,7 @@ SINGLE, DOUBLE = torch.float32, torch.float64
 
 @compiled
 @pytest.mark.slow
-@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize(
     ("scheme", "kinds", "dtype", "complex_"),
     [
