@@ -15,6 +15,9 @@ No part of a sum hides another that depends on other unknowns, however small it 
 that makes it would have no bound there.  (Where smaller parts were dropped, two weights took turns at having none, and the
 solution did not settle.)
 
+A goal with a sum in it is taken once the sum is as small as what has been fixed by then makes it.  (It was not, at first:
+the rate stayed in terms of the sum, had no value, and that of the first step was kept, N_u^(1/2) too large for s6 under SGD.)
+
 All this holds as long as what is bounded grows with s.  A size that s divides (where an optimizer divides by what
 gradients have gained, as Shampoo's law does) would be small where s is made large, and s has no bound from above of its own:
 such a network is derived without cuts (:func:`divides`).
