@@ -68,6 +68,7 @@ def assert_scaling(request: pytest.FixtureRequest) -> Callable[..., Table]:
     def check(*model: Any, **options: Any) -> Table:
         from scalecalc.testing import assert_scaling as check_it
 
+        __tracebackhide__ = True
         usual: dict[str, Any] = {} if (budget := _budget(config)) is None else {"budget": budget}
         usual |= {"inconclusive": False} if config.getoption("scaling_strict") else {}
         table = check_it(*model, **{**usual, **options})

@@ -258,9 +258,17 @@ def assert_scaling(
             raise InputError("a factory needs its example_inputs beside it: assert_scaling(factory, example_inputs).")
         model = TorchModule(model, example_inputs)
     more |= {"parameterization": parameterization, "optimizer": optimizer, "dims": dims, "budget": budget}
-    table = verify(model, derived=_assert_stable if require else None, **more)
+    __tracebackhide__ = True  # the message says it all; our own lines above it say nothing to a user
+    try:
+        table = verify(model, derived=_assert_stable if require else None, **more)
+    except _Explodes as error:
+        raise AssertionError(*error.args) from None
     assert_agrees(table, inconclusive=inconclusive)
     return table
+
+
+class _Explodes(AssertionError):
+    """A derived row explodes."""
 
 
 def _assert_stable(table: Table) -> None:
@@ -269,8 +277,7 @@ def _assert_stable(table: Table) -> None:
     Raises:
         AssertionError: one does.
     """
-    __tracebackhide__ = True
     explode = [r for r in table if r.klass == "exploding" and r.kind in ("init", "update")]
     if explode:
         lines = "".join(f"\n  {r.label}: {r.formula()}" for r in explode)
-        raise AssertionError(f"{len(explode)} of {len(table.rows)} rows of {table.model} explode with the widths:{lines}")
+        raise _Explodes(f"{len(explode)} of {len(table.rows)} rows of {table.model} explode with the widths:{lines}")
