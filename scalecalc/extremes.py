@@ -142,6 +142,7 @@ class Extremes:
             except StopIteration as end:
                 stack.pop()
                 self._known[here] = end.value
+                self._doubtful.discard(here)  # what it asked for was found meanwhile, for it to read
                 if _value(before) is not _value(end.value):
                     self._changed(here)
                 continue

@@ -35,7 +35,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from scalecalc.chain import before, in_inits
+from scalecalc.chain import PATH, before, in_inits
 from scalecalc.claims import (
     Claim,
     everywhere,
@@ -294,7 +294,7 @@ def _bounds(answer: Answer, values: Mapping[str, Scale]) -> dict[tuple[str, str]
         if quantity == "excess":
             continue
         every = [c.origin for c, y in certificate.multipliers if y]
-        here = (u, f"path {weight}")
+        here = (u, PATH + weight)
         own = [c.origin for c, y in certificate.multipliers if y and any(name in here for name, _ in c.size.powers)]
         rows: list[str] = []
         own, ties = (tied[u][:1], tied[u][1:]) if tied.get(u) else (own, [])
