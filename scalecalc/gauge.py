@@ -57,13 +57,6 @@ def values_of(scalings: Mapping[str, WeightScaling], program: Program) -> dict[s
     return {name: scale for name, scale in given if scale is not None and name not in exact}
 
 
-def scalings_of(values: Mapping[str, Scale], like: Mapping[str, WeightScaling]) -> dict[str, WeightScaling]:
-    """The inverse of :func:`values_of`; ``like`` has the roles."""
-    return {
-        w: replace(s, **{q: values[unknown(q, w)] for q in QUANTITIES if unknown(q, w) in values}) for w, s in like.items()
-    }
-
-
 # ---------------------------------------------------------------------- the gauge of one weight
 
 

@@ -33,7 +33,6 @@ from scalecalc.value import Algebra, Value
 if TYPE_CHECKING:
     import torch
 
-ONE = Scale.one()
 DECAY = "weight decay"  # in the words of every step of a derivation that is one
 DECAYS = ("coupled", "decoupled", "independent")
 

@@ -15,7 +15,6 @@ from scalecalc.table import Table
 if TYPE_CHECKING:
     from scalecalc.symmetry import Shift
 
-ONE = Scale.one()
 
 
 @dataclass(frozen=True)

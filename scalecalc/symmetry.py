@@ -20,7 +20,6 @@ from scalecalc.cuts import is_sum, summed
 from scalecalc.errors import InputError
 from scalecalc.scale import Scale
 
-ONE = Scale.one()
 ZERO = Fraction(0)
 
 

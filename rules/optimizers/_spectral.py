@@ -41,7 +41,6 @@ from scalecalc.value import Algebra, Value
 if TYPE_CHECKING:
     import torch
 
-ONE = Scale.one()
 PAIRS = (
     "the factor pairs that lead span all directions of the gradient; a smaller pair for itself would be promoted, by the "
     "constant of five Newton-Schulz steps (485 at most), no power of a width"

@@ -17,8 +17,6 @@ from scalecalc.scale import Scale
 from scalecalc.trace.graph import set_up
 from scalecalc.trace.sizes import Settings
 
-READ = ("lr", "weight_decay", "eps")
-
 
 @dataclass(frozen=True)
 class Rate:
