@@ -1,4 +1,8 @@
-"""Normalisation over an axis."""
+"""Normalisation over an axis, or over several together (groups of channels over an image, channels over a batch).
+
+Over one growing axis what is removed is removed exactly, and the law knows it; over several together only the sizes are
+known, and products with what was removed are upper bounds.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,7 @@ from scalecalc.expand import expand
 from scalecalc.pattern import Pattern
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
-from scalecalc.scale import Scale
-from scalecalc.term import FLAT, dim_of
+from scalecalc.term import FLAT, count
 from scalecalc.value import ONES, Algebra, Value
 
 if TYPE_CHECKING:
@@ -26,28 +29,45 @@ SOURCE = "Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4"
 RSQRT = OneVariable(Function(X ** sp.Rational(-1, 2), sp.Integer(0)))
 
 
-def rmsnorm(x: Tensor, over: str, eps: float = 0.0) -> Tensor:
-    """x / (mean over an axis of x² + ε)^(1/2).  The law takes ε to be smaller than the mean square, which must not vanish."""
+Over = str | tuple[str, ...]  # one axis, or several together
+
+
+def rmsnorm(x: Tensor, over: Over, eps: float = 0.0) -> Tensor:
+    """x / (mean over axes of x² + ε)^(1/2).  The law takes ε to be smaller than the mean square, which must not vanish."""
     return x.program.record("rmsnorm", (x,), x.axes, over=over, eps=eps)
 
 
-def _reciprocal(algebra: Algebra, x: Value, over: str) -> Value:
+def _all(over: Over) -> tuple[str, ...]:
+    return (over,) if isinstance(over, str) else over
+
+
+def _places(axes: Sequence[str], over: Over) -> list[int]:
+    """Where the axes stand behind that of the seeds."""
+    return [1 + axes.index(label) for label in _all(over)]
+
+
+def _name(over: Over) -> str:
+    return ",".join(_all(over))
+
+
+def _reciprocal(algebra: Algebra, x: Value, over: Over) -> Value:
     """1/rms(x): the mean square is a sum with a mean, so this scalar is as large as x is small."""
-    rest = tuple(label for label in x.labels if label != over)
-    if over not in x.labels:  # an axis that does not grow: some entries' mean
+    grows = [label for label in _all(over) if label in x.labels]
+    rest = tuple(label for label in x.labels if label not in grows)
+    if not grows:  # axes that do not grow: some entries' mean
         return expand(RSQRT, rest, [algebra.multiply(rest, x, x)], algebra)
-    square = algebra.contract(rest, x, x, [over])
-    mean = algebra.scale(square, Scale.of(dim_of(over), -1), "mean square")
+    square = algebra.contract(rest, x, x, grows)
+    mean = algebra.scale(square, count(grows) ** -1, "mean square")
     return expand(RSQRT, rest, [mean], algebra)
 
 
-def layernorm(x: Tensor, over: str) -> Tensor:
+def layernorm(x: Tensor, over: Over) -> Tensor:
     """x less its mean over an axis, divided by the root-mean-square of what is left (no gain, no bias, no ε)."""
     return rmsnorm(centre(x, over), over)
 
 
-def centre(x: Tensor, over: str) -> Tensor:
-    """x less its mean over an axis."""
+def centre(x: Tensor, over: Over) -> Tensor:
+    """x less its mean over an axis, or over several together."""
     return x.program.record("centre", (x,), x.axes, over=over)
 
 
@@ -59,10 +79,12 @@ def centred(algebra: Algebra, x: Value, over: str) -> Value:
     if over not in x.labels:
         return Value(x.labels, (), perp=frozenset({(ONES, over)}))
 
-    def varies(one: Pattern) -> bool:
-        return bool(one.odd_on(over)) or one.profile(over) != FLAT or bool(one.diagonal(over))
+    return replace(x.only(lambda t: _varies(t.pattern, over)), ray=frozenset(), perp=frozenset({(ONES, over)}))
 
-    return replace(x.only(lambda t: varies(t.pattern)), ray=frozenset(), perp=frozenset({(ONES, over)}))
+
+def _varies(one: Pattern, over: str) -> bool:
+    """Is it other than the same everywhere along an axis?"""
+    return bool(one.odd_on(over)) or one.profile(over) != FLAT or bool(one.diagonal(over))
 
 
 @rule("centre", CENTRE)
@@ -70,21 +92,26 @@ class Centre(Rule):
     """The mean is removed exactly: what is left sums to zero, against whatever is constant there."""
 
     def centred(self, op: Op) -> Sequence[str]:
-        return (op.params["over"],)
+        return _all(op.params["over"])
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        over = op.params["over"]
-        return centred(algebra, values[0], over) if over in labels else algebra.add(labels, values[0])
+        over = _all(op.params["over"])
+        if len(over) == 1 and over[0] in labels:
+            return centred(algebra, values[0], over[0])
+        if not all(label in labels for label in over):  # what is alike along an axis that does not grow, no law says
+            return algebra.add(labels, values[0])
+        kept = values[0].only(lambda t: any(_varies(t.pattern, label) for label in over))
+        return replace(kept, ray=frozenset(), perp=frozenset())
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         return [centre(g, output.op.params["over"])]
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
         (x,) = tensors
-        return x - x.mean(dim=1 + axes[0].index(op.params["over"]), keepdim=True)
+        return x - x.mean(dim=_places(axes[0], op.params["over"]), keepdim=True)
 
     def latex(self, op: Op, *names: str) -> str:
-        return rf"{names[0]} - \frac{{1}}{{N}} \sum_{{{op.params['over']}}} {names[0]}"
+        return rf"{names[0]} - \frac{{1}}{{N}} \sum_{{{_name(op.params['over'])}}} {names[0]}"
 
     def sample(self, program: Program) -> Tensor:
         return centre(program.input("x", "batch N") * program.input("z", "batch N"), "N")
@@ -105,11 +132,11 @@ class RMSNorm(Rule):
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
         (x,) = tensors
-        mean = x.square().mean(dim=1 + axes[0].index(op.params["over"]), keepdim=True)
+        mean = x.square().mean(dim=_places(axes[0], op.params["over"]), keepdim=True)
         return x * (mean + op.params.get("eps", 0.0)).rsqrt()
 
     def latex(self, op: Op, *names: str) -> str:
-        return rf"{names[0]} / \operatorname{{rms}}_{{{op.params['over']}}}({names[0]})"
+        return rf"{names[0]} / \operatorname{{rms}}_{{{_name(op.params['over'])}}}({names[0]})"
 
     def sample(self, program: Program) -> Tensor:
         return rmsnorm(program.input("x", "batch N"), "N")
@@ -121,17 +148,18 @@ class RMSNormBackward(Rule):
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         x, g = values
-        over = op.params["over"]
-        rest = tuple(label for label in labels if label != over)
+        over = _all(op.params["over"])
+        grows = [label for label in over if label in labels]
+        rest = tuple(label for label in labels if label not in grows)
         r = _reciprocal(algebra, x, over)
         kept = algebra.multiply(labels, g, r)
-        if over in labels:
-            inner = algebra.scale(algebra.contract(rest, g, x, [over]), Scale.of(dim_of(over), -1), "⟨g, x⟩ / N")
+        if grows:
+            inner = algebra.scale(algebra.contract(rest, g, x, grows), count(grows) ** -1, "⟨g, x⟩ / N")
         else:
             inner = algebra.multiply(rest, g, x)
         cube = algebra.multiply(r.labels, algebra.multiply(r.labels, r, r), r)
         along = algebra.multiply(labels, x, algebra.multiply(rest, inner, cube))
-        perp = frozenset(d for d in x.ray if d[1] == over)
+        perp = frozenset(d for d in x.ray if over == (d[1],))
         return replace(algebra.value(labels, kept.terms + along.terms), perp=perp)
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
@@ -139,7 +167,7 @@ class RMSNormBackward(Rule):
 
     def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
         x, g = spread(axes, op.axes, *tensors)
-        dim = 1 + op.axes.index(op.params["over"])
+        dim = _places(op.axes, op.params["over"])
         r = (x.square().mean(dim=dim, keepdim=True) + op.params.get("eps", 0.0)).rsqrt()
         return g * r - x * (g * x).mean(dim=dim, keepdim=True) * r**3
 

@@ -93,7 +93,7 @@ def repeated(rec: Recorder, x: Traced, axis: int, by: Sizes) -> Traced:
     wide = inserted(x, axis + 1, len(rec.settings.all))
     sizes = [a.size for a in wide.axes]
     sizes[axis + 1] = by
-    return _regrouped(rec, resized(wide, sizes), axis, 2, [times(x.axes[axis].size, by)])
+    return regrouped(rec, resized(wide, sizes), axis, 2, [times(x.axes[axis].size, by)])
 
 
 @torch_op("repeat_interleave.self_int")
@@ -259,7 +259,7 @@ def view(rec: Recorder, node: Node, x: Traced, *others: Any) -> Traced:
         if before == after:
             at += width
             continue
-        out = _regrouped(rec, out, at, width, after)
+        out = regrouped(rec, out, at, width, after)
         at += len(after)
     return out
 
@@ -295,7 +295,7 @@ def _groups(before: Sequence[Sizes], after: Sequence[Sizes]) -> list[tuple[list[
     return out
 
 
-def _regrouped(rec: Recorder, x: Traced, at: int, width: int, after: Sequence[Sizes]) -> Traced:
+def regrouped(rec: Recorder, x: Traced, at: int, width: int, after: Sequence[Sizes]) -> Traced:
     """``width`` axes from position ``at`` on become axes of the sizes ``after``."""
     own = x.axes[at : at + width]
     if not after or not width:

@@ -21,6 +21,7 @@ from typing import Any
 
 import sympy as sp
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scalecalc.asymptotics import N, n
 from scalecalc.scale import Scale
@@ -36,7 +37,8 @@ ROUNDING = 2e-6  # of single precision, through a logarithm and back
 SURE = 4.5  # standard errors: one test in 10⁵ is wrong
 POWERS = sorted({Fraction(k, d) for d in (3, 4) for k in range(-3 * d, 3 * d + 1)})  # what exponents are
 MARGIN = 0.035  # a fitted exponent is that near to one of them, which are 1/12 apart, and its error three times smaller
-PRECISE = 0.011  # relative error of a standard deviation
+PRECISE = 0.011  # relative error of a standard deviation, where the last two widths have to say the exponent
+SMALL = 4096  # entries of a parameter that is drawn again without the larger ones beside it
 PROFILES: Sequence[sp.Expr] = (n, sp.log(n + 1), 1 / (n + 1), sp.sqrt(n + 1), 1 / sp.sqrt(n + 1), (n + 1) ** 2, 2**-n)
 
 
@@ -71,6 +73,22 @@ class PartForm:
 Parts = Sequence[PartForm]
 
 
+class _Undefined(TorchDispatchMode):
+    """Large tensors that would be filled at random are left undefined, which all that is computed from them is too.
+
+    They take no memory: one number that is none, repeated.  What is written into them is not.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().partition("::")[2].partition(".")[0]
+        if name in ("empty", "rand", "randn") and math.prod(args[0]) > SMALL:
+            dtype = (kwargs or {}).get("dtype") or torch.get_default_dtype()
+            return torch.full((), math.nan, dtype=dtype).expand(args[0]) if dtype.is_floating_point else func(*args, **kwargs)
+        if name.endswith("_") and isinstance(args[0], torch.Tensor) and args[0].numel() > SMALL and not any(args[0].stride()):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 @dataclass
 class Initials:
     """Parameters at several widths and from several seeds, drawn as they are needed."""
@@ -78,7 +96,7 @@ class Initials:
     factory: Callable[..., Any]
     base: Mapping[str, int]
     options: Mapping[str, Any]
-    drawn: dict[tuple[int, int], dict[str, torch.Tensor]] = field(default_factory=dict[Any, Any])
+    drawn: dict[tuple[int, int, bool], dict[str, torch.Tensor]] = field(default_factory=dict[Any, Any])
     known: dict[Any, Initial] = field(default_factory=dict[Any, Any])
     settings: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
 
@@ -100,12 +118,30 @@ class Initials:
 
     def piece(self, name: str, parts: Parts, setting: int, seed: int) -> torch.Tensor:
         """One piece at one setting from one seed."""
-        if (setting, seed) not in self.drawn:
-            self.drawn[setting, seed] = self.of(self.settings[setting], seed)
-        value, widths = self.drawn[setting, seed][name], self.settings[setting]
+        value, widths = self._drawn(name, setting, seed), self.settings[setting]
         for axis, part in enumerate(parts):
             value = part.of(value, axis, widths)
         return value.to(torch.float64)
+
+    def _drawn(self, name: str, setting: int, seed: int) -> torch.Tensor:
+        """A parameter from one seed.  Of a small one many are needed: the large ones beside it are left out."""
+        for small in (True, False) if seed >= SEEDS else (False,):
+            key = setting, seed, small
+            if key not in self.drawn:
+                self.drawn[key] = self._small(setting, seed) if small else self.of(self.settings[setting], seed)
+            if name in self.drawn[key]:
+                break
+        return self.drawn[key][name]
+
+    def _small(self, setting: int, seed: int) -> dict[str, torch.Tensor]:
+        """The small parameters from one seed, but for those that depend on a large one: these are not drawn, but undefined."""
+        try:
+            with _Undefined():
+                found = self.of(self.settings[setting], seed)
+        except Exception:  # some computation of the factory's that does not take undefined numbers
+            return {}
+        kept = {name: v for name, v in found.items() if v.numel() <= SMALL}
+        return {name: v for name, v in kept.items() if not v.is_floating_point() or not bool(v.isnan().any())}
 
     def classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
         """What a piece of a parameter is; ``growing``: its axes that grow.
@@ -180,7 +216,11 @@ class Initials:
     ) -> Initial:
         orthogonal = all(_orthogonal(v) for own in drawn for v in own[:SEEDS])
         self._check_alike(name, drawn, growing, independent=not orthogonal)
-        moments = self._moments(name, parts, drawn)
+        first = next(iter(self.base))
+        enough = MARGIN / 5 * math.log(self.settings[2][first] / self.settings[0][first])
+        moments = self._moments(name, parts, drawn, max(enough, PRECISE))
+        if not all(self._agreed(moments, dim, 1 + 2 * j) for j, dim in enumerate(self.base)):
+            moments = self._moments(name, parts, drawn, PRECISE)
         means = [m for m, _, _, _ in moments]
         centred = all(abs(m) < SURE * s / math.sqrt(count) for m, s, count, _ in moments)
         mean: sp.Expr | None = None
@@ -200,9 +240,12 @@ class Initials:
         return Initial(scale=scale, mean=mean, spread=spread, orthogonal=orthogonal)
 
     def _moments(
-        self, name: str, parts: Parts, drawn: list[list[torch.Tensor]]
+        self, name: str, parts: Parts, drawn: list[list[torch.Tensor]], precise: float
     ) -> list[tuple[float, float, int, float]]:
-        """Per setting: mean, standard deviation, number of entries, and the relative error of the deviation."""
+        """Per setting: mean, standard deviation, number of entries, and the relative error of the deviation.
+
+        Seeds are drawn until that is small: a small parameter beside large ones is what takes long.
+        """
         out: list[tuple[float, float, int, float]] = []
         for k, own in enumerate(drawn):
             while True:
@@ -210,13 +253,25 @@ class Initials:
                 spread = float(entries.std())
                 fourth = float((entries - entries.mean()).pow(4).mean()) / max(spread, 1e-300) ** 4
                 error = math.sqrt(max(fourth - 1, 0.1) / (4 * len(entries)))
-                if error < PRECISE or len(own) >= MOST_SEEDS:
+                if error < precise or len(own) >= MOST_SEEDS:
                     break
                 own.extend(self.piece(name, parts, k, seed) for seed in range(len(own), min(2 * len(own), MOST_SEEDS)))
             if not spread:
                 raise Refusal(f"the parameter {name} has no spread at {at(self.settings[k])}")
             out.append((float(entries.mean()), spread, len(entries), error))
         return out
+
+    def _agreed(self, moments: Sequence[tuple[float, float, int, float]], dim: str, first: int) -> bool:
+        """Do all widths of a dim have one clear exponent, from each to the next and from the first to the last?"""
+        places, found = (0, first, first + 1), list[tuple[float, float]]()
+        for one, two in ((0, 2), (0, 1), (1, 2)):
+            a, b = places[one], places[two]
+            step = math.log(self.settings[b][dim] / self.settings[a][dim])
+            slope = math.log(moments[b][1] / moments[a][1]) / step
+            found.append((slope, math.hypot(moments[a][3], moments[b][3]) / step))
+        power = min(POWERS, key=lambda p: abs(found[0][0] - p))
+        clear = 3 * found[0][1] < MARGIN and abs(found[0][0] - power) < MARGIN
+        return clear and all(abs(slope - power) < 3 * error for slope, error in found)
 
     def _power(self, name: str, dim: str, moments: Sequence[tuple[float, float, int, float]], first: int) -> Fraction:
         """The exponent of the deviation in one dim.

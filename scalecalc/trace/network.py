@@ -14,7 +14,7 @@ from scalecalc.errors import InputError
 from scalecalc.program import ROLES, Program, Tensor, Weight
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.trace import along, convolution  # noqa: F401  register their operations, as the others do
+from scalecalc.trace import along, convolution, scan  # noqa: F401  register their operations, as the others do
 from scalecalc.trace.attention import masked_fill, softmax, where
 from scalecalc.trace.constants import Constant, anywhere, foldable, folded, traced
 from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref, refs
@@ -65,8 +65,9 @@ def record(
             problems.add(node, f"no rule for the operation {node.target.removesuffix('.default')}")
     problems.check()
     cuts: dict[tuple[str, int], set[Cut]] = {}
+    whole = set[tuple[str, int]]()
     for _ in range(MOST_STARTS):
-        rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts)
+        rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts, whole)
         try:
             return _Attempt(graph, initials, rec, problems, idle, constants).run()
         except Restart:
@@ -350,12 +351,18 @@ class _Attempt:
 
 
 def _weight_behind(program: Program, tensor: Tensor) -> tuple[str, dict[str, str]]:
-    """The weight that a tensor is but for its labels, and what its labels are called there."""
+    """The weight that a tensor is but for its labels, a norm and a gain, and what its labels are called there."""
     names = {label: label for label in tensor.axes}
-    while tensor.op.rule == "rename":
-        back = {new: old for old, new in tensor.op.params["names"].items()}
-        names = {label: back.get(own, own) for label, own in names.items()}
-        tensor = program.tensor(tensor.op.inputs[0])
+    while tensor.op.rule in ("rename", "centre", "rmsnorm", "contraction"):
+        op, inner = tensor.op, [program.tensor(i) for i in tensor.op.inputs]
+        if op.rule == "rename":
+            back = {new: old for old, new in op.params["names"].items()}
+            names = {label: back.get(own, own) for label, own in names.items()}
+        if op.rule == "contraction":
+            inner = [t for t in inner if set(t.axes) == set(op.axes)]
+            if op.params["over"] or len(inner) != 1:
+                break
+        tensor = inner[0]
     return (tensor.name, names) if tensor.op.rule == "weight" else ("", {})
 
 

@@ -4,20 +4,20 @@ A mean square that a norm is written out with is known again by what it was reco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from scalecalc.program import Tensor
-from scalecalc.trace.axes import axes_at
+from scalecalc.trace.axes import axes_at, inserted, regrouped
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import rules, torch_op
-from scalecalc.trace.operations import add, applied, mul, total
+from scalecalc.trace.operations import add, applied, mul, sub, total
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes
-from scalecalc.trace.traced import Block, Refusal, Traced
+from scalecalc.trace.traced import Block, Refusal, Traced, number
 
 
 @torch_op("layer_norm.default")
@@ -25,39 +25,120 @@ def layer_norm(
     rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any = None, bias: Any = None,
     eps: float = 1e-5, cudnn: bool = True,
 ) -> Traced:  # fmt: skip
-    return _normed(rec, node, x, shape, weight, bias, eps, centred=True)
+    out = normed(rec, x, range(len(x.axes) - len(shape), len(x.axes)), eps, centred=True)
+    return _affine(rec, node, out, weight, bias)
 
 
 @torch_op("rms_norm.default")
 def rms_norm(
     rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any = None, eps: float | None = None
 ) -> Traced:
-    return _normed(rec, node, x, shape, weight, None, 2.220446049250313e-16 if eps is None else eps, centred=False)
+    eps = 2.220446049250313e-16 if eps is None else eps
+    out = normed(rec, x, range(len(x.axes) - len(shape), len(x.axes)), eps, centred=False)
+    return _affine(rec, node, out, weight, None)
 
 
-def _normed(
-    rec: Recorder, node: Node, x: Traced, shape: Sequence[Any], weight: Any, bias: Any, eps: float, centred: bool
+@torch_op("group_norm.default")
+def group_norm(
+    rec: Recorder, node: Node, x: Traced, groups: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+    cudnn: bool = True,
+) -> Traced:  # fmt: skip
+    """Groups of channels are an axis of their own, and each is normalised over its channels and all positions."""
+    channels = x.axes[1].size
+    count = groups if isinstance(groups, tuple) else (groups,) * len(channels)
+    size = tuple(c // int(g) for c, g in zip(channels, count, strict=True))
+    wide = regrouped(rec, x, 1, 1, [tuple(map(int, count)), size])
+    out = regrouped(rec, normed(rec, wide, range(2, len(wide.axes)), eps, centred=True), 1, 2, [channels])
+    return _affine(rec, node, out, *_per_channel(rec, x, weight, bias))
+
+
+@torch_op("instance_norm.default")
+def instance_norm(
+    rec: Recorder, node: Node, x: Traced, weight: Any, bias: Any, mean: Any, variance: Any, own: bool, momentum: float,
+    eps: float, cudnn: bool = True,
+) -> Traced:  # fmt: skip
+    if not own:
+        return _by_running(rec, node, x, weight, bias, mean, variance, eps)
+    return _affine(rec, node, normed(rec, x, range(2, len(x.axes)), eps, centred=True), *_per_channel(rec, x, weight, bias))
+
+
+@torch_op("batch_norm.default", "native_batch_norm.default", "_native_batch_norm_legit_functional.default")
+@torch_op("_native_batch_norm_legit.default")
+def batch_norm(
+    rec: Recorder, node: Node, x: Traced, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float,
+    eps: float, *more: Any,
+) -> Any:  # fmt: skip
+    """Each channel over the batch and all positions; what is kept for evaluation comes out beside it and is nobody's."""
+    if training:
+        over = [k for k in range(len(x.axes)) if k != 1]
+        out = _affine(rec, node, normed(rec, x, over, eps, centred=True), *_per_channel(rec, x, weight, bias))
+    else:
+        out = _by_running(rec, node, x, weight, bias, mean, variance, eps)
+    return out if len(node.shapes) == 1 else [out]
+
+
+@torch_op("_native_batch_norm_legit_no_training.default")
+def batch_norm_kept(
+    rec: Recorder, node: Node, x: Traced, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
+) -> list[Traced]:
+    return [_by_running(rec, node, x, weight, bias, mean, variance, eps)]
+
+
+@torch_op("_weight_norm.default", "_weight_norm_interface.default")
+def weight_norm(rec: Recorder, node: Node, v: Traced, g: Traced, dim: int = 0) -> Any:
+    """g v/‖v‖, the norm over all axes but one (Salimans & Kingma 2016, arXiv 1602.07868, eq. 2)."""
+    axes = [k for k in range(len(v.axes)) if k != dim % len(v.axes)]
+    count = number([v.axes[k].size for k in axes], rec.settings)
+    unit = mul(rec, node, normed(rec, v, axes, 0.0, centred=False), Varying(c**-0.5 for c in count))
+    out = mul(rec, node, unit, g)
+    return out if len(node.shapes) == 1 else [out]
+
+
+def _per_channel(rec: Recorder, x: Traced, *vectors: Any) -> list[Any]:
+    """Vectors over the channels, laid beside the axes of x (batch, channel, positions)."""
+    out = list(vectors)
+    for _ in range(len(x.axes) - 2):
+        out = [v if v is None else inserted(v, len(v.axes), len(rec.settings.all)) for v in out]
+    return out
+
+
+def _affine(rec: Recorder, node: Node, x: Traced, weight: Any, bias: Any) -> Traced:
+    out = x if weight is None else mul(rec, node, x, weight)
+    return out if bias is None else add(rec, node, out, bias)
+
+
+def _by_running(
+    rec: Recorder, node: Node, x: Traced, weight: Any, bias: Any, mean: Any, variance: Any, eps: float
 ) -> Traced:
-    label = over(rec, x, len(x.axes) - 1, "a norm")
-    if len(shape) != 1:
-        raise Refusal("a norm over several axes")
-    norm = rules("norm")
+    """A norm in evaluation mode, by the mean and the variance that are kept."""
+    mean, variance, weight, bias = _per_channel(rec, x, mean, variance, weight, bias)
+    out = mul(rec, node, sub(rec, node, x, mean), raised(rec, add(rec, node, variance, eps), "reciprocal_root"))
+    return _affine(rec, node, out, weight, bias)
 
-    def make(blocks: Sequence[Block], labels: Any) -> Block:
+
+def normed(rec: Recorder, x: Traced, axes: Iterable[int], eps: float, centred: bool) -> Traced:
+    """x over the root of its mean square over some axes together, with ``centred`` less its mean there before."""
+    axes = [k for k in axes if not x.axes[k].one]
+    known = [k for k in axes if any(b.labels[k] is not None for b in x.blocks.values())]
+    labels = [over(rec, x, k, "a norm") for k in known or axes]
+    if not labels:
+        raise Refusal("a norm of single entries")
+    norm, group = rules("norm"), labels[0] if len(labels) == 1 else tuple(labels)
+
+    def make(blocks: Sequence[Block], _: Any) -> Block:
         (block,) = blocks
         assert block.tensor is not None
-        inner = norm.centre(block.tensor, label) if centred else block.tensor
-        return Block(norm.rmsnorm(inner, label, eps), block.labels)
+        inner = norm.centre(block.tensor, group) if centred else block.tensor
+        return Block(norm.rmsnorm(inner, group, eps), block.labels)
 
-    out = rec.each([x], make)
-    out = out if weight is None else mul(rec, node, out, weight)
-    return out if bias is None else add(rec, node, out, bias)
+    return rec.each([x], make)
 
 
 def over(rec: Recorder, x: Traced, axis: int, what: str) -> str:
     """The one label of an axis that something is normalised over."""
     labels = {b.labels[axis] for b in x.blocks.values()}
     if len(x.axes[axis].pieces) > 1:
+        rec.keep_whole(x.axes[axis])
         raise Refusal(f"{what} over an axis that is put together from pieces")
     if len(labels) != 1 or None in labels or any(b.tensor is None for b in x.blocks.values()):
         raise Refusal(f"{what} of a tensor that is the same everywhere along the axis")

@@ -117,8 +117,8 @@ def _step_and_transition(rec: Recorder, tensor: Tensor) -> tuple[Tensor, Tensor]
         return None
     pairs = [[program.tensor(i) for i in order] for order in (op.inputs, op.inputs[::-1])]
     for step, transition in pairs:
-        varies = transition.axes and program.grows(transition.axes[-1]) and _exact(rec, transition)
-        if varies and _past_renames(rec, step).op.rule in POSITIVE and not _exact(rec, step):
+        varies = transition.axes and program.grows(transition.axes[-1]) and exact(rec, transition)
+        if varies and _past_renames(rec, step).op.rule in POSITIVE and not exact(rec, step):
             return step, transition
     return None
 
@@ -129,7 +129,7 @@ def _past_renames(rec: Recorder, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _exact(rec: Recorder, tensor: Tensor) -> bool:
+def exact(rec: Recorder, tensor: Tensor) -> bool:
     """Is it a function of nothing but exact vectors, one of which varies with the index?"""
     from scalecalc.asymptotics import n
 
@@ -297,7 +297,7 @@ def mean(rec: Recorder, node: Node, x: Traced, dims: Any = None, keepdim: bool =
 
 @torch_op(
     "clone.default", "contiguous.default", "alias.default", "lift_fresh_copy.default", "_to_copy.default",
-    "to.dtype", "to.dtype_layout", "to.device", "to.other", "_assert_scalar.default", "type_as.default", "expand_as.default",
+    "to.dtype", "to.dtype_layout", "to.device", "to.other", "_assert_scalar.default", "type_as.default", "expand_as.default", "resolve_conj.default", "resolve_neg.default",
 )  # fmt: skip
 def same(rec: Recorder, node: Node, x: Traced, *others: Any, **more: Any) -> Traced:
     return resized(x, node.shapes[0]) if "expand" in node.target else x

@@ -35,6 +35,7 @@ class Recorder:
     settings: Settings
     program: Program
     cuts: dict[tuple[str, int], set[Cut]] = field(default_factory=dict[tuple[str, int], set[Cut]])
+    whole: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # axes of leaves that are not to be cut
     lengths: dict[str, tuple[Sizes, ...]] = field(default_factory=dict[str, tuple[Sizes, ...]])
     parameters: set[str] = field(default_factory=set[str])
     sizes: dict[str, Sizes] = field(default_factory=dict[str, Sizes])
@@ -78,7 +79,17 @@ class Recorder:
 
     def leafs(self, axis: Axis) -> bool:
         """Is it the axis of a parameter, which is recorded in pieces if it is used in pieces?"""
-        return any(o.leaf in self.parameters and all(n == 1 for n in o.outer) for o in axis.origins)
+        own = [o for o in axis.origins if (o.leaf, o.axis) not in self.whole]
+        return any(o.leaf in self.parameters and all(n == 1 for n in o.outer) for o in own)
+
+    def keep_whole(self, axis: Axis) -> None:
+        """Have a fixed axis in one piece, if it is in several only because parameters along it were cut: begin anew."""
+        own = {(o.leaf, o.axis) for o in axis.origins if self.cuts.get((o.leaf, o.axis))}
+        if own and not self.grows(axis.size):
+            for key in own:
+                del self.cuts[key]
+            self.whole |= own
+            raise Restart
 
     def renamed(self, block: Block, labels: Labels) -> Block:
         """The same block under other labels; None stays None."""
