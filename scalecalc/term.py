@@ -76,6 +76,7 @@ __all__ = [
 
 MOST_CORRECTIONS = 200  # terms per tag, beyond which corrections to scaling are left out
 MOST_TERMS = 240  # per tag, beyond which only leading sizes are kept
+MOST_KEPT = 2 * MOST_TERMS  # of what is odd in different tensors
 CUT = f"of more than {MOST_TERMS} terms only those of the largest sizes are followed; what is left out could lead later"
 
 
@@ -222,8 +223,15 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
 
     It was 60, and silent, with corrections among them: a law of large numbers N with a summand N^(−1/2) times smaller than
     another's was left out before its sum (an update behind a layer norm, with a random bias, came out N^(1/2) too small).
+    It happened again at 240 (two norms, one of them over the batch): what is odd in the same tensors is compared first, of
+    which no sum brings one before another, and only if that is not enough all with all.
     """
-    kept = [t for t, below in zip(terms, exceeded(terms, regime), strict=True) if not below]
+    alike: dict[Any, list[Term]] = {}
+    for t in terms:
+        alike.setdefault(frozenset(_erased(a) for a in t.pattern.odd if not isinstance(a, Knot)), []).append(t)
+    kept = [t for own in alike.values() for t, below in zip(own, exceeded(own, regime), strict=True) if not below]
+    if len(kept) > MOST_KEPT:
+        kept = [t for t, below in zip(terms, exceeded(terms, regime), strict=True) if not below]
     if len(kept) == len(terms):
         return kept
     return [replace(t, why=replace(t.why, assumption=t.why.assumption or CUT)) if t.why is not None else t for t in kept]
