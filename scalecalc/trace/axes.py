@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from scalecalc.program import Tensor
 from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.recorder import Recorder
@@ -115,18 +116,12 @@ def sliced(rec: Recorder, x: Traced, axis: int, start: Sizes, stop: Sizes) -> Tr
     if len(own.pieces) == 1 and not rec.grows(own.size) and not rec.leafs(own):
         blocks = {i: rec.part(b, axis, start, stop) for i, b in x.blocks.items()}
         return Traced((*x.axes[:axis], own.moved(start, (minus(stop, start),)), *x.axes[axis + 1 :]), blocks)
-    if own.outer:
-        raise Refusal("a slice across an axis that is cut inside its parts (heads) as well")
-    one = own.stretches
-    x = rec.refined(x, axis, [Cut(one, start), Cut(one, stop)])
-    own = x.axes[axis]
-    begins = [tuple(0 for _ in own.size), *(c.at for c in own.cuts)]
-    inside = [k for k, (b, p) in enumerate(zip(begins, own.pieces, strict=True)) if b >= start and plus(b, p) <= stop]
-    axes = (*x.axes[:axis], own.moved(start, tuple(own.pieces[k] for k in inside)), *x.axes[axis + 1 :])
+    x = rec.refined(x, axis, [Cut.plain(start), Cut.plain(stop)])
+    inside, kept = x.axes[axis].between(start, stop)
     blocks = {
         (*i[:axis], inside.index(i[axis]), *i[axis + 1 :]): b for i, b in x.blocks.items() if i[axis] in inside
     }
-    return Traced(axes, blocks)
+    return Traced((*x.axes[:axis], kept, *x.axes[axis + 1 :]), blocks)
 
 
 def _position(value: Any, size: Sizes) -> Sizes:
@@ -196,7 +191,7 @@ def cat(rec: Recorder, node: Node, xs: Sequence[Traced], dim: int = 0) -> Traced
         cuts = rec.common([x.axes[k] for x in wide]) if k != axis else []
         if cuts:
             wide = [rec.refined(x, k, cuts) for x in wide]
-    if any(x.axes[axis].outer for x in wide):
+    if any(x.axes[axis].runs for x in wide):
         raise Refusal("a concatenation along an axis that is cut inside its parts (heads)")
     pieces = tuple(p for x in wide for p in x.axes[axis].pieces)
     blocks: dict[tuple[int, ...], Block] = {}
@@ -319,7 +314,7 @@ def _new_axes(rec: Recorder, own: Sequence[Axis], after: Sequence[Sizes]) -> tup
     """The axes that some are reshaped into, and which of the old and of the new ones is in pieces."""
     pieces = [k for k, a in enumerate(own) if len(a.pieces) > 1]
     refusal = Refusal("a reshape of an axis that is put together from pieces")
-    if len(own) == 1 and own[0].outer:
+    if len(own) == 1 and own[0].runs:
         if len(after) != 2 or after[0] != own[0].outer:
             raise refusal
         return (Axis((after[0],)), Axis(own[0].pieces, own[0].inner(after[0]))), 0, 1
@@ -329,15 +324,14 @@ def _new_axes(rec: Recorder, own: Sequence[Axis], after: Sequence[Sizes]) -> tup
             raise refusal
         parts = tuple(tuple(p // r for p, r in zip(piece, rest, strict=True)) for piece in own[0].pieces)
         first = own[0].scaled(rest, parts, up=True)
-        inside = frozenset(o for o in own[0].inner(times(*after[:-1])) if rec.lengths[o.leaf][o.axis] == own[0].size)
+        inside = own[0].inner(times(*after[:-1]))
         return (first, *(Axis((size,)) for size in after[1:-1]), Axis((after[-1],), inside)), 0, 0
     if len(after) == 1 and pieces in ([], [0]):
         inner = times(*(a.size for a in own[1:]))
         return (own[0].scaled(inner, tuple(times(p, inner) for p in own[0].pieces), up=False),), 0, 0
-    if len(after) == 1 and len(own) == 2 and not own[1].outer:
-        one = tuple(1 for _ in own[0].size)
-        whole = frozenset(replace(o, outer=one) for o in own[1].origins if o.whole and o.outer == own[0].size)
-        return (Axis(own[1].pieces, whole, own[0].size),), 1, 0
+    if len(after) == 1 and len(own) == 2 and not own[0].runs and not own[1].runs:
+        stretches = own[0].size
+        return (Axis(own[1].pieces, own[1].merged(stretches), ((len(own[1].pieces), stretches),)),), 1, 0
     if pieces:
         raise refusal
     return tuple(Axis((size,)) for size in after), 0, 0
@@ -350,21 +344,60 @@ def _reshaped(rec: Recorder, block: Block, at: int, before: Sequence[Sizes], aft
         return Block(block.tensor, (*head, *(None for _ in after), *tail))
     for k, size in enumerate(before):
         block = rec.own(block, at + k, size)
-    group = [label for label in block.labels[at : at + len(before)] if label is not None]
     wide = [size for size in after if any(s != 1 for s in size)]
-    if len(group) == 1 and wide == [rec.sizes[group[0]]]:
-        left = iter(group)
-        return Block(block.tensor, (*head, *(next(left) if any(s != 1 for s in z) else None for z in after), *tail))
-    growing = [sum(map(rec.grows, own)) for own in ([rec.sizes[label] for label in group], after)]
-    if growing[0] != growing[1] or growing[0] > 1:
-        raise Refusal(
-            "a reshape between one growing axis and several; of an axis that is split one part has to be fixed "
-            "(hold the number of heads or the size of a head with --fix)"
-        )
-    labels: list[str | None] = []
-    used = [*head, *tail, *group]
+    own = rec.flat(block.labels[at : at + len(before)])
+    tensor, labels = _viewed(rec, block, own, [*head, *tail], before, wide)
+    left = iter(labels)
+    return Block(tensor, (*head, *(next(left) if any(s != 1 for s in size) else None for size in after), *tail))
+
+
+def _viewed(
+    rec: Recorder, block: Block, own: Sequence[str], others: Sequence[str | None], before: Sequence[Sizes],
+    after: Sequence[Sizes],
+) -> tuple[Tensor | None, list[str]]:  # fmt: skip
+    """A tensor of which the axes ``own``, as long as ``before`` together, become such of the sizes ``after``; their labels."""
+    wanted = [factor for size in after for factor in rec.factored(size)]
+    tensor, new = block.tensor, list[str]()
+    assert tensor is not None
+    runs = _groups([rec.sizes[label] for label in own], wanted)
+    left = list(own)
+    for sizes, targets in runs:
+        group, left = left[: len(sizes)], left[len(sizes) :]
+        if sizes == targets:
+            new += group
+            continue
+        growing = [sum(map(rec.grows, side)) for side in (sizes, targets)]
+        if growing[0] != growing[1] or growing[0] > 1:
+            _refactor(rec, before, after)
+        into = list[str]()
+        for size in targets:
+            label = rec.label(size, [*rec.flat(others), *own, *new, *into])
+            into += [label] if label is not None else []
+        tensor = rules("view").view(tensor, group, into)
+        new += into
+    ends = list[str]()
     for size in after:
-        labels.append(rec.label(size, [*used, *labels]))
-    assert block.tensor is not None
-    tensor = rules("view").view(block.tensor, group, [label for label in labels if label is not None])
-    return Block(tensor, (*head, *labels, *tail))
+        count = len(rec.factored(size))
+        ends.append(rec.composed(new[:count]))
+        new = new[count:]
+    return tensor, ends
+
+
+def _refactor(rec: Recorder, before: Sequence[Sizes], after: Sequence[Sizes]) -> None:
+    """Have an axis that is split, or merged, be the product of what it is split into, or merged from."""
+    for one, other in ((before, after), (after, before)):
+        for whole, parts in _groups(list(one), list(other)):
+            if len(whole) == 1 and len(parts) > 1 and sum(map(rec.grows, parts)) > 1:
+                factors, rest = list[Sizes](), tuple(1 for _ in whole[0])
+                for size in parts:
+                    rest = times(rest, size)
+                    if rec.grows(size):
+                        factors.append(rest)
+                        rest = tuple(1 for _ in rest)
+                factors[-1] = times(factors[-1], rest)
+                if tuple(factors) != rec.factored(whole[0]):
+                    rec.refactor(whole[0], factors)
+    raise Refusal(
+        "a reshape between axes whose growing dims do not come in the same order before and after; of an axis that is split "
+        "one part has to be fixed (hold the number of heads or the size of a head with --fix)"
+    )

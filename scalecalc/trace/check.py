@@ -71,16 +71,16 @@ def check(graph: Graph, network: Network) -> set[str]:
         for placed in network.placed:
             if placed.index in given:
                 given[placed.index] = _value(placed, leaves, state, k, given[placed.index])
-        given[cotangent] = _laid(c, network.output, program.ops[program.loss].axes)[None]
+        given[cotangent] = network.laid(c, widths)[None]
         values = run(program, given, wanted)
-        theirs = _laid(output.detach(), network.output, program.ops[program.loss].axes)
-        _compare(values[program.loss][0], theirs, tolerance, "its output", widths)
+        _compare(values[program.loss][0], network.laid(output.detach(), widths), tolerance, "its output", widths)
         largest = max((float(p.grad.abs().max()) for p in module.parameters() if p.grad is not None), default=1.0)
         none: set[str] = set()
         for i, placed in weights.items():
             grad = state[leaves[placed.leaf].name].grad
             if i in program.gradients and grad is not None:
-                own, other = values[program.gradients[i]][0], _part(placed, grad, k)
+                own = values[program.gradients[i]][0]
+                other = _part(placed, grad, k).reshape(own.shape)
                 if float(other.abs().max()) < NOTHING * largest and float(own.abs().max()) < NOTHING * largest:
                     none.add(program.ops[i].name)
                     continue
@@ -106,6 +106,8 @@ def _value(
     placed: Placed, leaves: Mapping[str, Leaf], state: Mapping[str, torch.Tensor], k: int, drawn: torch.Tensor
 ) -> torch.Tensor:
     """A leaf's value at the k-th setting, with the axis of seeds."""
+    if placed.values:
+        return placed.values[k][None].to(drawn.dtype)
     if placed.leaf == ONES:
         return torch.ones_like(drawn)
     if not placed.leaf:
@@ -115,7 +117,7 @@ def _value(
     if not value.is_floating_point():
         hot = torch.nn.functional.one_hot(value, drawn.shape[-1]).double()
         return hot.permute(_first(placed.order, hot.dim())).reshape(drawn.shape)
-    return _part(placed, value.double(), k)[None]
+    return _part(placed, value.double(), k).reshape(drawn.shape)
 
 
 def _first(order: tuple[int, ...], dims: int) -> list[int]:
@@ -127,14 +129,6 @@ def _part(placed: Placed, value: torch.Tensor, k: int) -> torch.Tensor:
         value = part.of(value, axis, k)
     shape = [value.shape[j] for j in placed.order]
     return value.permute(_first(placed.order, value.dim())).reshape(shape)
-
-
-def _laid(value: torch.Tensor, block: Block, axes: tuple[str, ...]) -> torch.Tensor:
-    """The module's output on the axes of the program's; along others it is the same everywhere, and they are summed over."""
-    order = [block.labels.index(label) for label in axes]
-    rest = [k for k in range(value.dim()) if k not in order]
-    value = value.permute([*order, *rest])
-    return value.reshape(*value.shape[: len(order)], -1).mean(-1) if rest else value
 
 
 def _compare(mine: torch.Tensor, theirs: torch.Tensor, tolerance: float, what: str, widths: Mapping[str, int]) -> None:

@@ -1,9 +1,10 @@
 """What a module computes from numbers alone: positions, masks, tables of sines.  It is computed, and stands as numbers.
 
-A tensor of fixed size that depends on no parameter and on no data of the module is a :class:`Constant`: its operations are
-run by torch, at every setting, and need no rule.  Integer and boolean inputs are such numbers, too (but for indices of an
-embedding, which are data).  Where a constant meets something that is none it becomes a table of a program's, or a single
-number with a power of the widths.
+A tensor that depends on no parameter and on no data of the module is a :class:`Constant`: its operations are run by torch,
+at every setting, and need no rule.  Integer and boolean inputs are such numbers, too (but for indices of an embedding, which
+are data).  Where a constant meets something that is none it becomes a table of a program's, a single number with a power of
+the widths, or along an axis that grows a function of the index (the frequencies of a rotary embedding).  If it is none of
+these (their product with the positions) the operation that it comes from is recorded, with its own constants.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 import torch
 
 from scalecalc.trace.graph import Node, Varying
+from scalecalc.trace.handlers import TABLE
+from scalecalc.trace.initial import function_of_index
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes
-from scalecalc.trace.traced import Axis, Block, Refusal, Traced
+from scalecalc.trace.traced import Axis, Block, Placed, Refusal, Traced
 
 LARGEST = 10_000  # numbers in a table
 ROUNDING = 1e-6  # of single precision, in which many modules keep their constants
@@ -25,9 +28,10 @@ ROUNDING = 1e-6  # of single precision, in which many modules keep their constan
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """Its values at every setting."""
+    """Its values at every setting, and what it was made by: a node with its arguments."""
 
     values: tuple[torch.Tensor, ...]
+    made: tuple[Node, Sequence[Any], Mapping[str, Any]] | None = None
 
     @property
     def shape(self) -> tuple[Sizes, ...]:
@@ -40,7 +44,7 @@ class Constant:
         Raises:
             Refusal: one does.
         """
-        if any(not torch.equal(v, self.values[0]) for v in self.values[1:]):
+        if any(v.shape != self.values[0].shape or not torch.equal(v, self.values[0]) for v in self.values[1:]):
             raise Refusal("a table of numbers that depend on the widths")
         return self.values[0]
 
@@ -58,8 +62,7 @@ def foldable(node: Node) -> bool:
     operation = _operation(node.target)
     if operation is None or not node.target.startswith("aten."):
         return False
-    fixed = all(len(set(sizes)) == 1 for shape in node.shapes for sizes in shape)
-    return fixed and bool(node.shapes) and torch.Tag.nondeterministic_seeded not in operation.tags
+    return bool(node.shapes) and torch.Tag.nondeterministic_seeded not in operation.tags
 
 
 def folded(node: Node, args: Sequence[Any], kwargs: Mapping[str, Any], settings: int) -> Constant | list[Constant]:
@@ -68,7 +71,7 @@ def folded(node: Node, args: Sequence[Any], kwargs: Mapping[str, Any], settings:
     for k in range(settings):
         found.append(operation(*_at(args, k), **_at(dict(kwargs), k)))
     if isinstance(found[0], torch.Tensor):
-        return Constant(tuple(found))
+        return Constant(tuple(found), (node, args, kwargs))
     return [Constant(tuple(parts)) for parts in zip(*found, strict=True)]
 
 
@@ -122,6 +125,8 @@ def _traced(rec: Recorder, constant: Constant) -> Traced:
     if all(bool((v - v.reshape(-1)[0]).abs().max() == 0) for v in values):
         block = rec.constant(tuple(float(v.reshape(-1)[0]) for v in values))
         return Traced(axes, {place: Block(block.tensor, (None,) * len(axes))})
+    if any(map(rec.grows, constant.shape)):
+        return _growing(rec, constant, values, axes)
     first = values[0]
     sizes = [s / largest[0] for s in largest]
     if any(float((v / s - first).abs().max()) > ROUNDING * largest[0] for v, s in zip(values, sizes, strict=True)):
@@ -140,6 +145,36 @@ def _traced(rec: Recorder, constant: Constant) -> Traced:
     if any(abs(s - 1) > ROUNDING for s in sizes):
         out = Traced(axes, {place: rec.scaled(out.only, tuple(sizes))})
     return out
+
+
+def _growing(rec: Recorder, constant: Constant, values: Sequence[torch.Tensor], axes: Sequence[Axis]) -> Traced:
+    """A function of the index along the one axis that it varies along, or what made it."""
+    varying = [k for k in range(len(axes)) if any(not _same_along(v, k) for v in values)]
+    if len(varying) == 1 and rec.grows(axes[varying[0]].size):
+        (k,) = varying
+        lines = [v.movedim(k, -1).reshape(-1, v.shape[k])[0] for v in values]
+        expression = function_of_index(lines)
+        label = rec.label(axes[k].size)
+        if expression is not None and label is not None and label not in rec.unfit:
+            tensor = rec.program.index(f"table {len(rec.kept)}", label, expression)
+            rec.placed.append(Placed(tensor.index, "", (), (), tuple(lines)))
+            labels = tuple(label if j == k else None for j in range(len(axes)))
+            return Traced(tuple(axes), {(0,) * len(axes): Block(tensor, labels)})
+    if constant.made is None:
+        raise Refusal("a table of numbers along a growing axis that are no function of the index that is known")
+    node, args, kwargs = constant.made
+    if node.target not in TABLE or not anywhere_constant((args, kwargs)):
+        raise Refusal(f"numbers along a growing axis that are no function of the index that is known, by {node.target}")
+    kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory", "memory_format")}
+    return TABLE[node.target](rec, node, *traced(rec, list(args)), **traced(rec, kwargs))
+
+
+def anywhere_constant(value: Any) -> bool:
+    return any(isinstance(v, Constant) for v in anywhere(value))
+
+
+def _same_along(v: torch.Tensor, axis: int) -> bool:
+    return bool((v - v.narrow(axis, 0, 1)).abs().max() == 0)
 
 
 def _tuples(value: Any) -> Any:

@@ -14,7 +14,10 @@ RAW: set[str] = set()  # those that are given constants as they are
 
 
 def torch_op(*names: str, raw: bool = False) -> Callable[[Handler], Handler]:
-    """Register what torch calls ``aten.NAME``, or by its full name (``scalecalc.selective_scan.default``); ``raw``: constants are given as they are, not as tables of the program."""
+    """Register what torch calls ``aten.NAME``, or by its full name (``scalecalc.selective_scan.default``).
+
+    ``raw``: constants are given as they are, not as tables of the program.
+    """
 
     def decorate(function: Handler) -> Handler:
         for name in (f"aten.{name}" if name.count(".") == 1 else name for name in names):

@@ -5,7 +5,7 @@ A parameter (or, where the module slices it, a piece of one) is
 - *exact* if it is the same from every seed: a constant, or a function of the index along one axis (n, log n, 1/n …), found
   among :data:`PROFILES` and verified to rounding at every width;
 - *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
-  mean that no width changes; their size is a power of the widths, read off their standard deviations.
+  mean; the mean's size, and theirs about it, are powers of the widths, the second read off their standard deviations.
 
 Each of these is tested, and what fails a test is an error with the numbers.  A matrix with orthogonal rows or columns is
 known as one; its law is that of independent entries.
@@ -44,20 +44,27 @@ PROFILES: Sequence[sp.Expr] = (n, sp.log(n + 1), 1 / (n + 1), sp.sqrt(n + 1), 1 
 
 @dataclass(frozen=True)
 class Initial:
-    """``exact``: an expression in n, the index along axis ``along`` (None: a constant); else ``scale`` and ``mean``."""
+    """``exact``: an expression in n, the index along axis ``along`` (None: a constant); else ``scale`` and ``mean``.
+
+    The mean is ``mean`` times ``mean_scale``.
+    """
 
     exact: sp.Expr | None = None
     along: int | None = None
     scale: Scale = field(default_factory=Scale.one)
     mean: sp.Expr | None = None
+    mean_scale: Scale = field(default_factory=Scale.one)
     spread: float = 1.0  # with a mean: the standard deviation at scale one
     orthogonal: bool = False
 
 
 @dataclass(frozen=True)
 class PartForm:
-    """A part of an axis at any width: the number of stretches, the sizes of the pieces before it, and its own."""
+    """A piece of an axis at any width: the segments above its own and that, the number of stretches, and in each the pieces
+    before it and its own size."""
 
+    above: Sequence[Form]
+    length: Form
     outer: Form
     before: Sequence[Form]
     own: Form
@@ -66,6 +73,7 @@ class PartForm:
         def size(form: Form) -> float:
             return float(form.coefficient) * form.scale.at(widths)
 
+        value = value.narrow(axis, round(sum(map(size, self.above))), round(size(self.length)))
         start = round(sum(map(size, self.before)))
         return stretch(value, axis, round(size(self.outer)), start, start + round(size(self.own)))
 
@@ -180,11 +188,7 @@ class Initials:
             raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
         (axis,) = varying
         lines = [v.movedim(axis, -1).reshape(-1, v.shape[axis])[0] for v in values]
-        for profile in PROFILES:
-            found = _fitted(profile, lines)
-            if found is not None:
-                return Initial(found, axis)
-        if (found := _geometric(lines)) is not None:
+        if (found := function_of_index(lines)) is not None:
             return Initial(found, axis)
         head = ", ".join(f"{float(x):.4g}" for x in lines[0][:4])
         raise Refusal(
@@ -223,13 +227,9 @@ class Initials:
             moments = self._moments(name, parts, drawn, PRECISE)
         means = [m for m, _, _, _ in moments]
         centred = all(abs(m) < SURE * s / math.sqrt(count) for m, s, count, _ in moments)
-        mean: sp.Expr | None = None
+        mean, level = None, Scale.one()
         if not centred:
-            errors = [s / math.sqrt(count) for _, s, count, _ in moments]
-            if any(abs(m - means[0]) > SURE * math.hypot(e, errors[0]) for m, e in zip(means, errors, strict=True)):
-                raise Refusal(f"the parameter {name} is random about a mean that depends on the widths ({self._told(means)})")
-            weights = [1 / e**2 for e in errors]
-            mean = sp.Float(sum(w * m for w, m in zip(weights, means, strict=True)) / sum(weights), 6)
+            mean, level = self._mean(name, means, [s / math.sqrt(count) for _, s, count, _ in moments])
         powers: dict[str, Fraction] = {}
         for j, dim in enumerate(self.base):
             power = self._power(name, dim, moments, 1 + 2 * j)
@@ -237,7 +237,27 @@ class Initials:
                 powers[dim] = power
         scale = Scale(powers)
         spread = moments[0][1] / scale.at(self.settings[0])
-        return Initial(scale=scale, mean=mean, spread=spread, orthogonal=orthogonal)
+        return Initial(scale=scale, mean=mean, mean_scale=level, spread=spread, orthogonal=orthogonal)
+
+    def _mean(self, name: str, means: Sequence[float], errors: Sequence[float]) -> tuple[sp.Expr, Scale]:
+        """A mean as a number times a power of the widths, from what it is at each setting and its standard error there."""
+        powers: dict[str, Fraction] = {}
+        for j, dim in enumerate(self.base):
+            last, least = 2 + 2 * j, SURE * math.hypot(errors[0], errors[2 + 2 * j])
+            if abs(means[last] - means[0]) > least and means[0] * means[last] > 0:
+                slope = math.log(means[last] / means[0]) / math.log(self.settings[last][dim] / self.settings[0][dim])
+                powers[dim] = min(POWERS, key=lambda p: abs(slope - p))
+        scale = Scale(powers)
+        levels = [m / scale.at(widths) for m, widths in zip(means, self.settings, strict=True)]
+        errors = [e / scale.at(widths) for e, widths in zip(errors, self.settings, strict=True)]
+        weights = [1 / e**2 for e in errors]
+        level = sum(w * m for w, m in zip(weights, levels, strict=True)) / sum(weights)
+        if any(abs(m - level) > SURE * e for m, e in zip(levels, errors, strict=True)):
+            raise Refusal(
+                f"the parameter {name} is random about a mean that is no constant times a power of the widths "
+                f"({self._told(means)})"
+            )
+        return sp.Float(level, 6), scale
 
     def _moments(
         self, name: str, parts: Parts, drawn: list[list[torch.Tensor]], precise: float
@@ -358,6 +378,12 @@ def _number(value: float) -> sp.Expr:
     if abs(float(near) - value) <= ROUNDING * abs(value):
         return sp.Rational(near.numerator, near.denominator)
     return sp.Float(value, 8)
+
+
+def function_of_index(lines: Sequence[torch.Tensor]) -> sp.Expr | None:
+    """The expression in n (and N, the length) that lines of several lengths are, to rounding; None if there is none."""
+    found = (_fitted(profile, lines) for profile in PROFILES)
+    return next((f for f in found if f is not None), None) or _geometric(lines)
 
 
 def _fitted(profile: sp.Expr, lines: Sequence[torch.Tensor]) -> sp.Expr | None:

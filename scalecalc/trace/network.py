@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -22,7 +22,7 @@ from scalecalc.trace.handlers import RAW, TABLE
 from scalecalc.trace.initial import Initial, Initials, PartForm
 from scalecalc.trace.operations import add, same
 from scalecalc.trace.recorder import Recorder
-from scalecalc.trace.sizes import Sizes, minus, plus
+from scalecalc.trace.sizes import Sizes, minus
 from scalecalc.trace.traced import ONES, Axis, Block, Cut, Origin, Part, Placed, Refusal, Restart, Traced
 
 MOST_STARTS = 100
@@ -42,13 +42,29 @@ class Network:
     placed: list[Placed]
     output: Block
     origin: dict[str, str]
+    products: Mapping[str, Sequence[str]]
+
+    def laid(self, value: torch.Tensor, widths: Mapping[str, int]) -> torch.Tensor:
+        """The module's output on the axes of the program's; along others it is the same everywhere, and a mean is taken."""
+        labels = list[str | None]()
+        for k in range(value.dim() - 1, -1, -1):
+            label = self.output.labels[k]
+            own = [label] if label is None else list(self.products.get(label, (label,)))
+            if len(own) > 1:
+                value = value.unflatten(k, [self.program.width(o, widths) for o in own if o is not None])
+            labels = [*own, *labels]
+        assert self.program.loss is not None
+        order = [labels.index(label) for label in self.program.ops[self.program.loss].axes]
+        rest = [k for k in range(value.dim()) if k not in order]
+        value = value.permute([*order, *rest])
+        return value.reshape(*value.shape[: len(order)], -1).mean(-1) if rest else value
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens(Constant):
     """An input that is not floating: indices into a table, which a program has as one-hot vectors; else plain numbers."""
 
-    leaf: Leaf
+    leaf: Leaf = field(kw_only=True)
 
 
 def record(
@@ -65,9 +81,9 @@ def record(
             problems.add(node, f"no rule for the operation {node.target.removesuffix('.default')}")
     problems.check()
     cuts: dict[tuple[str, int], set[Cut]] = {}
-    whole = set[tuple[str, int]]()
+    whole, factors = set[tuple[str, int]](), dict[Sizes, tuple[Sizes, ...]]()
     for _ in range(MOST_STARTS):
-        rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts, whole)
+        rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts, whole, factors)
         try:
             return _Attempt(graph, initials, rec, problems, idle, constants).run()
         except Restart:
@@ -106,33 +122,26 @@ class _Attempt:
         self.problems.check()
         self.check_sizes()
         block = self.output(known)
-        return Network(rec.program, rec.placed, block, self.origin), self.scalings
+        return Network(rec.program, rec.placed, block, self.origin, rec.products), self.scalings
 
     # ------------------------------------------------------------------ leaves
 
     def leaf(self, leaf: Leaf) -> Any:
         if leaf.node in self.constants:
-            return Tokens(leaf.values, leaf) if leaf.kind == "input" else self.buffer(leaf)
+            return Tokens(leaf.values, leaf=leaf) if leaf.kind == "input" else self.buffer(leaf)
         rec, settings = self.rec, self.rec.settings
         nothing, one = tuple(0 for _ in settings.all), tuple(1 for _ in settings.all)
         rec.lengths[leaf.node] = leaf.shape
         axes: list[Axis] = []
         for k, size in enumerate(leaf.shape):
-            cuts = sorted(rec.cuts.get((leaf.node, k), ()))
-            outer = cuts[0].outer if cuts else one
-            ends = [nothing, *(c.at for c in cuts), tuple(s // o for s, o in zip(size, outer, strict=True))]
-            ends = [e for i, e in enumerate(ends) if i == 0 or e != ends[i - 1]]
-            pieces = tuple(minus(b, a) for a, b in itertools.pairwise(ends)) or (size,)
             origin = Origin(leaf.node, k, tuple(map(Fraction, one)), nothing, one)
-            axes.append(Axis(pieces, frozenset({origin}), outer if outer != one else ()))
+            axes.append(Axis.cut(size, rec.cuts.get((leaf.node, k), ()), frozenset({origin})))
         blocks: dict[tuple[int, ...], Block] = {}
         for index in itertools.product(*(range(len(a.pieces)) for a in axes)):
-            starts = [(nothing, *(c.at for c in a.cuts))[i] for a, i in zip(axes, index, strict=True)]
             sizes = [a.parts[i] for a, i in zip(axes, index, strict=True)]
             suffix = "".join(f".{i}" for a, i in zip(axes, index, strict=True) if len(a.pieces) > 1)
-            parts = [Part(a.stretches, s, plus(s, a.pieces[i])) for a, i, s in zip(axes, index, starts, strict=True)]
             try:
-                blocks[index] = self.piece(leaf, leaf.name + suffix, sizes, parts)
+                blocks[index] = self.piece(leaf, leaf.name + suffix, sizes, axes, index)
             except Refusal as refusal:
                 self.problems.found.setdefault(str(refusal), ["its initialisation"])
                 blocks[index] = Block(None, (None,) * len(axes))
@@ -145,8 +154,9 @@ class _Attempt:
             return None
         return Constant(leaf.values)
 
-    def piece(self, leaf: Leaf, name: str, sizes: Sequence[Sizes], parts: Sequence[Part]) -> Block:
+    def piece(self, leaf: Leaf, name: str, sizes: Sequence[Sizes], axes: Sequence[Axis], index: Sequence[int]) -> Block:
         rec, program = self.rec, self.rec.program
+        parts = [a.places[i] for a, i in zip(axes, index, strict=True)]
         labels: list[str | None] = []
         for size in sizes:
             labels.append(rec.label(size, labels))
@@ -154,24 +164,27 @@ class _Attempt:
         if leaf.kind == "input" and not leaf.values[0].is_floating_point():
             raise Refusal(f"the integer input {leaf.name}, whose size grows with the widths")
         if leaf.kind == "input":
-            tensor = program.input(name, _text(labels, order))
+            tensor = program.input(name, _text(rec, labels, order))
             rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
-        unfit = any(label in rec.unfit for label in labels)  # it will be cut, or refused
-        initial = Initial() if unfit else self.initial(leaf, sizes, parts)
+        unfit = any(label in rec.unfit for label in rec.flat(labels))  # it will be cut, or refused
+        initial = Initial() if unfit else self.initial(leaf, sizes, axes, parts)
         if initial.along is not None:
+            if labels[initial.along] in rec.products:
+                raise Refusal(f"the parameter {leaf.name} is exact and varies along an axis that is a product of growing dims")
             order = [k for k in order if k != initial.along] + [initial.along]
         if leaf.kind == "buffer":
             if initial.exact is None:
                 raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
-            tensor = program.index(name, _text(labels, order), initial.exact, initial.scale if initial.scale.dims else None)
+            tensor = program.index(name, _text(rec, labels, order), initial.exact, initial.scale if initial.scale.dims else None)
             rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
         mean = initial.exact if initial.exact is not None else initial.mean
         if name in self.idle or leaf.name in self.idle:
             return self.untrained(leaf, name, initial, labels, order, parts)
-        exact = {} if initial.exact is None or not initial.scale.dims else {"scale": initial.scale}
-        tensor = program.weight(name, _text(labels, order), init=mean, orthogonal=initial.orthogonal, **exact)
+        level = initial.scale if initial.exact is not None else initial.mean_scale
+        exact = {"scale": level} if level.dims else {}
+        tensor = program.weight(name, _text(rec, labels, order), init=mean, orthogonal=initial.orthogonal, **exact)
         if initial.orthogonal:
             rec.program.remarks.append(
                 f"{name} starts orthogonal: it is measured so, and its law is that of independent entries of the same size, "
@@ -181,12 +194,12 @@ class _Attempt:
         self.origin[name] = leaf.name
         self.scalings[name] = WeightScaling(ONE if mean is not None else initial.scale, ONE, ONE)
         if initial.mean is not None:
-            noise = program.input(f"{name} about its mean", _text(labels, order))
+            noise = program.input(f"{name} about its mean", _text(rec, labels, order))
             rec.placed.append(Placed(noise.index, "", (), ()))
             spread = program.index(f"spread of {name}", "", _float(initial.spread), initial.scale)
             tensor = tensor + noise * spread
             rec.program.remarks.append(
-                f"{name} starts at random about {float(initial.mean):.3g}: its mean is trained, what is random stays."
+                f"{name} starts at random about {_amount(initial.mean, initial.mean_scale)}: its mean is trained, what is random stays."
             )
         return Block(tensor, tuple(labels))
 
@@ -195,7 +208,7 @@ class _Attempt:
         parts: Sequence[Part],
     ) -> Block:  # fmt: skip
         """A parameter without effect: exact, or random of its size."""
-        program, text = self.rec.program, _text(labels, order)
+        program, text = self.rec.program, _text(self.rec, labels, order)
         if initial.exact is not None:
             tensor = program.index(name, text, initial.exact, initial.scale if initial.scale.dims else None)
             self.rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
@@ -208,13 +221,14 @@ class _Attempt:
         self.rec.placed.append(Placed(size.index, ONES, (), ()))  # the parameter's own values have their size
         return Block(noise * size, tuple(labels))
 
-    def initial(self, leaf: Leaf, sizes: Sequence[Sizes], parts: Sequence[Part]) -> Initial:
-        settings = self.rec.settings
+    def initial(self, leaf: Leaf, sizes: Sequence[Sizes], axes: Sequence[Axis], parts: Sequence[Part]) -> Initial:
+        form = self.rec.settings.form
         forms: list[PartForm] = []
-        for k, part in enumerate(parts):
-            before = [settings.form(piece) for piece in _pieces_before(self.rec, leaf, k, part.start)]
-            forms.append(PartForm(settings.form(part.outer), before, settings.form(minus(part.stop, part.start))))
-        if any(None in (f.outer, f.own, *f.before) for f in forms):
+        for axis, part in zip(axes, parts, strict=True):
+            above = [form(s.length) for s in axis.segments if s.start < part.base]
+            before = [form(minus(p.stop, p.start)) for p in axis.places if p[:3] == part[:3] and p.start < part.start]
+            forms.append(PartForm(above, form(part.length), form(part.outer), before, form(minus(part.stop, part.start))))
+        if any(None in (*f.above, f.length, f.outer, *f.before, f.own) for f in forms):
             return Initial()  # it will be cut further, or refused
         growing = [k for k, size in enumerate(sizes) if self.rec.grows(size)]
         return self.initials.classify(leaf.name, forms, growing)
@@ -267,7 +281,7 @@ class _Attempt:
         for size in sizes:
             labels.append(rec.label(size, labels))
         order = [k for k, label in enumerate(labels) if label is not None]
-        tensor = rec.program.input(tokens.leaf.name, _text(labels, order))
+        tensor = rec.program.input(tokens.leaf.name, _text(rec, labels, order))
         rec.placed.append(Placed(tensor.index, tokens.leaf.node, (), tuple(order)))
         hot = Traced(tuple(Axis((s,)) for s in sizes), {(0,) * len(sizes): Block(tensor, tuple(labels))})
         return rec.contract((table, hot), ("vn", batch + "v"), batch + "n")
@@ -390,14 +404,12 @@ def _given(value: Any, known: Mapping[str, Any]) -> Any:
     return value
 
 
-def _text(labels: Sequence[str | None], order: Sequence[int]) -> str:
-    return " ".join(label for k in order if (label := labels[k]) is not None)
+def _text(rec: Recorder, labels: Sequence[str | None], order: Sequence[int]) -> str:
+    return " ".join(rec.flat(labels[k] for k in order))
 
 
-def _pieces_before(rec: Recorder, leaf: Leaf, axis: int, start: Sizes) -> list[Sizes]:
-    nothing = tuple(0 for _ in start)
-    ends = [nothing, *(c.at for c in sorted(rec.cuts.get((leaf.node, axis), ())) if c.at <= start and any(c.at))]
-    return [minus(b, a) for a, b in itertools.pairwise(ends)]
+def _amount(number: Any, scale: Scale) -> str:
+    return f"{float(number):.3g}" + (f" {scale}" if scale.dims else "")
 
 
 def _float(value: float) -> Any:

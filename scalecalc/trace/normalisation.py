@@ -123,6 +123,7 @@ def normed(rec: Recorder, x: Traced, axes: Iterable[int], eps: float, centred: b
     labels = [over(rec, x, k, "a norm") for k in known or axes]
     if not labels:
         raise Refusal("a norm of single entries")
+    labels = rec.flat(labels)
     norm, group = rules("norm"), labels[0] if len(labels) == 1 else tuple(labels)
 
     def make(blocks: Sequence[Block], _: Any) -> Block:

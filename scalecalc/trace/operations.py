@@ -297,7 +297,8 @@ def mean(rec: Recorder, node: Node, x: Traced, dims: Any = None, keepdim: bool =
 
 @torch_op(
     "clone.default", "contiguous.default", "alias.default", "lift_fresh_copy.default", "_to_copy.default",
-    "to.dtype", "to.dtype_layout", "to.device", "to.other", "_assert_scalar.default", "type_as.default", "expand_as.default", "resolve_conj.default", "resolve_neg.default",
+    "to.dtype", "to.dtype_layout", "to.device", "to.other", "_assert_scalar.default", "type_as.default", "expand_as.default",
+    "resolve_conj.default", "resolve_neg.default",
 )  # fmt: skip
 def same(rec: Recorder, node: Node, x: Traced, *others: Any, **more: Any) -> Traced:
     return resized(x, node.shapes[0]) if "expand" in node.target else x

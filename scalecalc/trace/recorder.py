@@ -6,6 +6,9 @@ several:
 - *labels*: an axis of size c · N gets a label of the dim N, an axis of fixed size a label named after the size; an axis of
   size one, or one along which the tensor is merely repeated, has none.  Labels of one size are interchangeable, so operands
   are renamed until axes that meet share a label.
+- *products*: an axis whose size is a product of two growing dims (heads × size of a head) is two axes of the program, the
+  outer one first, under one label here.  Which factor is the outer one is said where the axis is split or merged
+  (:meth:`Recorder.refactor`); until then it is guessed.
 - *blocks*: where a tensor is sliced along a growing axis, the pieces have nothing to do with each other (the two halves of
   mamba's in_proj are two independent matrices).  The cut is carried back to where the axis comes from, a parameter or an
   input (``Origin`` in :mod:`~scalecalc.trace.traced`), which is then recorded as several; recording starts again with the
@@ -15,8 +18,9 @@ several:
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -24,7 +28,7 @@ from typing import Any
 import sympy as sp
 
 from scalecalc.program import Program, Tensor
-from scalecalc.trace.sizes import Settings, Sizes, minus
+from scalecalc.trace.sizes import Settings, Sizes, minus, plus, times
 from scalecalc.trace.traced import MOST_PIECES, Axis, Block, Cut, Labels, Placed, Refusal, Restart, Traced
 
 
@@ -38,7 +42,9 @@ class Recorder:
     whole: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])  # axes of leaves that are not to be cut
     lengths: dict[str, tuple[Sizes, ...]] = field(default_factory=dict[str, tuple[Sizes, ...]])
     parameters: set[str] = field(default_factory=set[str])
+    factors: dict[Sizes, tuple[Sizes, ...]] = field(default_factory=dict[Sizes, tuple[Sizes, ...]])
     sizes: dict[str, Sizes] = field(default_factory=dict[str, Sizes])
+    products: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     kinds: dict[Any, list[str]] = field(default_factory=dict[Any, list[str]])
     unfit: dict[str, Sizes] = field(default_factory=dict[str, Sizes])
     placed: list[Placed] = field(default_factory=list[Placed])
@@ -51,12 +57,64 @@ class Recorder:
         """A label for an axis of this size that is not in use; None for an axis of size one."""
         if all(s == 1 for s in size):
             return None
+        used = self.flat(used)
+        factors = self.factored(size)
+        if len(factors) > 1:
+            labels = list[str]()
+            for factor in factors:
+                label = self.label(factor, [*used, *labels])
+                assert label is not None
+                labels.append(label)
+            return self.composed(labels)
         form = self.settings.form(size)
         fits = form is not None and (not form.powers or form.dim is not None)
         key = (form.dim, form.coefficient) if fits and form is not None else size
         known = self.kinds.setdefault(key, [])
         free = next((name for name in known if name not in used), None)
         return free or self._new(key, size, fits)
+
+    def factored(self, size: Sizes) -> tuple[Sizes, ...]:
+        """The sizes, each of one growing dim, that an axis' size is the product of: itself alone, if it is of one."""
+        form = self.settings.form(size)
+        if size in self.factors or form is None or len(form.powers) < 1 or form.dim is not None:
+            return self.factors.get(size, (size,))
+        if any(power.denominator != 1 or power < 1 for _, power in form.powers):
+            return (size,)
+        dims = [dim for dim, power in form.powers for _ in range(int(power))]
+        widths = [tuple(setting[dim] for setting in self.settings.all) for dim in dims]
+        rest = times(*widths)
+        if any(s * widths[-1][0] % rest[0] for s in size[:1]):
+            return (size,)
+        last = tuple(s * w // r for s, w, r in zip(size, widths[-1], rest, strict=True))
+        found = (*widths[:-1], last)
+        return found if times(*found) == size else (size,)
+
+    def refactor(self, size: Sizes, factors: Sequence[Sizes]) -> None:
+        """Have an axis of this size be the product of these, outermost first, and begin anew.
+
+        Raises:
+            Refusal: it is another product elsewhere.
+        """
+        if size in self.factors or any(len(self.factored(f)) > 1 for f in factors):
+            raise Refusal(
+                f"an axis of size {self.settings.words(size)}, a product of growing dims, is split in two different ways "
+                "(heads × size here, and otherwise elsewhere); hold one of the dims with --fix"
+            )
+        self.factors[size] = tuple(factors)
+        raise Restart
+
+    def composed(self, labels: Sequence[str]) -> str:
+        """One label for an axis that is several of the program's, outermost first."""
+        if len(labels) == 1:
+            return labels[0]
+        name = "*".join(labels)
+        self.products[name] = tuple(labels)
+        self.sizes[name] = times(*(self.sizes[label] for label in labels))
+        return name
+
+    def flat(self, labels: Iterable[str | None]) -> list[str]:
+        """The program's labels of some axes, in order."""
+        return [own for label in labels if label is not None for own in self.products.get(label, (label,))]
 
     def _new(self, key: Any, size: Sizes, fits: bool) -> str:
         if not fits or key[0] is None:
@@ -80,7 +138,7 @@ class Recorder:
     def leafs(self, axis: Axis) -> bool:
         """Is it the axis of a parameter, which is recorded in pieces if it is used in pieces?"""
         own = [o for o in axis.origins if (o.leaf, o.axis) not in self.whole]
-        return any(o.leaf in self.parameters and all(n == 1 for n in o.outer) for o in own)
+        return any(o.leaf in self.parameters and not o.nested for o in own)
 
     def keep_whole(self, axis: Axis) -> None:
         """Have a fixed axis in one piece, if it is in several only because parameters along it were cut: begin anew."""
@@ -95,8 +153,10 @@ class Recorder:
         """The same block under other labels; None stays None."""
         if block.tensor is None or block.labels == labels:
             return replace(block, labels=tuple(w if own else None for own, w in zip(block.labels, labels, strict=True)))
-        names = {o: w for o, w in zip(block.labels, labels, strict=True) if o is not None and w is not None and o != w}
-        kept = tuple(names.get(o, o) if o is not None else None for o in block.labels)
+        pairs = [(o, w) for o, w in zip(block.labels, labels, strict=True) if o is not None and w is not None and o != w]
+        kept = tuple(w if o is not None and w is not None else o for o, w in zip(block.labels, labels, strict=True))
+        own, wanted = self.flat(o for o, _ in pairs), self.flat(w for _, w in pairs)
+        names = {o: w for o, w in zip(own, wanted, strict=True) if o != w}
         if not names:
             return replace(block, labels=kept)
         axes = tuple(names.get(label, label) for label in block.tensor.axes)
@@ -105,53 +165,37 @@ class Recorder:
     # ------------------------------------------------------------------ pieces
 
     def common(self, axes: Sequence[Axis]) -> list[Cut]:
-        """The cuts that any of some axes has.
-
-        Raises:
-            Refusal: they are cut in stretches of different numbers.
-        """
-        cuts = sorted({c for a in axes for c in a.cuts})
-        if len({c.outer for c in cuts}) > 1:
-            raise Refusal("tensors that meet along an axis that is cut in stretches of different lengths")
-        return cuts
+        """The cuts that any of some axes has."""
+        return sorted({c for a in axes for c in a.cuts})
 
     def refined(self, x: Traced, axis: int, cuts: Sequence[Cut]) -> Traced:
         """The tensor cut at (at least) these positions of an axis.
 
         Raises:
             Restart: the axis grows, or is a parameter's: where it comes from has to be cut.
-            Refusal: it comes from nowhere that could be.
+            Refusal: it comes from nowhere that could be, or the cuts do not fit into those that there are.
         """
-        own = x.axes[axis]
-        outer = cuts[0].outer if cuts else own.stretches
-        period = tuple(s // o for s, o in zip(own.size, outer, strict=True))
-        new = sorted({c for c in cuts if c not in own.cuts and any(c.at) and c.at != period})
+        own, known = x.axes[axis], set(x.axes[axis].cuts)
+        new = {c for c in cuts if c not in known and any(c.at) and (any(c.length) or c.at != own.size)}
         if not new:
             return x
-        if own.cuts and own.stretches != outer:
-            raise Refusal("an axis that is cut in stretches of different lengths")
-        ends = sorted({c.at for c in (*own.cuts, *new)})
-        for a, b in itertools.pairwise(ends):
-            if any(x >= y for x, y in zip(a, b, strict=True)):
-                raise Refusal("pieces that overlap in one order at some widths and in another at others")
-        if len(ends) > MOST_PIECES:
+        made = Axis.cut(own.size, known | new, own.origins)
+        if len(made.pieces) > MOST_PIECES:
             raise Refusal(f"an axis in more than {MOST_PIECES} pieces")
         plain = all(b.tensor is None or b.labels[axis] is None for b in x.blocks.values())
-        grows = self.grows(own.size) or self.leafs(own)
-        if not plain and (grows or any(o != 1 for o in outer)):
-            self._request(own, new)
-        bounds = [tuple(0 for _ in own.size), *ends, period]
-        pieces = tuple(minus(b, a) for a, b in itertools.pairwise(bounds))
+        if not plain and (self.grows(own.size) or self.leafs(own) or made.runs):
+            self._request(own, sorted(new))
         blocks: dict[tuple[int, ...], Block] = {}
-        starts, lengths = ([bounds[0], *(c.at for c in own.cuts)], own.pieces) if own.cuts else ([bounds[0]], (period,))
+        before = own.places
         for index, block in x.blocks.items():
-            for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
-                first, piece = starts[index[axis]], lengths[index[axis]]
-                if all(f <= s and e <= f + p for f, s, e, p in zip(first, start, stop, piece, strict=True)):
+            old = before[index[axis]]
+            for k, part in enumerate(made.places):
+                if part.within(old):
                     place = (*index[:axis], k, *index[axis + 1 :])
-                    blocks[place] = block if plain else self.part(block, axis, minus(start, first), minus(stop, first))
-        new_axis = Axis(pieces, own.origins, outer if any(o != 1 for o in outer) else ())
-        return Traced((*x.axes[:axis], new_axis, *x.axes[axis + 1 :]), blocks)
+                    blocks[place] = (
+                        block if plain else self.part(block, axis, minus(part.first, old.first), minus(part.last, old.first))
+                    )
+        return Traced((*x.axes[:axis], made, *x.axes[axis + 1 :]), blocks)
 
     def _request(self, axis: Axis, cuts: Sequence[Cut]) -> None:
         """Have the leaves cut that an axis comes from, and begin anew."""
@@ -159,22 +203,20 @@ class Recorder:
         for o in axis.origins:
             known = self.cuts.setdefault((o.leaf, o.axis), set())
             for cut in cuts:
-                if any(n != 1 for n in cut.outer):
-                    if not o.whole or any(n != 1 for n in o.outer) or axis.size != self.lengths[o.leaf][o.axis]:
+                place = tuple(s * c + f for s, c, f in zip(o.stride, cut.at, o.offset, strict=True))
+                if any(cut.length):
+                    if o.nested or any(s != 1 for s in o.stride):
                         raise Refusal("a slice across an axis that was reshaped")
-                    found = cut
+                    found = cut._replace(start=plus(o.offset, cut.start))
+                elif any(p.denominator != 1 for p in map(Fraction, place)):
+                    raise Refusal("a slice across an axis that was reshaped")
+                elif o.nested:
+                    found = Cut(o.outer, tuple(map(int, place)), o.start, o.length)
                 else:
-                    place = tuple(s * c + f for s, c, f in zip(o.stride, cut.at, o.offset, strict=True))
-                    if any(p.denominator != 1 for p in map(Fraction, place)):
-                        raise Refusal("a slice across an axis that was reshaped")
-                    found = Cut(o.outer, tuple(map(int, place)))
+                    found = Cut.plain(tuple(map(int, place)))
                 asked |= found not in known
                 known.add(found)
-            if len({c.outer for c in known}) > 1:
-                raise Refusal(
-                    "an axis that is cut as a whole and, once reshaped, inside its parts as well (queries, keys and values "
-                    "in one matrix, whose heads are then cut in halves); use one matrix for each"
-                )
+            Axis.cut(self.lengths[o.leaf][o.axis], known, frozenset())
         if asked:
             raise Restart
         raise Refusal("a slice along a growing axis that comes from no parameter or input, so that its pieces cannot be told")
@@ -219,6 +261,9 @@ class Recorder:
 
     def ones(self, label: str) -> Tensor:
         """1 along an axis, to make a repeated axis one of the tensor's own."""
+        if label in self.products:
+            first, *rest = (self.ones(own) for own in self.products[label])
+            return functools.reduce(lambda a, b: a * b, rest, first)
         if ("ones", label) not in self.constants:
             self.constants["ones", label] = self.program.index(f"1 along {label}", label, sp.Integer(1))
         return self.constants["ones", label]
@@ -248,7 +293,7 @@ class Recorder:
                 x.axes[k] for x in wide
                 if not x.axes[k].one and any(b.tensor is not None and b.labels[k] for b in x.blocks.values())
             ]  # fmt: skip
-            out.append(Axis(here[0].pieces, frozenset(o for a in labelled for o in a.origins), here[0].outer))
+            out.append(replace(here[0], origins=frozenset(o for a in labelled for o in a.origins)))
         return wide, tuple(out)
 
     def join(self, blocks: Sequence[Block], sizes: Sequence[Sizes]) -> tuple[list[Block], Labels]:
@@ -256,7 +301,8 @@ class Recorder:
         labels: list[str | None] = []
         for k, size in enumerate(sizes):
             own = next((b.labels[k] for b in blocks if b.tensor is not None and b.labels[k] is not None), None)
-            labels.append(own if own is None or own not in labels else self.label(size, labels))
+            taken = own is not None and set(self.flat([own])) & set(self.flat(labels))
+            labels.append(self.label(size, labels) if taken else own)
         return [self.renamed(b, tuple(labels)) for b in blocks], tuple(labels)
 
     def each(self, xs: Sequence[Traced], make: Callable[[Sequence[Block], Labels], Block]) -> Traced:
@@ -283,7 +329,7 @@ class Recorder:
                 b = self.refined(b, letters[1].index(letter), cuts)
             axes = [x.axes[own.index(letter)] for x, own in ((a, letters[0]), (b, letters[1])) if letter in own]
             wide = [x for x in axes if not x.one] or axes[:1]
-            pieces[letter] = Axis(wide[0].pieces, frozenset(o for x in wide for o in x.origins), wide[0].outer)
+            pieces[letter] = replace(wide[0], origins=frozenset(o for x in wide for o in x.origins))
         summed = [letter for letter in pieces if letter not in out]
         blocks: dict[tuple[int, ...], Block] = {}
         for index in itertools.product(*(range(len(pieces[letter].pieces)) for letter in out)):
@@ -307,7 +353,7 @@ class Recorder:
         (left, right), labels = self.join(laid, sizes)
         if left.tensor is None or right.tensor is None:
             return Block(None, (None,) * len(out))
-        over = tuple(label for label in labels[len(out) :] if label is not None)
+        over = tuple(self.flat(labels[len(out) :]))
         union = self.program.union(left.tensor, right.tensor)
         axes = tuple(label for label in union if label not in over)
         matrix = any(t.op.rule == "weight" or _renamed_weight(self.program, t) for t in (left.tensor, right.tensor))
@@ -347,7 +393,7 @@ class Recorder:
         parts: dict[tuple[int, ...], list[Block]] = {}
         for index, block in x.blocks.items():
             labels = tuple(block.labels[k] for k in kept)
-            gone = tuple(label for k in over if (label := block.labels[k]) is not None)
+            gone = tuple(self.flat(block.labels[k] for k in over))
             tensor = block.tensor
             if tensor is not None and gone:
                 tensor = self.program.record("sum", (tensor,), tuple(a for a in tensor.axes if a not in gone), over=gone)
