@@ -111,7 +111,8 @@ def resolve(
     start = importlib.import_module("scalecalc.rules.loss").start
     asked = _options(request.name, make, {**request.options, **(options or {})})
     inputs = model.example_inputs if isinstance(model, TorchModule) else _example_inputs(request, make)
-    built = _traced(model, request, make, inputs, asked, fix or {}) if inputs is not None else None
+    stated = _stated(parameterization) if inputs is not None else ()
+    built = _traced(model, request, make, inputs, asked, fix or {}, stated) if inputs is not None else None
     program = built.program.copy() if built is not None else make(**asked)
     if not isinstance(program, Program) or program.loss is None:
         raise InputError(
@@ -282,14 +283,15 @@ def _traced(
     inputs: Callable[..., Any],
     options: Mapping[str, Any],
     fix: Mapping[str, int],
+    stated: Sequence[str],
 ) -> Found:
     """A torch module's program, traced once; that of a file once per file as it stands."""
     file = request.file and (request.file.resolve(), request.file.stat().st_mtime_ns)
-    key = file or model, request.name, repr(options), repr(sorted(fix.items()))
+    key = file or model, request.name, repr(options), repr(sorted(fix.items())), tuple(stated)
     if key not in _TRACED:
         from scalecalc.trace import trace
 
-        _TRACED[key] = trace(inspect.unwrap(make), inputs, options, fix, request.name)
+        _TRACED[key] = trace(inspect.unwrap(make), inputs, options, fix, request.name, stated)
     return _TRACED[key]
 
 
@@ -367,6 +369,15 @@ def read_parameterization(
         InputError: no such file, no TOML or JSON, a key that matches no weight, a weight that no key matches, a dim that
             the model does not have, or something that is no exponent.
     """
+    path, found = Path(file), _tables(file)
+    if without := globs.idle(found, program.weights):
+        raise InputError(f"{path.name}: {', '.join(without)} matches no weight; the weights: {', '.join(program.weights)}.")
+    own = built or {}
+    return {name: _scaling(path.name, w, found, program.dims, own.get(name)) for name, w in program.weights.items()}
+
+
+def _tables(file: str | Path) -> Mapping[str, Any]:
+    """What a parameterization file says, as it stands."""
     path = Path(file)
     try:
         text = path.read_text(encoding="utf-8")
@@ -376,11 +387,15 @@ def read_parameterization(
     except ValueError as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise InputError(f"the parameterization file {str(path)!r} is no {kind}: {error}") from error
-    found = found.get("parameterization", found)
-    if without := globs.idle(found, program.weights):
-        raise InputError(f"{path.name}: {', '.join(without)} matches no weight; the weights: {', '.join(program.weights)}.")
-    own = built or {}
-    return {name: _scaling(path.name, w, found, program.dims, own.get(name)) for name, w in program.weights.items()}
+    return found.get("parameterization", found)
+
+
+def _stated(parameterization: Any) -> Sequence[str]:
+    """The weights, by name or pattern, whose init a parameterization file says."""
+    if not isinstance(parameterization, str) or not is_file(parameterization):
+        return ()
+    tables = _tables(parameterization)
+    return [key for key, entry in tables.items() if isinstance(entry, Mapping) and "init" in entry]
 
 
 def _scaling(

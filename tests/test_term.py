@@ -346,3 +346,12 @@ def test_simplifying_twice_changes_nothing(terms, text):
     once = simplify(terms, regime)
     assert set(simplify(once, regime)) == set(once)
     assert not any(a.pattern is b.pattern and a.size is b.size for a, b in combinations(once, 2))
+
+
+def test_of_too_many_terms_each_parity_keeps_its_largest() -> None:
+    """A law of large numbers makes up for N^(1/2): what is even stays beside hundreds of terms that are larger and odd."""
+    small = Term(Scale.of("N", F(-3, 4)))
+    many = [Term(Scale.of("N", -1) * Scale.of("M", F(k, 200)), pattern((), [atom("W", ["N"])])) for k in range(150)]
+    more = [Term(Scale.of("N", F(-1, 2)) * Scale.of("K", F(-k, 200)) * Scale.of("M", F(k, 200)),
+                 pattern((), [atom("V", ["N"])])) for k in range(150)]  # fmt: skip
+    assert small in simplify([small, *many, *more])

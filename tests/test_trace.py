@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -213,7 +214,14 @@ AWKWARD: Mapping[str, tuple[Callable[..., nn.Module], list[str]]] = {
         ["aten.gt"],
     ),
     "dropout": (net(lambda m, x: m.o(F.dropout(m.a(x), 0.1, True))), ["dropout with p = 0.1", "module.eval()"]),
-    "batch norm": (net(lambda m, x: m.o(m.b(m.a(x))), b=lambda N: nn.BatchNorm1d(N)), ["batch_norm"]),
+    "a norm of zero": (
+        net(lambda m, x: m.o(F.rms_norm(m.z * m.a(x), (m.z.numel(),))), z=lambda N: nn.Parameter(torch.zeros(N))),
+        ["modules.py:", "normalises what is zero at initialisation"],
+    ),
+    "a complex parameter": (
+        net(lambda m, x: m.o((m.a(x) * m.c).abs()), c=lambda N: nn.Parameter(torch.ones(N, dtype=torch.complex64))),
+        ["the parameter c is complex"],
+    ),
     "complex tensors": (net(lambda m, x: m.o(torch.fft.fft(m.a(x)).real)), ["fft"]),
     "as many layers as the width": (
         net(lambda m, x: m.o(sum(m.a(x).relu() for _ in range(m.a.out_features)))),
@@ -231,7 +239,7 @@ AWKWARD: Mapping[str, tuple[Callable[..., nn.Module], list[str]]] = {
 }
 
 
-QUICK = ("control flow by data", "several unknown operations", "2N + 1", "dropout", "a width that fails")
+QUICK = ("control flow by data", "several unknown operations", "a norm of zero", "2N + 1", "dropout", "a width that fails")
 
 
 @pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in AWKWARD])
@@ -301,6 +309,29 @@ def test_random_parameters(values: Any, scale: str) -> None:
     assert inits(traced(start(values)))["p"] == scale
 
 
+def test_a_mean_that_depends_on_a_width() -> None:
+    """Its power is read off as well, and what is random about it is beside it."""
+    program = traced(start(lambda N: 2 * N**-0.5 + torch.randn(N) / N)).program
+    (p,) = (op for op in program.ops if op.name == "p")
+    assert str(p.params["scale"]) == "N^(-1/2)"
+    assert abs(float(p.params["init"]) - 2) < 0.05
+    (spread,) = (op for op in program.ops if op.name == "spread of p")
+    assert str(spread.params["scale"]) == "N^(-1)"
+
+
+def test_a_small_parameter_that_depends_on_a_large_one() -> None:
+    """Drawn without the large ones where it can be, else with them: the norms of the rows of a matrix are about 3^(-1/2)."""
+
+    def make(N: int = 64) -> nn.Module:
+        return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(N, 4)), nn.Linear(4, 2, bias=False))
+
+    found = traced(make, 3, "N")
+    (norms,) = (op for op in found.program.ops if op.name == "0.parametrizations.weight.original0")
+    assert abs(float(norms.params["init"]) - 3**-0.5) < 0.02
+    assert found.program.weights["0.parametrizations.weight.original1"].role == "readout"
+    assert inits(found)["0.bias"] == "N^(-1/2)"
+
+
 def slowly(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
@@ -320,7 +351,7 @@ def matrix(values: Callable[[int], torch.Tensor]) -> Callable[..., nn.Module]:
         (start(lambda N: torch.randn(N) / torch.arange(1, N + 1)), "fall or grow along its axis 0"),
         (start(lambda N: torch.sin(torch.arange(N).float())), "no function of the index that is known"),
         (start(lambda N: torch.full((N,), 1.0 / (N + 3))), "a constant that is no product of powers of the widths"),
-        (start(lambda N: N**0.5 + torch.randn(N)), "about a mean that depends on the widths"),
+        (start(lambda N: math.log(N) + torch.randn(N)), "about a mean that is no constant times a power of the widths"),
         (matrix(lambda N: torch.randn(N, 1) @ torch.randn(1, N)), "not independent"),
         slowly(matrix(torch.eye), "varies along several axes"),
     ],
@@ -520,6 +551,27 @@ def test_what_a_file_does_not_give_is_as_built(file: Path, tmp_path: Path) -> No
     found = resolve(f"{file}:net", parameterization=str(given)).scalings
     assert [str(found[w].init) for w in ("2.weight", "2.bias", "4.weight")] == ["N^(-1/2)", "N^(-1/2)", "N^(-1)"]
     assert [str(found[w].lr) for w in ("2.weight", "2.bias", "4.weight")] == ["N^(-1)", "1", "1"]
+
+
+def test_a_file_says_what_no_law_reads_off(tmp_path: Path) -> None:
+    """An init that is refused as built is what the file says."""
+    from scalecalc.model import resolve
+
+    file = tmp_path / "fixup.py"
+    file.write_text(FILE.replace("h = h.relu()", "h = h.relu() * self.s").replace("N, 2, bias=False)\n\n    def", SINES))
+    with pytest.raises(InputError, match="the parameter s is the same from every seed"):
+        resolve(f"{file}:lines")
+    given = tmp_path / "p.toml"
+    given.write_text('[s]\ninit = {N = "-1/2"}\n')
+    found = resolve(f"{file}:lines", parameterization=str(given))
+    assert str(found.scalings["s"].init) == "N^(-1/2)"
+    assert any("s is taken to start independent" in remark for remark in found.program.remarks)
+
+
+SINES = """N, 2, bias=False)
+        self.s = nn.Parameter(torch.sin(torch.arange(N).float()))
+
+    def"""
 
 
 def test_source_lines_with_sizes(file: Path) -> None:

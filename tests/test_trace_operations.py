@@ -120,11 +120,11 @@ WAYS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 FAST = ("a write to a slice", "no gradient", "an additive mask", "rotary", "a layer norm written out")
 
 
-def build(forward: Callable[..., Any]) -> Callable[..., nn.Module]:
+def build(forward: Callable[..., Any], **more: Callable[[int], Any]) -> Callable[..., nn.Module]:
     def make(N: int = 32) -> nn.Module:
         parts = {"t": nn.Parameter(torch.tensor(N**-0.5)), "e": nn.Embedding(4, N), "f": frequencies(N)}
-        conv = nn.Conv1d(N, N, 3, groups=N, padding=2)
-        return Net(forward, a=nn.Linear(8, N), o=nn.Linear(N, 2, bias=False), c=conv, **parts)
+        parts |= {"c": nn.Conv1d(N, N, 3, groups=N, padding=2), **{name: part(N) for name, part in more.items()}}
+        return Net(forward, a=nn.Linear(8, N), o=nn.Linear(N, 2, bias=False), **parts)
 
     return make
 
@@ -135,6 +135,101 @@ def test_ways(way: str) -> None:
     program = traced(build(forward)).program
     assert set(rules) <= {op.rule for op in program.ops}
     assert ("make_fx" in str(program.remarks)) == (way == "vmap")
+
+
+def norms(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Over groups of channels, over the batch, over positions, and over two axes at once."""
+    h = F.batch_norm(F.group_norm(steps(m, x).mT, 4), None, None, m.w, training=True)
+    return m.o(F.layer_norm(F.instance_norm(h).mT, (4, m.w.numel())))
+
+
+def images(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Patches; one tap; a wide window; groups of several channels."""
+    h = F.conv2d(m.c(x.view(3, 1, 2, 4).repeat_interleave(2, 2)), m.one, stride=2)
+    h = F.conv2d(F.conv2d(h, m.wide, padding="same", dilation=2), m.grouped, groups=2)
+    return m.o(h.sum((2, 3)))
+
+
+def test_norms_over_several_axes() -> None:
+    program = traced(build(norms, w=lambda N: nn.Parameter(torch.ones(N)))).program
+    over = [op.params["over"] for op in program.ops if op.rule == "rmsnorm"]
+    assert [len(o) if isinstance(o, tuple) else 1 for o in over] == [2, 2, 1, 2]
+
+
+def test_convolutions_of_images() -> None:
+    def weight(*shape: int) -> Callable[[int], Any]:
+        return lambda N: nn.Parameter(torch.randn([n or N for n in shape]))
+
+    parts = {"one": weight(0, 0, 1, 1), "wide": weight(0, 0, 2, 2)}
+    grouped = {"grouped": lambda N: nn.Parameter(torch.randn(N, N // 2, 1, 1)), "c": lambda N: nn.Conv2d(1, N, 2)}
+    weights = traced(build(images, **parts, **grouped)).program.weights
+    assert {w: weights[w].role for w in ("c.weight", *parts, "grouped")} == {
+        "c.weight": "embedding", "one": "hidden", "wide": "hidden", "grouped": "hidden",
+    }  # fmt: skip
+
+
+def test_the_projects_own_scan() -> None:
+    """It is the discretization and the recurrence of a program."""
+    from scalecalc.measure.scan import selective_scan
+
+    def make(N: int = 8, X: int = 4) -> nn.Module:
+        def scan(m: Any, x: torch.Tensor) -> torch.Tensor:
+            u = m.a(x)
+            return m.o(selective_scan(u, m.a(x).exp(), -m.A.exp(), m.B(u), m.C(u), D=m.D, discretization="mamba"))
+
+        parts = {"B": nn.Linear(N, X), "C": nn.Linear(N, X), "D": nn.Parameter(torch.ones(N))}
+        A = nn.Parameter(torch.arange(1.0, X + 1).log().repeat(N, 1))
+        return Net(scan, a=nn.Linear(8, N), A=A, o=nn.Linear(N, 2, bias=False), **parts)
+
+    program = traced(make, 2, 3, 8).program
+    assert {"mamba", "recurrence"} <= {op.rule for op in program.ops}
+
+
+class Heads(nn.Module):
+    """Queries, keys and values in one matrix, by halves of which every head is rotated."""
+
+    def __init__(self, N: int, heads: int, chunked: bool):
+        super().__init__()
+        self.heads, self.chunked, self.qkv, self.o = heads, chunked, nn.Linear(8, 3 * N), nn.Linear(N, 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.chunked:
+            q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in self.qkv(x).chunk(3, -1))
+        else:
+            q, k, v = self.qkv(x).unflatten(-1, (self.heads, -1)).chunk(3, -1)
+        size = q.shape[-1]
+        angles = torch.arange(3.0)[:, None, None] * 100.0 ** (-torch.arange(0, size, 2) / size)
+        q, k = (torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], -1)
+                for a, b in (q.chunk(2, -1), k.chunk(2, -1)))  # fmt: skip
+        return self.o(F.scaled_dot_product_attention(q, k, v).flatten(-2))
+
+
+@pytest.mark.parametrize("chunked", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_queries_and_keys_in_one_matrix_are_rotated(chunked: bool) -> None:
+    """Cut in three and inside every head, or only there: every piece is a matrix of its own."""
+    weights = traced(lambda N=16: Heads(N, 2, chunked), 2, 3, 8).program.weights
+    assert [w for w in weights if "qkv.weight" in w] == [f"qkv.weight.{k}" for k in range(5)]
+    assert {weights[f"qkv.weight.{k}"].axes for k in range(4)} == {("N", "8")}
+
+
+def test_an_axis_of_two_growing_dims() -> None:
+    """Heads × size of a head: two axes of the program, in the order in which the one axis is split."""
+
+    def make(D: int = 4, H: int = 2, *, again: bool = False) -> nn.Module:
+        def attend(m: Any, x: torch.Tensor) -> torch.Tensor:
+            q, v = (w(x).unflatten(-1, (H, D)).transpose(1, 2) for w in (m.q, m.v))
+            y = F.scaled_dot_product_attention(q, q, v).transpose(1, 2).flatten(2)
+            return m.o(F.layer_norm(y.unflatten(-1, (D, H)).flatten(2) if again else y, (H * D,)))
+
+        return Net(attend, q=nn.Linear(8, H * D), v=nn.Linear(8, H * D), o=nn.Linear(H * D, H * D, bias=False))
+
+    found = traced(make, 2, 3, 8)
+    weights = found.program.weights
+    assert (weights["q.weight"].axes, weights["o.weight"].role) == (("H", "D", "8"), "hidden")
+    assert str(found.scalings["o.weight"].init) == "D^(-1/2) H^(-1/2)"
+    message = refused(make, 2, 3, 8, options={"again": True})
+    assert "split in two different ways" in message
+    assert "modules.py:" in message
 
 
 def test_the_halves_of_every_head_are_matrices_of_their_own() -> None:

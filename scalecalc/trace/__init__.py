@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +82,7 @@ def trace(
     options: Mapping[str, Any] | None = None,
     fix: Mapping[str, int] | None = None,
     name: str = "",
+    stated: Collection[str] = (),
 ) -> Found:
     """Trace ``factory(**dims)`` on ``example_inputs(**dims)``.
 
@@ -91,6 +92,7 @@ def trace(
         example_inputs: a tuple of tensors; it takes those of the factory's arguments that it names.
         options: values of further arguments.
         fix: widths of dims that are held fixed.
+        stated: names or patterns of weights whose init a parameterization file says: what they start as is then no error.
 
     Raises:
         InputError: the module cannot be traced; the message has everything that is in the way.
@@ -105,10 +107,10 @@ def trace(
         trained &= set(training.rates)
     frozen = {name for name, _ in graph.modules[0].named_parameters()} - trained
     initials, title = Initials(factory, base, options), name or getattr(factory, "__name__", "module")
-    network, scalings = record(graph, initials, title, frozen)
+    network, scalings = record(graph, initials, title, frozen, stated)
     idle = check(graph, network)
     if idle:
-        network, scalings = record(graph, initials, title, frozen | idle)
+        network, scalings = record(graph, initials, title, frozen | idle, stated)
         check(graph, network)
         network.program.remarks.append(
             f"no effect on the output, whatever they are, so never trained: {', '.join(sorted(idle))}."

@@ -355,7 +355,7 @@ def _viewed(
     rec: Recorder, block: Block, own: Sequence[str], others: Sequence[str | None], before: Sequence[Sizes],
     after: Sequence[Sizes],
 ) -> tuple[Tensor | None, list[str]]:  # fmt: skip
-    """A tensor of which the axes ``own``, as long as ``before`` together, become such of the sizes ``after``; their labels."""
+    """A tensor whose axes ``own``, as long as ``before`` together, become such of the sizes ``after``; their labels."""
     wanted = [factor for size in after for factor in rec.factored(size)]
     tensor, new = block.tensor, list[str]()
     assert tensor is not None

@@ -11,20 +11,22 @@ be about rounding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from scalecalc.backward import record_backward
-from scalecalc.errors import ScalecalcError
+from scalecalc.errors import InputError, ScalecalcError
 from scalecalc.measure.interpret import Setting, draw_leaves, run
+from scalecalc.program import Program
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.trace.graph import Graph, Leaf, at
 from scalecalc.trace.network import Network
-from scalecalc.trace.traced import ONES, Block, Placed
+from scalecalc.trace.traced import ONES, Placed
 
 MOVE = 0.2  # of the parameters, relative to their size
 NOTHING = 1e-13  # a gradient that is rounding, relative to the largest of all
@@ -44,6 +46,7 @@ def check(graph: Graph, network: Network) -> set[str]:
 
     Raises:
         TraceError: output or a gradient differs, with where and by how much.
+        InputError: a norm of what is zero at initialisation.
     """
     idle: set[str] | None = None
     moved = [_moved(module, k) for k, module in enumerate(graph.modules)]
@@ -54,8 +57,9 @@ def check(graph: Graph, network: Network) -> set[str]:
     record_backward(program, cotangent)
     cotangent = program.gradients[program.loss]
     single = any("float32" in str((node.args, node.kwargs)) for node in graph.nodes if "to" in node.target)
-    tolerance = SINGLE if single else TOLERANCE
+    tolerance = SINGLE if single or network.single else TOLERANCE
     leaves = {leaf.node: leaf for leaf in graph.leaves}
+    _check_norms(program, network, graph, leaves)
     for k, widths in enumerate(graph.settings.all):
         module = moved[k]
         found = module(*(x.clone() for x in graph.inputs[k]))
@@ -63,14 +67,10 @@ def check(graph: Graph, network: Network) -> set[str]:
         c = torch.randn(output.shape, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
         (output * c).sum().backward()
 
-        scalings = {name: WeightScaling(ONE, ONE, ONE) for name in program.weights}
         weights = {p.index: p for p in network.placed if program.ops[p.index].rule == "weight"}
         wanted = [program.loss, *(program.gradients[i] for i in weights if i in program.gradients)]
-        given = draw_leaves(program, Setting(widths, 1, 0), scalings, program.live(wanted))
-        state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
-        for placed in network.placed:
-            if placed.index in given:
-                given[placed.index] = _value(placed, leaves, state, k, given[placed.index])
+        state = _state(module)
+        given = _own(program, network, leaves, state, k, widths, wanted)
         given[cotangent] = network.laid(c, widths)[None]
         values = run(program, given, wanted)
         _compare(values[program.loss][0], network.laid(output.detach(), widths), tolerance, "its output", widths)
@@ -87,6 +87,52 @@ def check(graph: Graph, network: Network) -> set[str]:
                 _compare(own, other, tolerance, f"the gradient of {program.ops[i].name}", widths)
         idle = none if idle is None else idle & none
     return idle or set()
+
+
+def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
+
+
+def _own(
+    program: Program, network: Network, leaves: Mapping[str, Leaf], state: Mapping[str, torch.Tensor], k: int,
+    widths: Mapping[str, int], wanted: Sequence[int],
+) -> dict[int, torch.Tensor]:  # fmt: skip
+    """The module's own numbers at the k-th setting for the leaves that are needed for some operations."""
+    scalings = {name: WeightScaling(ONE, ONE, ONE) for name in program.weights}
+    given = draw_leaves(program, Setting(widths, 1, 0), scalings, program.live(wanted))
+    for placed in network.placed:
+        if placed.index in given:
+            given[placed.index] = _value(placed, leaves, state, k, given[placed.index])
+    return given
+
+
+def _check_norms(program: Program, network: Network, graph: Graph, leaves: Mapping[str, Leaf]) -> None:
+    """Raises:
+    InputError: a norm of what is zero at initialisation, which no law of the widths says the size of.
+    """
+    norms = {op.inputs[0]: op for op in program.ops if op.rule == "rmsnorm"}
+    if not norms:
+        return
+    state = _state(graph.modules[0])
+    state = {name: v.detach().double() if v.is_floating_point() else v for name, v in state.items()}
+    given = _own(program, network, leaves, state, 0, graph.settings.all[0], list(norms))
+    values = run(program, given, list(norms))
+    for i, op in norms.items():
+        over = op.params["over"]
+        axes = program.ops[i].axes
+        places = [1 + axes.index(label) for label in ((over,) if isinstance(over, str) else over)]
+        size = values[i].square().mean(places)
+        if float(size.min()) <= NOTHING**2 * max(float(size.max()), 1e-30):
+            raise InputError(
+                f"the norm at {_short(op.where)} normalises what is zero at initialisation, in some entries or all (a first "
+                "time step, what is behind a weight that starts at zero): it is divided by ε there, and its gradient by as "
+                "much, which no law of the widths says the size of. Start from numbers that are not zero."
+            )
+
+
+def _short(where: str) -> str:
+    file, _, line = where.rpartition(":")
+    return f"{Path(file).name}:{line}"
 
 
 def _moved(module: torch.nn.Module, seed: int) -> torch.nn.Module:

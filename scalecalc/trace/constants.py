@@ -114,6 +114,8 @@ def traced(rec: Recorder, value: Any) -> Any:
 
 
 def _traced(rec: Recorder, constant: Constant) -> Traced:
+    if constant.values[0].is_complex():
+        raise Refusal("complex numbers; write them as two real ones")
     values = [v.to(torch.float64) for v in constant.values]
     axes = tuple(Axis((size,)) for size in constant.shape)
     place = (0,) * len(axes)
@@ -149,6 +151,7 @@ def _traced(rec: Recorder, constant: Constant) -> Traced:
 
 def _growing(rec: Recorder, constant: Constant, values: Sequence[torch.Tensor], axes: Sequence[Axis]) -> Traced:
     """A function of the index along the one axis that it varies along, or what made it."""
+    rec.single |= any(v.dtype == torch.float32 for v in constant.values)
     varying = [k for k in range(len(axes)) if any(not _same_along(v, k) for v in values)]
     if len(varying) == 1 and rec.grows(axes[varying[0]].size):
         (k,) = varying

@@ -119,9 +119,13 @@ class Initials:
         state = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
         return {name: value.detach() for name, value in state.items()}
 
+    def has(self, name: str) -> bool:
+        """Is it a parameter or a buffer of the module?"""
+        return name in self._all(0, 0)
+
     def alike(self, name: str) -> bool:
         """Is a buffer the same from every seed?  (A tensor of the code's own is none of the module's, and is.)"""
-        own = [self.of(self.settings[0], seed) for seed in range(SEEDS)]
+        own = [self._all(0, seed) for seed in range(SEEDS)]
         return name not in own[0] or all(torch.equal(own[0][name], other[name]) for other in own[1:])
 
     def piece(self, name: str, parts: Parts, setting: int, seed: int) -> torch.Tensor:
@@ -133,16 +137,21 @@ class Initials:
 
     def _drawn(self, name: str, setting: int, seed: int) -> torch.Tensor:
         """A parameter from one seed.  Of a small one many are needed: the large ones beside it are left out."""
-        for small in (True, False) if seed >= SEEDS else (False,):
-            key = setting, seed, small
-            if key not in self.drawn:
-                self.drawn[key] = self._small(setting, seed) if small else self.of(self.settings[setting], seed)
-            if name in self.drawn[key]:
-                break
-        return self.drawn[key][name]
+        if seed >= SEEDS:
+            found = self._all(setting, seed, small=True)
+            if name in found:
+                return found[name]
+        return self._all(setting, seed)[name]
+
+    def _all(self, setting: int, seed: int, small: bool = False) -> dict[str, torch.Tensor]:
+        """Everything from one seed, drawn once."""
+        key = setting, seed, small
+        if key not in self.drawn:
+            self.drawn[key] = self._small(setting, seed) if small else self.of(self.settings[setting], seed)
+        return self.drawn[key]
 
     def _small(self, setting: int, seed: int) -> dict[str, torch.Tensor]:
-        """The small parameters from one seed, but for those that depend on a large one: these are not drawn, but undefined."""
+        """The small parameters from one seed, but for those that depend on a large one, which are undefined."""
         try:
             with _Undefined():
                 found = self.of(self.settings[setting], seed)

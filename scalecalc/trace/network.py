@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from scalecalc import globs
 from scalecalc.errors import InputError
 from scalecalc.program import ROLES, Program, Tensor, Weight
 from scalecalc.scale import Scale
@@ -35,7 +36,8 @@ ONE = Scale.one()
 class Network:
     """A recorded program with what ties it to the module: the leaves' parts, and the output by position.
 
-    ``origin``: per weight, the parameter that it is (a piece of).
+    ``origin``: per weight, the parameter that it is (a piece of).  ``products``: the labels of axes that are several of the
+    program's.  ``single``: numbers that are functions of an index were computed in single precision.
     """
 
     program: Program
@@ -43,6 +45,7 @@ class Network:
     output: Block
     origin: dict[str, str]
     products: Mapping[str, Sequence[str]]
+    single: bool
 
     def laid(self, value: torch.Tensor, widths: Mapping[str, int]) -> torch.Tensor:
         """The module's output on the axes of the program's; along others it is the same everywhere, and a mean is taken."""
@@ -68,9 +71,12 @@ class Tokens(Constant):
 
 
 def record(
-    graph: Graph, initials: Initials, name: str, idle: Collection[str] = ()
+    graph: Graph, initials: Initials, name: str, idle: Collection[str] = (), stated: Collection[str] = ()
 ) -> tuple[Network, dict[str, WeightScaling]]:
     """The program of a graph, and how its weights scale as they were built; the ``idle`` ones are recorded as constants.
+
+    ``stated``: names or patterns of weights whose init is said elsewhere, so that one that is none that is known is not
+    refused but taken for random, independent and centred.
 
     Raises:
         InputError: what cannot be traced, all at once, with the lines of the user's code.
@@ -83,9 +89,10 @@ def record(
     cuts: dict[tuple[str, int], set[Cut]] = {}
     whole, factors = set[tuple[str, int]](), dict[Sizes, tuple[Sizes, ...]]()
     for _ in range(MOST_STARTS):
-        rec = Recorder(graph.settings, Program(name, dims=tuple(graph.settings.base)), cuts, whole, factors)
+        program = Program(name, dims=tuple(graph.settings.base))
+        rec = Recorder(graph.settings, program, cuts=cuts, whole=whole, factors=factors)
         try:
-            return _Attempt(graph, initials, rec, problems, idle, constants).run()
+            return _Attempt(graph, initials, rec, problems, idle, constants, stated).run()
         except Restart:
             problems = Problems()
     raise InputError(f"{name} is sliced in more than {MOST_STARTS} ways.")
@@ -99,6 +106,7 @@ class _Attempt:
     problems: Problems
     idle: Collection[str]
     constants: Collection[str]
+    stated: Collection[str]
 
     def run(self) -> tuple[Network, dict[str, WeightScaling]]:
         rec, graph = self.rec, self.graph
@@ -122,11 +130,14 @@ class _Attempt:
         self.problems.check()
         self.check_sizes()
         block = self.output(known)
-        return Network(rec.program, rec.placed, block, self.origin, rec.products), self.scalings
+        return Network(rec.program, rec.placed, block, self.origin, rec.products, rec.single), self.scalings
 
     # ------------------------------------------------------------------ leaves
 
     def leaf(self, leaf: Leaf) -> Any:
+        if leaf.values[0].is_complex():
+            self.problems.found[f"the {leaf.kind} {leaf.name} is complex; write it as two real ones"] = ["its initialisation"]
+            return None
         if leaf.node in self.constants:
             return Tokens(leaf.values, leaf=leaf) if leaf.kind == "input" else self.buffer(leaf)
         rec, settings = self.rec, self.rec.settings
@@ -168,15 +179,25 @@ class _Attempt:
             rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
         unfit = any(label in rec.unfit for label in rec.flat(labels))  # it will be cut, or refused
-        initial = Initial() if unfit else self.initial(leaf, sizes, axes, parts)
+        if not self.initials.has(leaf.name):
+            raise Refusal(f"a tensor that grows and is neither parameter nor buffer of the module ({leaf.name})")
+        try:
+            initial = Initial() if unfit else self.initial(leaf, sizes, axes, parts)
+        except Refusal as refusal:
+            if leaf.kind != "parameter" or globs.chosen(dict.fromkeys(self.stated), name) is None:
+                raise
+            initial = Initial()
+            text = f"{name} is taken to start independent and centred, as the file says; as built: {refusal}."
+            program.remarks.append(text)
         if initial.along is not None:
             if labels[initial.along] in rec.products:
-                raise Refusal(f"the parameter {leaf.name} is exact and varies along an axis that is a product of growing dims")
+                raise Refusal(f"the parameter {leaf.name} is exact and varies along a product of growing dims")
             order = [k for k in order if k != initial.along] + [initial.along]
         if leaf.kind == "buffer":
             if initial.exact is None:
                 raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
-            tensor = program.index(name, _text(rec, labels, order), initial.exact, initial.scale if initial.scale.dims else None)
+            level = initial.scale if initial.scale.dims else None
+            tensor = program.index(name, _text(rec, labels, order), initial.exact, level)
             rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
         mean = initial.exact if initial.exact is not None else initial.mean
@@ -198,9 +219,8 @@ class _Attempt:
             rec.placed.append(Placed(noise.index, "", (), ()))
             spread = program.index(f"spread of {name}", "", _float(initial.spread), initial.scale)
             tensor = tensor + noise * spread
-            rec.program.remarks.append(
-                f"{name} starts at random about {_amount(initial.mean, initial.mean_scale)}: its mean is trained, what is random stays."
-            )
+            about = _amount(initial.mean, initial.mean_scale)
+            rec.program.remarks.append(f"{name} starts at random about {about}: its mean is trained, what is random stays.")
         return Block(tensor, tuple(labels))
 
     def untrained(
@@ -365,11 +385,11 @@ class _Attempt:
 
 
 def _weight_behind(program: Program, tensor: Tensor) -> tuple[str, dict[str, str]]:
-    """The weight that a tensor is but for its labels, a norm and a gain, and what its labels are called there."""
+    """The weight that a tensor is but for its axes, a norm and a gain, and what its labels are called there."""
     names = {label: label for label in tensor.axes}
-    while tensor.op.rule in ("rename", "centre", "rmsnorm", "contraction"):
+    while tensor.op.rule in ("rename", "view", "centre", "rmsnorm", "contraction"):
         op, inner = tensor.op, [program.tensor(i) for i in tensor.op.inputs]
-        if op.rule == "rename":
+        if op.rule in ("rename", "view"):
             back = {new: old for old, new in op.params["names"].items()}
             names = {label: back.get(own, own) for label, own in names.items()}
         if op.rule == "contraction":

@@ -50,6 +50,7 @@ class Recorder:
     placed: list[Placed] = field(default_factory=list[Placed])
     constants: dict[Any, Tensor] = field(default_factory=dict[Any, Tensor])
     kept: dict[Any, Any] = field(default_factory=dict[Any, Any])
+    single: bool = False  # is anything a function of an index in single precision, and so known to no more?
 
     # ------------------------------------------------------------------ labels
 

@@ -44,7 +44,7 @@ class Cut(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A piece of an axis: of its part from ``base`` on, ``length`` long, in each of ``outer`` stretches from start to stop."""
+    """A piece of an axis: of its part from ``base`` on, ``length`` long, in each of ``outer`` stretches start to stop."""
 
     base: Sizes
     length: Sizes
