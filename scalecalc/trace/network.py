@@ -245,11 +245,13 @@ class _Attempt:
         form = self.rec.settings.form
         forms: list[PartForm] = []
         for axis, part in zip(axes, parts, strict=True):
-            above = [form(s.length) for s in axis.segments if s.start < part.base]
-            before = [form(minus(p.stop, p.start)) for p in axis.places if p[:3] == part[:3] and p.start < part.start]
-            forms.append(PartForm(above, form(part.length), form(part.outer), before, form(minus(part.stop, part.start))))
+            beside = [p for p in axis.places if part.nested and p[:3] == part[:3]]
+            above = [form(size) for p, size in zip(axis.places, axis.parts, strict=True) if p.first < part.first]
+            before = [form(minus(p.stop, p.start)) for p in beside if p.start < part.start]
+            length = form(part.length) if part.nested else form(minus(part.stop, part.start))
+            forms.append(PartForm(above, length, form(part.outer), before, form(minus(part.stop, part.start))))
         if any(None in (*f.above, f.length, f.outer, *f.before, f.own) for f in forms):
-            return Initial()  # it will be cut further, or refused
+            raise Refusal(f"a piece of the parameter {leaf.name} that begins at no constant multiples of growing dims")
         growing = [k for k, size in enumerate(sizes) if self.rec.grows(size)]
         return self.initials.classify(leaf.name, forms, growing)
 
