@@ -60,8 +60,8 @@ class Initial:
 
 @dataclass(frozen=True)
 class PartForm:
-    """A piece of an axis at any width: what is above it, how long what it is a part of is, the number of stretches of that, and
-    in each the pieces before it and its own size.  A plain piece is all of one stretch."""
+    """A piece of an axis at any width: what is above it, how long what it is a part of is, the number of stretches of that,
+    and in each the pieces before it and its own size.  A plain piece is all of one stretch."""
 
     above: Sequence[Form]
     length: Form
