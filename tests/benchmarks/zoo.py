@@ -1,20 +1,25 @@
 """The zoo: every architecture, derived and measured, model by model, and what came out of it as a table.
 
-    python tests/benchmarks/zoo.py --budget 20 --optimizers sgd,adam -o reports/zoo.md
+    python tests/benchmarks/zoo.py --budget 60 --optimizers sgd,adam,muon --parameterizations default,solved -o reports/zoo.md
 
 Every model under every optimizer, with its own parameterization and with the one that is solved for, is verified and its
-rows are counted.  The counts are kept in a file beside the report as they come, so that a run that was stopped goes on where
-it was; the report is written anew after every model.
+rows are counted.  Each table is measured by a process of its own, which is ended when it takes longer than ``--limit``.  What
+is found is kept in a file beside the report (every row with its slopes), so that a run that was stopped (Ctrl-C) goes on
+where it was; the report is written anew after every model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
+import signal
 import time
+import traceback
 from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +44,7 @@ Key = tuple[str, str, str]
 
 
 def one(model: str, optimizer: str, scaled: str, budget: float, seed: int) -> dict[str, Any]:
-    """Counts of one model's rows by verdict, the rows that disagree, and seconds; or what went wrong."""
+    """Counts of one model's rows by verdict, the rows with their slopes, and seconds; or what went wrong."""
     start = time.perf_counter()
     try:
         p = solve(model, optimizer=optimizer, steps=1) if scaled == "solved" else None
@@ -47,8 +52,45 @@ def one(model: str, optimizer: str, scaled: str, budget: float, seed: int) -> di
     except ScalecalcError as error:
         return {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - start}
     found: dict[str, Any] = {verdict: table.counts()[verdict] for verdict in VERDICTS}
-    found["rows"] = [row.label for row in table.rows if row.verdict == "disagrees"]
+    found["rows"] = [
+        {
+            "row": row.label,
+            "derived": row.formula(),
+            "measured": {d: [round(x, 3) for x in (s.slope, s.low, s.high)] for d, s in (row.measured or {}).items()},
+            "verdict": row.verdict,
+            "settle": row.settle,
+        }
+        for row in table.rows
+    ]
     return found | {"seconds": time.perf_counter() - start}
+
+
+def _child(out: Connection, *asked: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    try:
+        out.send(one(*asked))
+    except Exception as error:
+        traceback.print_exc()
+        out.send({"error": f"a bug: {type(error).__name__}: {error}", "seconds": 0.0})
+
+
+def apart(limit: float, *asked: Any) -> dict[str, Any]:
+    """:func:`one` in a process of its own, which is ended when it takes longer."""
+    start = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    into, out = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(out, *asked), daemon=True)
+    process.start()
+    out.close()
+    try:
+        if into.poll(limit):
+            return into.recv()
+        return {"error": f"took longer than {limit:.0f} s", "seconds": time.perf_counter() - start}
+    except EOFError:
+        return {"error": "its process ended (out of memory?)", "seconds": time.perf_counter() - start}
+    finally:
+        process.kill()
+        process.join()
 
 
 def wanted(asked: argparse.Namespace) -> Iterator[Key]:
@@ -59,9 +101,20 @@ def wanted(asked: argparse.Namespace) -> Iterator[Key]:
                 yield model, optimizer, scaled
 
 
+def _tables(found: Mapping[Key, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| model | optimizer | parameterization | agree | disagree | inconclusive | seconds |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for (model, optimizer, scaled), r in found.items():
+        counts = " | ".join(str(r[v]) for v in VERDICTS) if "error" not in r else "— | — | —"
+        lines.append(f"| {model} | {optimizer} | {scaled} | {counts} | {r['seconds']:.0f} |")
+    return lines
+
+
 def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse.Namespace) -> str:
     """The table in Markdown: first what it was made with."""
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, one used; torch {torch.__version__}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}"
     command = (
         f"python tests/benchmarks/zoo.py --budget {asked.budget:g} --optimizers {asked.optimizers} "
         f"--parameterizations {asked.parameterizations} --seed {asked.seed}"
@@ -69,6 +122,7 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
     total = {v: sum(r.get(v, 0) for r in found.values()) for v in VERDICTS}
     rows = sum(total.values())
     share = f"{100 * (total['agrees'] + total['disagrees']) / rows:.0f} %" if rows else "none"
+    measured = sum("error" not in r for r in found.values())
     lines = [
         "# The zoo",
         "",
@@ -76,58 +130,71 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
         "",
         f"`{command}`",
         "",
-        f"{len(found)} of {len(found) + missing} tables measured: {rows} rows, of which {total['agrees']} agree, "
+        f"{measured} of {len(found) + missing} tables measured: {rows} rows, of which {total['agrees']} agree, "
         f"{total['disagrees']} disagree and {total['inconclusive']} are inconclusive at this budget ({share} conclusive).",
         "",
-        "| model | optimizer | parameterization | agree | disagree | inconclusive | seconds |",
-        "|---|---|---|---:|---:|---:|---:|",
+        *_tables(found),
     ]
-    for (model, optimizer, scaled), r in found.items():
-        counts = " | ".join(str(r[v]) for v in VERDICTS) if "error" not in r else "— | — | —"
-        lines.append(f"| {model} | {optimizer} | {scaled} | {counts} | {r['seconds']:.0f} |")
-    wrong = [f"- {' '.join(key)}: {row}" for key, r in found.items() for row in r.get("rows", ())]
+    wrong = [
+        f"- {' '.join(key)}: {row['row']}: derived {row['derived']}, {row['settle']}"
+        for key, r in found.items()
+        for row in r.get("rows", ())
+        if row["verdict"] == "disagrees"
+    ]
     open_ = [f"- {' '.join(key)}: {r['error']}" for key, r in found.items() if "error" in r]
     lines += ["", "Rows that disagree:", "", *wrong] if wrong else []
     lines += ["", "Not measured:", "", *open_] if open_ else []
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--models", default="", help="separated by semicolons; all of them unless given")
     parser.add_argument("--optimizers", default="sgd,adam,muon")
     parser.add_argument("--parameterizations", default="default,solved")
     parser.add_argument("--budget", type=float, default=60, help="seconds to measure one model")
+    parser.add_argument("--limit", type=float, help="seconds until one model is given up, deriving included (20 budgets)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no model later than this")
     parser.add_argument("-o", "--output", type=Path, default=Path("reports/zoo.md"))
     asked = parser.parse_args()
+    asked.limit = asked.limit or 20 * asked.budget
+    return asked
+
+
+def main() -> None:
+    asked = _asked()
     store = asked.output.with_suffix(".json")
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     made_with = {"budget": asked.budget, "seed": asked.seed}
     known = json.loads(store.read_text()) if store.exists() else {}
-    found: dict[Key, dict[str, Any]] = {}
+    kept: dict[Key, dict[str, Any]] = {}
     if known.get("with") == made_with:
-        found = {tuple(r.pop("key")): r for r in known["tables"]}
-    todo = [key for key in wanted(asked) if "error" in found.get(key, {"error": ""})]
+        kept = {tuple(r.pop("key")): r for r in known["tables"]}
+    keys = list(wanted(asked))
+    todo = [key for key in keys if "error" in kept.get(key, {"error": ""})]
     begin = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
-        task = bar.add_task("zoo", total=len(todo))
-        for k, key in enumerate(todo):
+        task = bar.add_task("zoo", total=len(keys), completed=len(keys) - len(todo))
+        for key in todo:
             if time.perf_counter() - begin > asked.seconds:
                 break
             bar.update(task, description=" ".join(key))
-            found[key] = one(*key, asked.budget, asked.seed)
-            r = found[key]
+            try:
+                r = kept[key] = apart(asked.limit, *key, asked.budget, asked.seed)
+            except KeyboardInterrupt:
+                bar.console.print("stopped; the same command goes on from here")
+                break
             told = r.get("error") or ", ".join(f"{r[v]} {v}" for v in VERDICTS)
             bar.console.print(f"{' '.join(key)}: {told} ({r['seconds']:.0f} s)", highlight=False)
             for row in r.get("rows", ()):
-                bar.console.print(f"    disagrees: {row}", highlight=False)
-            store.write_text(
-                json.dumps({"with": made_with, "tables": [{"key": key, **r} for key, r in found.items()]}, indent=1)
-            )
-            asked.output.write_text(report(found, len(todo) - k - 1, asked))
+                if row["verdict"] == "disagrees":
+                    bar.console.print(f"    disagrees: {row['row']}: {row['derived']}; {row['settle']}", highlight=False)
+            tables = [{"key": key, **r} for key, r in kept.items()]
+            store.write_text(json.dumps({"with": made_with, "tables": tables}, indent=1))
+            found = {key: kept[key] for key in keys if key in kept}
+            asked.output.write_text(report(found, len(keys) - len(found), asked))
             bar.advance(task)
 
 
