@@ -25,7 +25,7 @@ REROUTED = (
     "top-1: Fedus, Zoph & Shazeer 2021, arXiv 2101.03961",
     parameterization="mup",
     optimizer="adam",
-    widths={"N": [32, 64, 128, 256], "E": [4, 8, 16]},
+    widths={"N": [32, 64, 128, 256], "E": [8, 24, 64]},
 )
 def moe(routing: str = "soft", growing: str = "width", norm: bool = True, activation: str = "gelu") -> Program:
     """Mixture of experts on a residual: u + Σ_e p_e W_2[e] φ(W_1[e] u), p = softmax(W_r u), all of width N.

@@ -31,14 +31,47 @@ from scalecalc.measure.verify import verify
 from scalecalc.solve import solve
 
 VERDICTS = ("agrees", "disagrees", "inconclusive")
-MODELS = (
-    "mlp", "residual:depth=1", "embedding", "embedding:tied=no", "conv", "conv:depthwise=yes,residual=yes",
-    "linear_attention:decay=fixed,norm=no", "lru", "ssd:norm=no,residual=no", "s4d", "rglru", "gru:bias=no", "moe",
-    "deltanet", "transformer", "residual:depth=1,norm=layer,gain=yes", "residual:norm=none",
-    "linear_attention", "ssd",
-    "s4d:transition=s4d_real", "s4d:transition=s4d_inv", "s6", "s6:discretization=mamba", "lti",
-    "transformer:scale=1/sqrt(d)", "transformer:growing=heads", "transformer:qk_norm=yes,glu=yes,groups=yes",
-    "mamba",
+MODELS = (  # the slower ones last
+    "mlp", "mlp:dropout=yes", "residual:depth=1", "residual:depth=1,norm=layer,gain=yes", "residual:depth=1,norm=group",
+    "residual:norm=none", "embedding", "embedding:tied=no", "conv", "conv:depthwise=yes,residual=yes",
+    "conv:norm=group,pooling=max", "moe", "moe:routing=top1", "transformer", "transformer:scale=1/sqrt(d)",
+    "transformer:growing=heads", "transformer:qk_norm=yes,glu=yes", "transformer:kv=grouped,rotary=yes",
+    "transformer:growing=heads,kv=one", "linear_attention:decay=fixed,norm=no", "linear_attention:decay=fixed",
+    "linear_attention", "deltanet", "deltanet:gated=yes", "rglru", "gru:bias=no", "lti", "dense_ssm", "s6",
+    "s6:discretization=mamba", "s4d", "s4d:transition=s4d_real", "s4d:transition=s4d_inv", "ssd:norm=no,residual=no", "ssd",
+    "lru", "lru:normalised=no", "s5", "s5:step=trained", "moe:growing=experts", "mamba", "lstm:bias=no",
+)  # fmt: skip
+# what each row shows, under Adam with the model's own parameterization; the numbers are those measured
+FINDINGS = (
+    ("What people know", (
+        ("transformer", "logits, update by W_q, step 1", "with logits of 1/d, q moves them by order one"),
+        ("transformer:scale=1/sqrt(d)", "logits, update by W_q, step 1", "with 1/√d by more"),
+        ("transformer", "f, init", "a readout of size 1/N"),
+        ("transformer", "f, update by W_out, step 1", "and what it learns"),
+        ("embedding", "f, update by E, step 1", "a tied embedding at an embedding's rate, behind 1/N"),
+        ("conv", "f, update by W_2, step 1", "mup for channels"),
+        ("ssd:norm=no,residual=no", "y, init", "C·B is q·k without a scale, initially"),
+        ("ssd:norm=no,residual=no", "y, update by W_C, step 1", "and once C has learned"),
+        ("lru", "h, init", "states behind γ"),
+        ("lru:normalised=no", "h, init", "and without"),
+    )),
+    ("What we have not seen stated", (
+        ("linear_attention:decay=fixed", "o, init", "linear attention with 1/d before its norm, initially"),
+        ("linear_attention:decay=fixed", "o, update by W_q, step 1", "and its update, N^(1/2) times as large"),
+        ("linear_attention:decay=fixed", "u1, update by W_q, step 1", "which the norm hands on, at any scale"),
+        ("deltanet", "o, init", "a DeltaNet head initially"),
+        ("deltanet", "o, update by W_q, step 1", "and its update"),
+        ("deltanet", "y, update by W_q, step 1", "which the norm hands on likewise"),
+        ("ssd", "y, init", "Mamba-2's states, beside a skip of order one"),
+        ("s4d", "y, init", "C of mup's size for a fan-in of N_x: S4D's own is one"),
+        ("s4d", "y, update by C, step 1", "and of mup's rate"),
+        ("s5:step=trained", "f, update by log_Delta, step 1", "a step per state"),
+        ("s5:step=trained", "y, update by log_Delta+log_Delta, step 1", "second order: state n turns n times as far"),
+        ("moe:routing=top1", "logits, init", "logits of a top-1 router initially"),
+        ("moe:routing=top1", "logits, update by W_r, step 1", "and their update: most tokens move elsewhere"),
+        ("moe:growing=experts", "m, init", "the soft mixture of E experts initially"),
+        ("moe:growing=experts", "m, update by W_1, step 1", "and once they learn"),
+    )),
 )  # fmt: skip
 Key = tuple[str, str, str]
 
@@ -112,6 +145,21 @@ def _tables(found: Mapping[Key, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def _findings(found: Mapping[Key, Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for title, rows in FINDINGS:
+        lines += ["", f"## {title}", "", "| model | row | derived | measured | verdict | |", "|---|---|---|---|---|---|"]
+        for model, name, words in rows:
+            table = found.get((model, "adam", "default"), {})
+            row = next((r for r in table.get("rows", ()) if r["row"] == name), None)
+            if row is None:
+                lines.append(f"| {model} | {name} | — | — | not measured | {words} |")
+                continue
+            slopes = "; ".join(f"{d} {s:.2f} ({low:.2f} to {high:.2f})" for d, (s, low, high) in row["measured"].items())
+            lines.append(f"| {model} | {name} | {row['derived']} | {slopes} | {row['verdict']} | {words} |")
+    return lines
+
+
 def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse.Namespace) -> str:
     """The table in Markdown: first what it was made with."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}"
@@ -135,6 +183,7 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
         "",
         *_tables(found),
     ]
+    lines += _findings(found)
     wrong = [
         f"- {' '.join(key)}: {row['row']}: derived {row['derived']}, {row['settle']}"
         for key, r in found.items()
@@ -142,8 +191,8 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
         if row["verdict"] == "disagrees"
     ]
     open_ = [f"- {' '.join(key)}: {r['error']}" for key, r in found.items() if "error" in r]
-    lines += ["", "Rows that disagree:", "", *wrong] if wrong else []
-    lines += ["", "Not measured:", "", *open_] if open_ else []
+    lines += ["", "## Rows that disagree", "", *wrong] if wrong else []
+    lines += ["", "## Not measured", "", *open_] if open_ else []
     return "\n".join(lines) + "\n"
 
 
@@ -162,8 +211,13 @@ def _asked() -> argparse.Namespace:
     return asked
 
 
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     asked = _asked()
+    signal.signal(signal.SIGTERM, _stop)  # so that the process that measures is ended, too
     store = asked.output.with_suffix(".json")
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     made_with = {"budget": asked.budget, "seed": asked.seed}
