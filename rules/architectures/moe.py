@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sympy as sp
+
 from scalecalc.errors import InputError
 from scalecalc.program import Program
 from scalecalc.rule import architecture
@@ -36,8 +38,8 @@ def moe(routing: str = "soft", growing: str = "width", norm: bool = True, activa
     expert.  Watch a soft mixture of a growing number of experts: the mean of E independent experts vanishes as E^(-1/2).
 
     Options: ``routing``: ``soft``, or ``top1``: the expert with the largest p alone, times its p; ``growing``: the ``width``
-    (of 4 experts), or ``experts`` as well, a dim E (a soft mixture only, see rules/routing.py); ``norm`` before router,
-    experts and readout; ``activation``.
+    (of 4 experts), or ``experts`` as well, a dim E (a soft mixture only, see rules/routing.py; logits are divided by 4 then, so
+    that no single expert has most of the mixture); ``norm`` before router, experts and readout; ``activation``.
     """
     if routing not in ("soft", "top1") or growing not in ("width", "experts"):
         raise InputError(f"moe has routing=soft or top1 and growing=width or experts, not {routing} and {growing}.")
@@ -48,7 +50,10 @@ def moe(routing: str = "soft", growing: str = "width", norm: bool = True, activa
         p.fixed["E"] = EXPERTS
     u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
     a = rmsnorm(u, "N") if norm else u
-    logits = p.feature("logits", matmul(p.weight("W_r", "E N"), a))
+    logits = matmul(p.weight("W_r", "E N"), a)
+    if growing == "experts":  # else one of fewer than e^9 experts has most of Σ exp(3 · logit), which second orders are
+        logits = logits * p.index("temperature", "", sp.Rational(1, 4))
+    logits = p.feature("logits", logits)
     z = p.feature("z", matmul(p.weight("W_1", "E N' N"), a))
     y = p.feature("y", matmul(p.weight("W_2", "E N'' N'"), function(activation)(z)))
     share = softmax(logits, "E")
