@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING
 
 import sympy as sp
@@ -18,7 +20,9 @@ from scalecalc.expand import expand
 from scalecalc.pattern import Pattern
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
-from scalecalc.term import FLAT, count
+from scalecalc.rules.view import view
+from scalecalc.scale import Scale
+from scalecalc.term import FLAT, count, dim_of
 from scalecalc.value import ONES, Algebra, Value
 
 if TYPE_CHECKING:
@@ -64,6 +68,31 @@ def _reciprocal(algebra: Algebra, x: Value, over: Over) -> Value:
 def layernorm(x: Tensor, over: Over) -> Tensor:
     """x less its mean over an axis, divided by the root-mean-square of what is left (no gain, no bias, no ε)."""
     return rmsnorm(centre(x, over), over)
+
+
+def groupnorm(x: Tensor, over: str, groups: int, places: Sequence[str] = ()) -> Tensor:
+    """Layernorm within each of a fixed number of groups of features, together with axes of fixed size (an image's rows).
+
+    A group of an axis that grows is an axis that grows, so that this is views around :func:`layernorm`.
+    """
+    p = x.program
+    inner, whole = _label(p, over, Fraction(1, groups)), _label(p, over, Fraction(prod(map(p.size, places)), groups))
+    number = f"{groups}_groups"
+    p.fixed[number] = groups
+    split = view(x, (over,), (number, inner))
+    normed = layernorm(view(split, (*places, inner), (whole,)) if places else split, whole if places else inner)
+    normed = view(normed, (whole,), (*places, inner)) if places else normed
+    return view(normed, (number, inner), (over,))
+
+
+def _label(p: Program, like: str, multiple: Fraction) -> str:
+    """A label for an axis that is a multiple as long; of so many primes that nothing else in a program has it."""
+    multiple *= Fraction(p.multiples.get(like, 1))
+    label = dim_of(like) + 4 * "'"
+    while p.multiples.get(label, multiple) != multiple:
+        label += "'"
+    p.multiples[label] = multiple
+    return label
 
 
 def centre(x: Tensor, over: Over) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -224,17 +225,36 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
     It was 60, and silent, with corrections among them: a law of large numbers N with a summand N^(−1/2) times smaller than
     another's was left out before its sum (an update behind a layer norm, with a random bias, came out N^(1/2) too small).
     It happened again at 240 (two norms, one of them over the batch): what is odd in the same tensors is compared first, of
-    which no sum brings one before another, and only if that is not enough all with all.
+    which no sum brings one before another, and only if that is not enough all with all.  Overtones go before either: the
+    hundred of what is the sign of a turning gradient left no room for the part along the gradient itself, and an update
+    came out N^(1/2) too small likewise.
     """
-    alike: dict[Any, list[Term]] = {}
-    for t in terms:
-        alike.setdefault(frozenset(_erased(a) for a in t.pattern.odd if not isinstance(a, Knot)), []).append(t)
-    kept = [t for own in alike.values() for t, below in zip(own, exceeded(own, regime), strict=True) if not below]
-    if len(kept) > MOST_KEPT:
-        kept = [t for t, below in zip(terms, exceeded(terms, regime), strict=True) if not below]
+    kept = _without_overtones(terms)
+    if len(kept) > MOST_TERMS:
+        alike: dict[Any, list[Term]] = {}
+        for t in kept:
+            alike.setdefault(frozenset(_erased(a) for a in t.pattern.odd if not isinstance(a, Knot)), []).append(t)
+        same = [t for own in alike.values() for t, below in zip(own, exceeded(own, regime), strict=True) if not below]
+        fewer = len(same) <= MOST_KEPT
+        kept = same if fewer else [t for t, below in zip(kept, exceeded(kept, regime), strict=True) if not below]
     if len(kept) == len(terms):
         return kept
     return [replace(t, why=replace(t.why, assumption=t.why.assumption or CUT)) if t.why is not None else t for t in kept]
+
+
+def _without_overtones(terms: list[Term]) -> list[Term]:
+    """Of terms that differ in how fast they turn alone the slowest, whose sums and products are as large as the others'."""
+    slowest: dict[object, Fraction] = {}
+    found: list[tuple[Term, object, Fraction]] = []
+    for t in terms:
+        one = t.pattern
+        speeds = (min(p.phase, p.period - p.phase) if p.period else abs(p.phase) for _, p in one.profiles)
+        speed = sum(speeds, Fraction(0))
+        still = tuple((label, p.modulus, p.imaginary, p.scattered, bool(p.phase)) for label, p in one.profiles)
+        kind = t.size, t.tag, still, one.odd, one.same, one.masks
+        slowest[kind] = min(speed, slowest.get(kind, speed))
+        found.append((t, kind, speed))
+    return [t for t, kind, speed in found if speed == slowest[kind]]
 
 
 _KINDS: dict[object, int] = {}

@@ -30,13 +30,15 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "linear": lambda f, c: (c * f).sum(),
     "mse": lambda f, y: (f - y).square().sum() / 2,
     "logistic": lambda f, y: (torch.nn.functional.softplus(f) - y * f).sum(),
+    # seeds first, then classes: the output of both models below
+    "cross_entropy": lambda f, y: torch.nn.functional.cross_entropy(f, y.argmax(1), reduction="sum"),
 }
 
 
-def difference(model: Model, seed: int = 0) -> dict[str, float]:
+def difference(model: Model, seed: int = 0, **more: int) -> dict[str, float]:
     """Per weight and feature, how far its recorded gradient is from autograd's, relative to its largest entry."""
     program = model.program
-    widths = {dim: WIDTHS[dim] for dim in program.dims}
+    widths = {dim: (WIDTHS | more)[dim] for dim in program.dims}
     named = dict(program.features)
     named |= {op.name: i for i, op in enumerate(program.ops) if op.rule == "weight" and i in program.gradients}
     recorded = {name: program.gradients[i] for name, i in named.items()}
@@ -76,6 +78,18 @@ def test_s6(scheme: str, step: str, skip: bool) -> None:
     assert ("W_Delta" in found) == ("Delta" in found) == (step == "selective")
     assert ("D" in found) == skip
     assert max(found.values()) < 1e-11, found
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "residual:depth=1,norm=group", "conv:norm=group,pooling=max", "mlp:dropout=yes", "moe:routing=top1", "dense_ssm",
+        "transformer:kv=grouped,rotary=yes,qk_norm=yes", "s5:step=trained", "deltanet:gated=yes",
+    ],
+)  # fmt: skip
+def test_zoo(model: str) -> None:
+    found = difference(resolve(model), N=8)  # which heads and groups divide
+    assert max(found.values()) < 1e-10, found
 
 
 @pytest.mark.parametrize("loss", LOSSES)

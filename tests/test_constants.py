@@ -85,3 +85,12 @@ def test_three_widths_tell_a_correction_from_a_power():
     rng = np.random.default_rng(4)
     cells = [Cell({"N": n}, 0.2 * math.log(n) + 0.02 * rng.standard_normal(4000)) for n in (16, 64, 256)]
     assert fit(cells, [Scale.one()], 1e-6, generic=True).excess["N"].low > 0.1
+
+
+def test_slopes_are_differences():
+    x = np.log([[float(u), float(v)] for u, v in CELLS])
+    size = Size([U * Scale.log("N_x"), X], SMALLER, ["N_u", "N_x"], x, (0,))
+    nu, step = np.random.default_rng(0).uniform(0.05, 0.95, (50, size.free)), 1e-5 * np.eye(size.free)
+    for j in range(size.free):
+        expected = (size(nu + step[j]) - size(nu - step[j])) / 2e-5
+        np.testing.assert_allclose(size.slopes(nu)[:, j], expected, atol=1e-7)

@@ -20,16 +20,24 @@ import pytest
 import torch
 
 from scalecalc import derive as derived
-from scalecalc.measure.interpret import run
+from scalecalc.errors import UnsupportedScale
+from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.measure.verify import verify
-from scalecalc.program import LEAVES
+from scalecalc.program import LEAVES, Program, Tensor
 from scalecalc.rule import registry
 from scalecalc.solve import solve
 from scalecalc.table import Table
 
+registry("rule")  # so that rule files can be imported
+from scalecalc.rules.reduction import dot  # noqa: E402
+
 OPTIMIZERS = ("sgd", "adam")
-LONG = ("gru", "mamba", "s4d")  # to derive
+LONG = ("gru", "mamba", "s4d", "s5")  # to derive
 LONGEST = ("lstm",)  # most of a minute: its cell is a tanh of a sum of products of functions, of very many parities
+OPTIONS = (  # that no other test derives
+    "residual:depth=1,norm=group", "conv:norm=group,pooling=max", "mlp:dropout=yes", "moe:routing=top1", "deltanet:gated=yes",
+    "transformer:kv=grouped,rotary=yes", "transformer:growing=heads,kv=one,rotary=yes,qk_norm=yes,glu=yes",
+)  # fmt: skip
 NO_MIXING = "linear_attention:norm=no,gate=no,decay=none"
 
 
@@ -45,17 +53,35 @@ def sizes(table: Table, kind: str, by: str = "") -> dict[str, str]:
 
 def architectures() -> list[Any]:
     names = sorted(set(registry("architecture")) - set(LONGEST))
-    return [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in names]
+    quick = [(name, optimizer) for optimizer in OPTIMIZERS for name in names if name not in LONG]
+    return [*quick, *(pytest.param(name, "adam", marks=pytest.mark.slow) for name in LONG)]
 
 
-@pytest.mark.parametrize("name", architectures())
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("name", "optimizer"), architectures())
 def test_every_architecture_derives(name: str, optimizer: str) -> None:
+    _derives(name, optimizer)
+
+
+@pytest.mark.parametrize("model", OPTIONS)
+def test_every_option_derives(model: str) -> None:
+    _derives(model, "adam")
+
+
+def _derives(model: str, optimizer: str) -> None:
     """No row is exactly zero, and every weight moves something."""
-    table = derive(name, optimizer=optimizer)
+    table = derive(model, optimizer=optimizer)
     assert sizes(table, "gradient")
     assert all(row.terms for row in table.rows if row.kind in ("init", "update"))
     assert {weight for row in table.rows if row.kind == "update" for weight in row.tag} == set(table.parameterization)
+
+
+@pytest.mark.parametrize("name", sorted(registry("architecture")))
+def test_every_architecture_says_what_to_watch(name: str) -> None:
+    """What its table is, what differs from the habit, what to watch: what a reader needs who does not read tables."""
+    text = " ".join((registry("architecture")[name].make.__doc__ or "").split())
+    at = [text.find(word) for word in (" table", "differs ", "Watch ")]
+    assert min(at) > 0
+    assert at == sorted(at)
 
 
 # ------------------------------------------------------------------ attention, with softmax and without
@@ -126,6 +152,28 @@ def test_channels_are_features() -> None:
             assert sizes(conv, "update", own) == sizes(mlp, "update", other)
 
 
+# ------------------------------------------------------------------ experts
+
+
+@pytest.mark.slow
+def test_a_mixture_of_more_experts_is_smaller() -> None:
+    """Σ p_e y_e over E independent experts, p_e = 1/E: a mean of what has none, until the experts learn the same."""
+    table = derive("moe", optimizer="adam", growing="experts", norm=False)
+    assert sizes(table, "init")["m"] == "E^(-1/2)"
+    assert sizes(table, "update", "W_1")["m"] == sizes(table, "update", "W_2")["m"] == "1"
+
+
+def test_one_of_a_growing_number_of_experts_has_no_law() -> None:
+    with pytest.raises(UnsupportedScale, match="Give the experts a fixed number"):
+        derive("moe", routing="top1", growing="experts")
+
+
+def test_a_choice_says_what_its_rows_leave_out() -> None:
+    table = derive("moe", optimizer="adam", routing="top1")
+    assert any("another expert" in note for note in table.notes)
+    assert (sizes(table, "init")["logits"], sizes(table, "update", "W_r")["logits"]) == ("N^(-1/2)", "1")
+
+
 # ------------------------------------------------------------------ states
 
 
@@ -152,6 +200,17 @@ def test_states_that_turn_lead_over_faster_falling_ones_that_do_not() -> None:
     """
     table = derive("s4d", optimizer="adam")
     assert sizes(table, "update", "C")["y"] == "N_x^(-1) log N_x"
+
+
+@pytest.mark.slow
+def test_the_loss_moves_by_the_sum_of_the_gradients_entries() -> None:
+    """Adam's first step is the gradient's sign, so that the loss, linear in f, moves by Σ |dΔ_n| over N_x alike entries.
+
+    The update of f was N_u^(-1/2), N_x^(1/2) too small: overtones of the sign of a turning gradient crowded out its own part.
+    """
+    table = derive("s5", optimizer="adam", step="trained")
+    assert sizes(table, "gradient")["log_Delta"] == "N_u^(-1/2) N_x^(-1/2)"
+    assert sizes(table, "update", "log_Delta")["f"] == "N_u^(-1/2) N_x^(1/2)"
 
 
 # ------------------------------------------------------------------ the same network as elsewhere
@@ -183,6 +242,59 @@ def test_the_recorded_cell_is_torchs() -> None:
     found = run(program, leaves, wanted)
     for position, expected in zip(wanted, state, strict=True):
         torch.testing.assert_close(found[position][0].T, expected)
+
+
+def numbers(p: Program, of: Tensor, **given: torch.Tensor) -> torch.Tensor:
+    """A tensor for one seed, the inputs given by name."""
+    named = ((x, p.ops[p.leaves("input")[name]].axes) for name, x in given.items())
+    widths = {label.rstrip("'"): x.shape[k] for x, axes in named for k, label in enumerate(axes)}
+    setting = Setting({dim: widths[dim] for dim in p.dims}, 1, 0)
+    leaves = draw_leaves(p, setting, {}, [op.rule == "index" for op in p.ops])
+    leaves |= {p.leaves("input")[name]: x[None] for name, x in given.items()}
+    return run(p, leaves, [of.index])[of.index][0]
+
+
+def test_group_norm_is_torchs() -> None:
+    from scalecalc.rules.norm import groupnorm
+
+    p = Program("norm", dims=("N",), fixed={"batch": 3, "row": 2, "column": 5})
+    out = groupnorm(p.input("x", "batch N row column"), "N", 2, ("row", "column"))
+    x = torch.randn(3, 8, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = numbers(p, out, x=x).permute([out.axes.index(label) for label in ("batch", "N", "row", "column")])
+    torch.testing.assert_close(found, torch.nn.functional.group_norm(x, 2, eps=0))
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.8])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
+    from scalecalc.rules.dropout import dropout
+
+    p = Program("dropped", dims=("N",))
+    out = dropout(p.input("x", "N"), rate)
+    (mask,) = (name for name in p.leaves("input") if name != "x")
+    size = 100_000
+    noise = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = numbers(p, out, x=torch.ones(size, dtype=torch.float64), **{mask: noise})
+    torch.testing.assert_close(found.unique(), torch.tensor([0, 1 / (1 - rate)], dtype=torch.float64))
+    assert float((found == 0).double().mean()) == pytest.approx(rate, abs=5 * (rate * (1 - rate) / size) ** 0.5)
+
+
+def test_rotary_logits_depend_on_the_distance_alone() -> None:
+    from scalecalc.rules.architectures.transformer import TIMES, _turned
+
+    p = Program("rotary", dims=("N",), fixed={"t": TIMES, "s": TIMES})
+    p.multiples["N''"] = 1
+    q, k, over = _turned(p.input("q", "t N''"), p.input("k", "s N''"), "N''")
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(16, generator=generator, dtype=torch.float64).expand(TIMES, 16) for _ in range(2))
+    logits = numbers(p, dot(q, k, over), q=one, k=other)
+    for lag in range(-TIMES + 1, TIMES):
+        along = logits.diagonal(lag)
+        torch.testing.assert_close(along, along[:1].expand_as(along))
+    turned = one[0].reshape(2, 8)
+    turned = turned[0] + 1j * turned[1]
+    angle = 10000.0 ** (-torch.arange(8, dtype=torch.float64) / 8)
+    expected = [(turned * torch.exp(1j * lag * angle) * (other[0, :8] - 1j * other[0, 8:])).real.sum() for lag in (0, 1)]
+    torch.testing.assert_close(torch.stack([logits[0, 0], logits[1, 0]]), torch.stack(expected))
 
 
 # ------------------------------------------------------------------ measured

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
-import sympy as sp
-
+from scalecalc.errors import InputError
 from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
 from scalecalc.rules.elementwise import activation as function
 from scalecalc.rules.matmul import matmul
-from scalecalc.rules.reduction import dot, rename, total
+from scalecalc.rules.norm import groupnorm
+from scalecalc.rules.pooling import largest, mean
+from scalecalc.rules.reduction import dot, rename
 from scalecalc.rules.view import windows
 
-SIDE, TAPS = 4, 3
+SIDE, TAPS, GROUPS = 4, 3, 2
+PLACES = ("row", "column")
 
 
 @architecture(
@@ -23,8 +23,15 @@ SIDE, TAPS = 4, 3
     optimizer="adam",
     widths={"N": [32, 64, 128, 256]},
 )
-def conv(depth: int = 2, residual: bool = False, depthwise: bool = False, activation: str = "relu") -> Program:
-    """Convolutional network of N channels on images of fixed size: 3 × 3 convolutions, the mean over places, a readout.
+def conv(
+    depth: int = 2,
+    residual: bool = False,
+    depthwise: bool = False,
+    norm: str = "none",
+    pooling: str = "mean",
+    activation: str = "relu",
+) -> Program:
+    """Convolutional network of N channels on images of fixed size: 3 × 3 convolutions, pooling over places, a readout.
 
     Its table is the multilayer perceptron's with channels for features: taps and places are of fixed number and change no
     exponent.  What differs from the habit is the fan-in, which counts taps too and gives the same exponent either way.  Watch
@@ -32,8 +39,11 @@ def conv(depth: int = 2, residual: bool = False, depthwise: bool = False, activa
     embedding's rate.
 
     Options: ``depth``; ``residual`` adds each layer's input; ``depthwise`` puts a depthwise convolution before each dense one
-    but the first (MobileNet, arXiv 1704.04861); ``activation``.
+    but the first (MobileNet, arXiv 1704.04861); ``norm`` behind each dense one: ``none``, or ``group`` (2 groups, over
+    channels and places: Wu & He 2018, arXiv 1803.08494); ``pooling``: ``mean`` or ``max``; ``activation``.
     """
+    if norm not in ("none", "group") or pooling not in ("mean", "max"):
+        raise InputError(f"conv has norm=none or group and pooling=mean or max, not norm={norm}, pooling={pooling}.")
     p = Program(
         "conv",
         dims=("N",),
@@ -41,16 +51,19 @@ def conv(depth: int = 2, residual: bool = False, depthwise: bool = False, activa
     )
     h = p.feature("h1", _convolved(p.weight("W_1", "N i j in"), p.input("x", "batch row column in"), "i j in"))
     for layer in range(2, depth + 1):
-        a = function(activation)(h)
+        a = function(activation)(_normed(h, norm))
         if depthwise:
             a = p.feature(f"d{layer}", _convolved(p.weight(f"K_{layer}", "N i j"), a, "i j"))
         y = _convolved(p.weight(f"W_{layer}", "N i j N'"), rename(a, {"N": "N'"}), "i j N'")
         h = p.feature(f"h{layer}", h + y if residual else y)
-    mean = p.index("mean", "", sp.Rational(Fraction(1, SIDE**2)))
-    pooled = total(function(activation)(h), ["row", "column"]) * mean
+    pooled = (largest if pooling == "max" else mean)(function(activation)(_normed(h, norm)), PLACES)
     f = p.feature("f", matmul(p.weight("W_out", "out N"), pooled))
     p.end(f)
     return p
+
+
+def _normed(h: Tensor, norm: str) -> Tensor:
+    return groupnorm(h, "N", GROUPS, PLACES) if norm == "group" else h
 
 
 def _convolved(kernel: Tensor, x: Tensor, over: str) -> Tensor:

@@ -6,7 +6,7 @@ import sympy as sp
 
 from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
-from scalecalc.rules.elementwise import negative, sigmoid
+from scalecalc.rules.elementwise import exp, negative, sigmoid, softplus
 from scalecalc.rules.matmul import matmul
 from scalecalc.rules.norm import rmsnorm
 from scalecalc.rules.reduction import dot, rename
@@ -18,12 +18,13 @@ TIMES = 2
 
 @architecture(
     "deltanet",
-    "Schlag, Irie & Schmidhuber 2021, arXiv 2102.11174; Yang et al. 2024, arXiv 2406.06484 (normalised keys)",
+    "Schlag, Irie & Schmidhuber 2021, arXiv 2102.11174; Yang et al. 2024, arXiv 2406.06484 (normalised keys); gated: Yang, "
+    "Kautz & Hatamizadeh 2024, arXiv 2412.06464, eq. 10",
     parameterization="mup",
     optimizer="adam",
     widths={"N": [32, 64, 128, 256]},
 )
-def deltanet(norm: bool = True, residual: bool = False) -> Program:
+def deltanet(norm: bool = True, gated: bool = False, residual: bool = False) -> Program:
     """DeltaNet head of width N over two steps: S_t = S_{t−1} + β_t (v_t − S_{t−1} k_t) ⊗ k_t, o_t = S_t q_t, |k| = |q| = 1.
 
     Its table is linear attention's with a scale of 1/d, since unit keys and queries have entries of N^(-1/2) each: o vanishes
@@ -31,13 +32,14 @@ def deltanet(norm: bool = True, residual: bool = False) -> Program:
     the habit is W_beta, a readout of the layer's input for all its looking like a vector: with a vector's size and rate its
     argument grows like N^(1/2).  Watch a head without the norm: nothing in it learns under SGD at mup's rates.
 
-    Options: ``norm``: o is divided by its root-mean-square; ``residual``: the head's projected output is added to its input.
+    Options: ``norm``: o is divided by its root-mean-square; ``gated``: S_{t−1} is first multiplied by α_t, the exponential of
+    −softplus(W_alpha u) (gated DeltaNet); ``residual``: the head's projected output is added to its input.
     """
     p = Program("deltanet", dims=("N",), fixed={"batch": 4, "time": TIMES, "in": 16, "out": 8, "head": 1})
     x = p.input("x", "batch time in")
     embed = p.weight("W_in", "N in")
     weights = {name: p.weight(f"W_{name}", f"{to} N") for name, to in (("q", "N'"), ("k", "N'"), ("v", "N''"))}
-    strength = p.weight("W_beta", "head N")
+    strength, forget = p.weight("W_beta", "head N"), p.weight("W_alpha", "head N") if gated else None
     unit = p.index("unit", "", sp.Integer(1), scale=Scale.of("N", "-1/2"))
     state: Tensor | None = None
     for t in range(TIMES):
@@ -46,6 +48,8 @@ def deltanet(norm: bool = True, residual: bool = False) -> Program:
         q, k, v = (matmul(weights[name], a) for name in "qkv")
         k, v = rmsnorm(p.feature(f"k{t + 1}", k), "N'") * unit, p.feature(f"v{t + 1}", v)
         if state is not None:
+            if forget is not None:
+                state = part(exp(negative(softplus(matmul(forget, a)))), "head", "", 0, 1) * state
             v = p.feature(f"e{t + 1}", v + negative(dot(state, k, "N'")))
         write = part(sigmoid(matmul(strength, a)), "head", "", 0, 1) * (v * k)
         state = write if state is None else state + write

@@ -33,7 +33,7 @@ def embedding(tied: bool = True, scale: str = "1/N", norm: str = "none", activat
     1/√N, or none, the logit of the token that was read is N^(1/2), or N.
 
     Options: ``tied``; ``scale`` of the tied head (``1/N``, ``1/sqrt(N)`` or ``1``); ``norm`` before the head (``rms``,
-    ``layer``, ``none``); ``activation``.  The tokens are integers, drawn uniformly from 16.
+    ``layer``, ``group``, ``none``); ``activation``.  The tokens are integers, drawn uniformly from 16.
     """
     if scale not in POWERS:
         raise InputError(f"embedding has no scale {scale!r}; choose {', '.join(POWERS)}.")

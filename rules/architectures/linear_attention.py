@@ -66,5 +66,5 @@ def _decay(p: Program, kind: str, a: Tensor) -> Tensor:
     """The decay a: (batch, time, N') where it is gated, else a constant."""
     if kind != "gated":
         return p.index("decay", "", sp.Rational(31, 32) if kind == "fixed" else sp.Integer(1))
-    out = sigmoid(matmul(p.weight("W_up", "N' rank"), matmul(p.weight("W_down", "rank N"), a)))
-    return p.feature("a", out)
+    low = matmul(p.weight("W_down", "rank N"), a)
+    return p.feature("a", sigmoid(p.feature("l", matmul(p.weight("W_up", "N' rank"), low))))

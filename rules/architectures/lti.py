@@ -26,9 +26,9 @@ def lti(
 ) -> Program:
     """Linear time-invariant layer: h_t = Ā h_{t−1} + B̄ (W_B u_t), y_t = W_C h_t, one bank of N_x states for all channels.
 
-    B and C are ordinary matrices here, so that its table differs from mup's only by what the transition does to the sum
-    over the states: under zero-order hold the states fall like 1/n, W_C sees finitely many of them, and its fan-in is
-    effectively finite.  Watch the step: where N_x Δ is not large the states are flat and mup's own table holds.
+    Its table is mup's but for what the transition does to the sum over the states, B and C being ordinary matrices here.
+    What differs from the mup habit is W_C: under zero-order hold the states fall like 1/n, it sees finitely many of them, and
+    its fan-in is effectively finite.  Watch the step: where N_x Δ is not large the states are flat and mup's own table holds.
 
     Options: ``discretization``, ``transition`` and ``activation`` as in s6; ``skip`` adds D·u to y, D = 1 per channel.
     """

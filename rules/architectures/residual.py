@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import sympy as sp
 
 from scalecalc.errors import InputError
@@ -9,9 +11,10 @@ from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
 from scalecalc.rules.elementwise import activation as function
 from scalecalc.rules.matmul import matmul
-from scalecalc.rules.norm import layernorm, rmsnorm
+from scalecalc.rules.norm import groupnorm, layernorm, rmsnorm
 
-NORMS = ("rms", "layer", "none")
+NORMS = ("rms", "layer", "group", "none")
+GROUPS = 2
 
 
 @architecture(
@@ -29,8 +32,8 @@ def residual(norm: str = "rms", bias: bool = True, gain: bool = False, depth: in
     gradient of 1/N in each entry.  Watch what is upstream of a norm: a u that grows is divided by itself, so that a rate too
     large shows in u alone and not behind the norm.
 
-    Options: ``norm`` (``rms``, ``layer`` or ``none``), ``bias`` (of every layer but the readout, zero initially), ``gain``
-    (of every norm, one initially), ``depth``, ``activation``.
+    Options: ``norm`` (``rms``; ``layer``; ``group``, 2 of them: Wu & He 2018, arXiv 1803.08494; or ``none``), ``bias`` (of
+    every layer but the readout, zero initially), ``gain`` (of every norm, one initially), ``depth``, ``activation``.
     """
     p = Program("residual", dims=("N",), fixed={"batch": 4, "in": 8, "out": 8})
     u = p.feature("u", _biased(p, bias, "b_in", matmul(p.weight("W_in", "N in"), p.input("x", "batch in"))))
@@ -50,7 +53,7 @@ def normalised(p: Program, norm: str, x: Tensor, gain: str = "", over: str = "N"
         raise InputError(f"norm={norm!r} is none of {', '.join(NORMS)}.")
     if norm == "none":
         return x
-    out = layernorm(x, over) if norm == "layer" else rmsnorm(x, over)
+    out = {"rms": rmsnorm, "layer": layernorm, "group": partial(groupnorm, groups=GROUPS)}[norm](x, over)
     return p.weight(gain, over, init=sp.Integer(1)) * out if gain else out
 
 

@@ -27,8 +27,9 @@ def s6(
 ) -> Program:
     """Selective state space layer, N_u channels and N_x states per channel, transition A_n = −(n + 1).
 
-    The structured transition pays for the sum over states where the discretization divides by it (zero-order hold);
-    what differs from the mup habit is every power of N_x.  Watch the skip: it hides the states at small width.
+    Its table is mup's in N_u, while in N_x the structured transition pays for the sum over states where the discretization
+    divides by it (zero-order hold).  What differs from the mup habit is every power of N_x.  Watch the skip: it hides the
+    states at small width.
 
     Options, after a colon (``s6:transition=s4d_lin,step=fixed``):
 

@@ -59,36 +59,76 @@ class Size:
         self.falling = np.exp((x - x.mean(0))[:, list(generic)].T * -1.0)  # 1/N, relative to the centre
         self.free = len(self.log_dims) + len(every) - 1 + len(self.falling)
 
+    def _sizes(self, nu: Array) -> tuple[Array, Array]:
+        """(G, free) to log of each term (G, terms, K), less its mean over the cells, and what its logs are of (G, J, K)."""
+        if not self.log_dims:
+            size = np.broadcast_to(self.powers - self.powers.mean(-1, keepdims=True), (len(nu), *self.powers.shape))
+            return size, np.empty((len(nu), 0, self.powers.shape[1]))
+        shifted = self.x - self.x.min(1)[:, None] + self._shifts(nu)[..., None]
+        size = self.powers + np.einsum("tj,gjk->gtk", self.log_powers, np.log(shifted))
+        return size - size.mean(-1, keepdims=True), shifted
+
+    @property
+    def _low(self) -> Array:
+        return np.maximum(self.x.min(1) / 2, 0.25)
+
+    def _shifts(self, nu: Array) -> Array:
+        """The constants beside the logs, least log included: (G, J)."""
+        return self._low * ((self.x.min(1) + CONSTANT) / self._low) ** nu[:, : len(self.log_dims)]
+
+    @property
+    def _sticks(self) -> slice:
+        """Which constants break the stick of size² into the terms' shares: a part of what is left, each."""
+        return slice(len(self.log_dims), len(self.log_dims) + len(self.terms) - 1)
+
+    @property
+    def _generic(self) -> slice:
+        return slice(self.free - len(self.falling), self.free)
+
+    def _weights(self, nu: Array) -> Array:
+        """(G, free) to each term's part of size² at the centre: (G, terms)."""
+        sticks = nu[:, self._sticks]
+        left = np.cumprod(np.concatenate([np.ones((len(nu), 1)), 1 - sticks], 1), 1)
+        below = nu[:, self._sticks.stop : self._generic.start]
+        return np.concatenate([left[:, :-1] * sticks, left[:, -1:], below], 1)
+
     def parts(self, nu: Array) -> Array:
         """(G, free) to log of each term's part of size² (G, terms, K)."""
-        logs, terms = len(self.log_dims), len(self.terms)
-        size = np.broadcast_to(self.powers, (len(nu), *self.powers.shape))
-        if logs:
-            least = self.x.min(1)
-            low = np.maximum(least / 2, 0.25)
-            shift = low * ((least + CONSTANT) / low) ** nu[:, :logs]
-            size = size + np.einsum("tj,gjk->gtk", self.log_powers, np.log(self.x - least[:, None] + shift[..., None]))
-        sticks = nu[:, logs : logs + terms - 1]
-        left = np.cumprod(np.concatenate([np.ones((len(nu), 1)), 1 - sticks], 1), 1)
-        below = nu[:, logs + terms - 1 : self.free - len(self.falling)]
-        weights = np.concatenate([left[:, :-1] * sticks, left[:, -1:], below], 1)
         with np.errstate(divide="ignore"):
-            return np.log(weights)[..., None] + 2 * (size - size.mean(-1, keepdims=True))
+            return np.log(self._weights(nu))[..., None] + 2 * self._sizes(nu)[0]
+
+    def _amounts(self, nu: Array) -> Array:
+        return 2 * nu[:, self._generic, None] - 1
 
     def __call__(self, nu: Array) -> Array:
         """(G, free) to log size (G, K), up to a constant."""
-        size = np.logaddexp.reduce(self.parts(nu), axis=1) / 2
-        for i, falling in enumerate(self.falling):
-            amount = 2 * nu[:, self.free - len(self.falling) + i, None] - 1
-            size = size + np.sign(amount) * np.log1p(np.abs(amount) * falling) / 2
-        return size
+        size = np.log(np.einsum("gt,gtk->gk", self._weights(nu), np.exp(2 * self._sizes(nu)[0]))) / 2
+        amounts = self._amounts(nu)
+        return size + (np.sign(amounts) * np.log1p(np.abs(amounts) * self.falling)).sum(1) / 2
 
     def slopes(self, nu: Array) -> Array:
-        """∂f/∂ν, (G, free) to (G, free, K), by differences that stay inside the bounds."""
-        steps = 1e-5 * np.eye(self.free)
-        up, down = np.minimum(nu[:, None] + steps, 1), np.maximum(nu[:, None] - steps, 0)
-        change = self(up.reshape(-1, self.free)) - self(down.reshape(-1, self.free))
-        return change.reshape(*nu.shape, -1) / (up - down).sum(-1)[..., None]
+        """∂f/∂ν, (G, free) to (G, free, K)."""
+        size, shifted = self._sizes(nu)
+        weights, squares = self._weights(nu), np.exp(2 * size)
+        whole = np.einsum("gt,gtk->gk", weights, squares)
+        out = np.empty((*nu.shape, squares.shape[-1]))
+        if self.log_dims:
+            moved = (self._shifts(nu) * np.log((self.x.min(1) + CONSTANT) / self._low))[..., None] / shifted
+            moved = self.log_powers.T[..., None] * moved[:, :, None]  # (G, J, terms, K)
+            moved -= moved.mean(-1, keepdims=True)
+            out[:, : len(self.log_dims)] = np.einsum("gt,gtk,gjtk->gjk", weights, squares, moved) / whole[:, None]
+        sticks, last = nu[:, self._sticks], len(self.terms)
+        for j in range(last - 1):  # the j-th takes its part of what those before it left; the others share the rest
+            others = 1 - sticks
+            others[:, j] = 1
+            left = np.cumprod(np.concatenate([np.ones((len(nu), 1)), others], 1), 1)
+            shares = left * np.concatenate([sticks, np.ones((len(nu), 1))], 1)
+            gained = left[:, j, None] * squares[:, j]
+            lost = np.einsum("gt,gtk->gk", shares[:, j + 1 :], squares[:, j + 1 : last])
+            out[:, self._sticks.start + j] = (gained - lost) / whole / 2
+        out[:, self._sticks.stop : self._generic.start] = squares[:, last:] / whole[:, None] / 2
+        out[:, self._generic] = self.falling / (1 + np.abs(self._amounts(nu)) * self.falling)
+        return out
 
     def grid(self) -> Array:
         """Points over the whole cube, its faces included."""

@@ -54,6 +54,7 @@ class Run:
         need: about how many times the seeds a verdict would take.
         walked: the places of a path's settings among the cells; ``reach`` how many doublings long it is.
         closed, stuck: paths of rows that agree there, and those that more seeds would not make agree.
+    seen: per row and stage, the samples that it was judged by and what came out: judging takes as long as measuring.
     """
 
     plan: Plan
@@ -77,6 +78,9 @@ class Run:
     judged: dict[Key, Judgement] = field(default_factory=dict[Key, Judgement])
     need: dict[Key, float] = field(default_factory=dict[Key, float])
     closed: set[tuple[Key, tuple[str, ...]]] = field(default_factory=set[tuple[Key, tuple[str, ...]]])
+    seen: dict[tuple[Key, str], tuple[object, Judgement | None]] = field(
+        default_factory=dict[tuple[Key, str], tuple[object, Judgement | None]]
+    )
     cost: dict[tuple[int, frozenset[Key]], float] = field(default_factory=dict[tuple[int, frozenset[Key]], float])
 
     def limit(self, row: Row) -> float:
@@ -217,6 +221,16 @@ def _cells(run: Run, row: Row, stage: str, places: Iterable[int]) -> list[Cell]:
 
 
 def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
+    """The verdict by the samples so far; the one before where there are no more of them."""
+    counts = [len(run.get(stage, k, row.key)) for k in range(len(run.cells))]
+    samples = counts, dict(run.walked)
+    before = run.seen.get((row.key, stage))
+    if before is None or before[0] != samples:
+        before = run.seen[row.key, stage] = samples, _judged(run, row, stage)
+    return before[1]
+
+
+def _judged(run: Run, row: Row, stage: str) -> Judgement | None:
     """The verdict by the samples so far, None while a common setting has none; notes the seeds it would take."""
     if len(_cells(run, row, stage, range(run.common))) < run.common:
         return None

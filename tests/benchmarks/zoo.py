@@ -1,20 +1,25 @@
 """The zoo: every architecture, derived and measured, model by model, and what came out of it as a table.
 
-    python tests/benchmarks/zoo.py --budget 20 --optimizers sgd,adam -o reports/zoo.md
+    python tests/benchmarks/zoo.py --budget 60 --optimizers sgd,adam,muon --parameterizations default,solved -o reports/zoo.md
 
 Every model under every optimizer, with its own parameterization and with the one that is solved for, is verified and its
-rows are counted.  The counts are kept in a file beside the report as they come, so that a run that was stopped goes on where
-it was; the report is written anew after every model.
+rows are counted.  Each table is measured by a process of its own, which is ended when it takes longer than ``--limit``.  What
+is found is kept in a file beside the report (every row with its slopes), so that a run that was stopped (Ctrl-C) goes on
+where it was; the report is written anew after every model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
+import signal
 import time
+import traceback
 from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +31,53 @@ from scalecalc.measure.verify import verify
 from scalecalc.solve import solve
 
 VERDICTS = ("agrees", "disagrees", "inconclusive")
-MODELS = (
-    "mlp", "residual:depth=1", "embedding", "embedding:tied=no", "conv", "conv:depthwise=yes,residual=yes",
-    "linear_attention:decay=fixed,norm=no", "lru", "ssd:norm=no,residual=no", "s4d", "rglru", "gru:bias=no", "moe",
-    "deltanet", "transformer", "residual:depth=1,norm=layer,gain=yes", "residual:norm=none",
-    "linear_attention", "ssd",
-    "s4d:transition=s4d_real", "s4d:transition=s4d_inv", "s6", "s6:discretization=mamba", "lti",
-    "transformer:scale=1/sqrt(d)", "transformer:growing=heads", "transformer:qk_norm=yes,glu=yes,groups=yes",
-    "mamba",
+MODELS = (  # the slower ones last
+    "mlp", "mlp:dropout=yes", "residual:depth=1", "residual:depth=1,norm=layer,gain=yes", "residual:depth=1,norm=group",
+    "residual:norm=none", "embedding", "embedding:tied=no", "conv", "conv:depthwise=yes,residual=yes",
+    "conv:norm=group,pooling=max", "moe", "moe:routing=top1", "transformer", "transformer:scale=1/sqrt(d)",
+    "transformer:growing=heads", "transformer:qk_norm=yes,glu=yes", "transformer:kv=grouped,rotary=yes",
+    "transformer:growing=heads,kv=one", "linear_attention:decay=fixed,norm=no", "linear_attention:decay=fixed",
+    "linear_attention", "deltanet", "deltanet:gated=yes", "rglru", "gru:bias=no", "lti", "dense_ssm", "s6",
+    "s6:discretization=mamba", "s4d", "s4d:transition=s4d_real", "s4d:transition=s4d_inv", "ssd:norm=no,residual=no", "ssd",
+    "lru", "lru:normalised=no", "s5", "s5:step=trained", "moe:growing=experts", "mamba", "lstm:bias=no",
+)  # fmt: skip
+# what each row shows, under Adam with the model's own parameterization; the numbers are those measured
+FINDINGS = (
+    ("What people know", (
+        ("transformer", "logits, update by W_q, step 1", "with logits of 1/d, q moves them by order one"),
+        ("transformer:scale=1/sqrt(d)", "logits, update by W_q, step 1", "with 1/√d by more"),
+        ("transformer", "f, init", "a readout of size 1/N"),
+        ("transformer", "f, update by W_out, step 1", "and what it learns"),
+        ("embedding", "f, update by E, step 1", "a tied embedding at an embedding's rate, behind 1/N"),
+        ("conv", "f, update by W_2, step 1", "mup for channels"),
+        ("ssd:norm=no,residual=no", "y, init", "C·B is q·k without a scale, initially"),
+        ("ssd:norm=no,residual=no", "y, update by W_C, step 1", "and once C has learned"),
+        ("lru", "h, init", "states behind γ"),
+        ("lru:normalised=no", "h, init", "and without"),
+    )),
+    ("What we have not seen stated", (
+        ("linear_attention:decay=fixed", "o, init", "linear attention with 1/d before its norm, initially"),
+        ("linear_attention:decay=fixed", "o, update by W_q, step 1", "and its update, N^(1/2) times as large"),
+        ("linear_attention:decay=fixed", "u1, update by W_q, step 1", "which the norm hands on, at any scale"),
+        ("deltanet", "o, init", "a DeltaNet head initially"),
+        ("deltanet", "o, update by W_q, step 1", "and its update"),
+        ("deltanet", "y, update by W_q, step 1", "which the norm hands on likewise"),
+        ("ssd", "y, init", "Mamba-2's states, beside a skip of order one"),
+        ("s4d", "y, init", "C of mup's size for a fan-in of N_x: S4D's own is one"),
+        ("s4d", "y, update by C, step 1", "and of mup's rate"),
+        ("s5:step=trained", "f, update by log_Delta, step 1", "a step per state"),
+        ("s5:step=trained", "y, update by log_Delta+log_Delta, step 1", "second order: state n turns n times as far"),
+        ("moe:routing=top1", "logits, init", "logits of a top-1 router initially"),
+        ("moe:routing=top1", "logits, update by W_r, step 1", "and their update: most tokens move elsewhere"),
+        ("moe:growing=experts", "m, init", "the soft mixture of E experts initially"),
+        ("moe:growing=experts", "m, update by W_1, step 1", "and once they learn"),
+    )),
 )  # fmt: skip
 Key = tuple[str, str, str]
 
 
 def one(model: str, optimizer: str, scaled: str, budget: float, seed: int) -> dict[str, Any]:
-    """Counts of one model's rows by verdict, the rows that disagree, and seconds; or what went wrong."""
+    """Counts of one model's rows by verdict, the rows with their slopes, and seconds; or what went wrong."""
     start = time.perf_counter()
     try:
         p = solve(model, optimizer=optimizer, steps=1) if scaled == "solved" else None
@@ -47,8 +85,45 @@ def one(model: str, optimizer: str, scaled: str, budget: float, seed: int) -> di
     except ScalecalcError as error:
         return {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - start}
     found: dict[str, Any] = {verdict: table.counts()[verdict] for verdict in VERDICTS}
-    found["rows"] = [row.label for row in table.rows if row.verdict == "disagrees"]
+    found["rows"] = [
+        {
+            "row": row.label,
+            "derived": row.formula(),
+            "measured": {d: [round(x, 3) for x in (s.slope, s.low, s.high)] for d, s in (row.measured or {}).items()},
+            "verdict": row.verdict,
+            "settle": row.settle,
+        }
+        for row in table.rows
+    ]
     return found | {"seconds": time.perf_counter() - start}
+
+
+def _child(out: Connection, *asked: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    try:
+        out.send(one(*asked))
+    except Exception as error:
+        traceback.print_exc()
+        out.send({"error": f"a bug: {type(error).__name__}: {error}", "seconds": 0.0})
+
+
+def apart(limit: float, *asked: Any) -> dict[str, Any]:
+    """:func:`one` in a process of its own, which is ended when it takes longer."""
+    start = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    into, out = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(out, *asked), daemon=True)
+    process.start()
+    out.close()
+    try:
+        if into.poll(limit):
+            return into.recv()
+        return {"error": f"took longer than {limit:.0f} s", "seconds": time.perf_counter() - start}
+    except EOFError:
+        return {"error": "its process ended (out of memory?)", "seconds": time.perf_counter() - start}
+    finally:
+        process.kill()
+        process.join()
 
 
 def wanted(asked: argparse.Namespace) -> Iterator[Key]:
@@ -59,9 +134,35 @@ def wanted(asked: argparse.Namespace) -> Iterator[Key]:
                 yield model, optimizer, scaled
 
 
+def _tables(found: Mapping[Key, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| model | optimizer | parameterization | agree | disagree | inconclusive | seconds |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for (model, optimizer, scaled), r in found.items():
+        counts = " | ".join(str(r[v]) for v in VERDICTS) if "error" not in r else "— | — | —"
+        lines.append(f"| {model} | {optimizer} | {scaled} | {counts} | {r['seconds']:.0f} |")
+    return lines
+
+
+def _findings(found: Mapping[Key, Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for title, rows in FINDINGS:
+        lines += ["", f"## {title}", "", "| model | row | derived | measured | verdict | |", "|---|---|---|---|---|---|"]
+        for model, name, words in rows:
+            table = found.get((model, "adam", "default"), {})
+            row = next((r for r in table.get("rows", ()) if r["row"] == name), None)
+            if row is None:
+                lines.append(f"| {model} | {name} | — | — | not measured | {words} |")
+                continue
+            slopes = "; ".join(f"{d} {s:.2f} ({low:.2f} to {high:.2f})" for d, (s, low, high) in row["measured"].items())
+            lines.append(f"| {model} | {name} | {row['derived']} | {slopes} | {row['verdict']} | {words} |")
+    return lines
+
+
 def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse.Namespace) -> str:
     """The table in Markdown: first what it was made with."""
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, one used; torch {torch.__version__}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}"
     command = (
         f"python tests/benchmarks/zoo.py --budget {asked.budget:g} --optimizers {asked.optimizers} "
         f"--parameterizations {asked.parameterizations} --seed {asked.seed}"
@@ -69,6 +170,7 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
     total = {v: sum(r.get(v, 0) for r in found.values()) for v in VERDICTS}
     rows = sum(total.values())
     share = f"{100 * (total['agrees'] + total['disagrees']) / rows:.0f} %" if rows else "none"
+    measured = sum("error" not in r for r in found.values())
     lines = [
         "# The zoo",
         "",
@@ -76,58 +178,77 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
         "",
         f"`{command}`",
         "",
-        f"{len(found)} of {len(found) + missing} tables measured: {rows} rows, of which {total['agrees']} agree, "
+        f"{measured} of {len(found) + missing} tables measured: {rows} rows, of which {total['agrees']} agree, "
         f"{total['disagrees']} disagree and {total['inconclusive']} are inconclusive at this budget ({share} conclusive).",
         "",
-        "| model | optimizer | parameterization | agree | disagree | inconclusive | seconds |",
-        "|---|---|---|---:|---:|---:|---:|",
+        *_tables(found),
     ]
-    for (model, optimizer, scaled), r in found.items():
-        counts = " | ".join(str(r[v]) for v in VERDICTS) if "error" not in r else "— | — | —"
-        lines.append(f"| {model} | {optimizer} | {scaled} | {counts} | {r['seconds']:.0f} |")
-    wrong = [f"- {' '.join(key)}: {row}" for key, r in found.items() for row in r.get("rows", ())]
+    lines += _findings(found)
+    wrong = [
+        f"- {' '.join(key)}: {row['row']}: derived {row['derived']}, {row['settle']}"
+        for key, r in found.items()
+        for row in r.get("rows", ())
+        if row["verdict"] == "disagrees"
+    ]
     open_ = [f"- {' '.join(key)}: {r['error']}" for key, r in found.items() if "error" in r]
-    lines += ["", "Rows that disagree:", "", *wrong] if wrong else []
-    lines += ["", "Not measured:", "", *open_] if open_ else []
+    lines += ["", "## Rows that disagree", "", *wrong] if wrong else []
+    lines += ["", "## Not measured", "", *open_] if open_ else []
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--models", default="", help="separated by semicolons; all of them unless given")
     parser.add_argument("--optimizers", default="sgd,adam,muon")
     parser.add_argument("--parameterizations", default="default,solved")
     parser.add_argument("--budget", type=float, default=60, help="seconds to measure one model")
+    parser.add_argument("--limit", type=float, help="seconds until one model is given up, deriving included (20 budgets)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no model later than this")
     parser.add_argument("-o", "--output", type=Path, default=Path("reports/zoo.md"))
     asked = parser.parse_args()
+    asked.limit = asked.limit or 20 * asked.budget
+    return asked
+
+
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    asked = _asked()
+    signal.signal(signal.SIGTERM, _stop)  # so that the process that measures is ended, too
     store = asked.output.with_suffix(".json")
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     made_with = {"budget": asked.budget, "seed": asked.seed}
     known = json.loads(store.read_text()) if store.exists() else {}
-    found: dict[Key, dict[str, Any]] = {}
+    kept: dict[Key, dict[str, Any]] = {}
     if known.get("with") == made_with:
-        found = {tuple(r.pop("key")): r for r in known["tables"]}
-    todo = [key for key in wanted(asked) if "error" in found.get(key, {"error": ""})]
+        kept = {tuple(r.pop("key")): r for r in known["tables"]}
+    keys = list(wanted(asked))
+    todo = [key for key in keys if "error" in kept.get(key, {"error": ""})]
     begin = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
-        task = bar.add_task("zoo", total=len(todo))
-        for k, key in enumerate(todo):
+        task = bar.add_task("zoo", total=len(keys), completed=len(keys) - len(todo))
+        for key in todo:
             if time.perf_counter() - begin > asked.seconds:
                 break
             bar.update(task, description=" ".join(key))
-            found[key] = one(*key, asked.budget, asked.seed)
-            r = found[key]
+            try:
+                r = kept[key] = apart(asked.limit, *key, asked.budget, asked.seed)
+            except KeyboardInterrupt:
+                bar.console.print("stopped; the same command goes on from here")
+                break
             told = r.get("error") or ", ".join(f"{r[v]} {v}" for v in VERDICTS)
             bar.console.print(f"{' '.join(key)}: {told} ({r['seconds']:.0f} s)", highlight=False)
             for row in r.get("rows", ()):
-                bar.console.print(f"    disagrees: {row}", highlight=False)
-            store.write_text(
-                json.dumps({"with": made_with, "tables": [{"key": key, **r} for key, r in found.items()]}, indent=1)
-            )
-            asked.output.write_text(report(found, len(todo) - k - 1, asked))
+                if row["verdict"] == "disagrees":
+                    bar.console.print(f"    disagrees: {row['row']}: {row['derived']}; {row['settle']}", highlight=False)
+            tables = [{"key": key, **r} for key, r in kept.items()]
+            store.write_text(json.dumps({"with": made_with, "tables": tables}, indent=1))
+            found = {key: kept[key] for key in keys if key in kept}
+            asked.output.write_text(report(found, len(keys) - len(found), asked))
             bar.advance(task)
 
 
