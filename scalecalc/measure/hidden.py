@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from scalecalc.measure.scan import combination, inputs, selective_scan
-from scalecalc.measure.scan.build import NoCompiler
-from scalecalc.measure.scan.operator import announce, backend_of
+from scalecalc.measure.scan.build import NoCompiler, compiler
+from scalecalc.measure.scan.operator import announce, has_numba
 from scalecalc.program import Op, Program
 from scalecalc.rule import spread
 
@@ -152,13 +152,17 @@ def states(program: Program, widths: Mapping[str, int]) -> int:
     return max(sizes, default=0)
 
 
-def works_here(device: str) -> bool:
-    """Can the fused scan run on a device?  Says so, once, where it could but for a compiler."""
+def works_here(device: str, program: Program) -> bool:
+    """Can a program's fused scans run on a device?  Says so, once, where they could but for a compiler."""
     if torch.device(device).type != "cpu":
         return False
     try:
-        return backend_of("c", torch.device(device)) == "c"
+        compiler()
+        return True
     except NoCompiler as error:
+        real = not any(program.ops[op.params["hidden"].A].complex for op in program.ops if "hidden" in op.params)
+        if real and has_numba():
+            return True
         announce("the states of recurrences are kept in memory, which is slower", str(error))
         return False
 

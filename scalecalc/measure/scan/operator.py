@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -16,52 +18,80 @@ import torch
 
 from scalecalc.errors import MeasureError, UnknownName
 from scalecalc.measure.scan import cpu, inputs, reference
-from scalecalc.measure.scan.build import NoCompiler, compiler
+from scalecalc.measure.scan.build import NoCompiler, library
 
-BACKENDS = ("auto", "c", "reference")
+BACKENDS = ("auto", "c", "numba", "reference")
 
 
 class Slow(UserWarning):
-    """The reference is used where the compiled kernel was wanted."""
+    """A slower backend is used than the one that was wanted."""
 
 
 STEPWISE = "the scan runs step by step in torch, many times slower than compiled"
+BY_NUMBA = "the scan is compiled by numba, which takes half a minute once and is about three times as slow as C"
 
 
 @cache  # once
 def announce(what: str, reason: str) -> None:
-    warnings.warn(f"{what}: {reason}", Slow, stacklevel=5)
+    warnings.warn(f"{what}: {reason}", Slow, stacklevel=6)
 
 
-def backend_of(name: str, device: torch.device) -> str:
-    """The backend that a name means on a device.
+def backend_of(name: str, x: inputs.Inputs, members: int = 1, norms: int = 0) -> str:
+    """The backend that a name means for a scan.
 
     Raises:
         UnknownName: no such backend.
-        MeasureError: it does not work on this device, or not here.
+        MeasureError: it does not work on this device, not here, or not for this kind of scan.
     """
-    return _backend(name, device.type)
+    return _backend(name, x.tensors[0].device.type, jit_serves(x), tuple(cpu.macros(x, members, norms).items()))
+
+
+def jit_serves(x: inputs.Inputs) -> bool:
+    """Does numba's kernel do this kind of scan: a real transition, B and C per token or the same for all channels?"""
+    return not x.complex and all(t.dim() != 2 for t in x.tensors[3:5])  # type: ignore[union-attr]
+
+
+def has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @torch.compiler.assume_constant_result  # what torch.compile cannot follow: it asks the system for a compiler
-def _backend(name: str, device: str) -> str:
+def _backend(name: str, device: str, numba: bool, macros: tuple[tuple[str, int], ...]) -> str:
     if name not in BACKENDS:
         raise UnknownName("scan backend", name, BACKENDS)
     if name == "reference":
         return name
     if device != "cpu":
-        if name == "c":
-            raise MeasureError(f"the scan's backend 'c' works on the CPU, and the tensors are on {device}; use 'reference'.")
+        if name != "auto":
+            raise MeasureError(f"the scan's backend {name!r} works on the CPU, the tensors are on {device}; use 'reference'.")
         announce(STEPWISE, f"there is no kernel for {device}.")
         return "reference"
+    if name == "numba":
+        if not has_numba():
+            raise MeasureError("numba is not installed; pip install 'scalecalc[numba]', or use another backend.")
+        if not numba:
+            raise MeasureError(f"the scan's backend 'numba' serves {SERVED}; use 'c' or 'reference'.")
+        return name
     try:
-        compiler()
+        library(dict(macros))
     except NoCompiler as error:
         if name == "c":
             raise
-        announce(STEPWISE, str(error))
+        if numba and has_numba():
+            announce(BY_NUMBA, str(error))
+            return "numba"
+        more = f" numba serves {SERVED}." if has_numba() else " Or pip install 'scalecalc[numba]'."
+        announce(STEPWISE, str(error) + more)
         return "reference"
     return "c"
+
+
+SERVED = "real transitions with B and C per token or the same for all channels"
+
+
+def kernel(backend: str) -> Any:
+    """The module with a backend's ``forward`` and ``backward``."""
+    return importlib.import_module(f"scalecalc.measure.scan.{({'c': 'cpu', 'numba': 'jit'})[backend]}")
 
 
 def norms_of(
@@ -95,10 +125,11 @@ def scan_op(
     discretization: str,
     return_last: bool,
     norms: int,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """y, the last state, and the norms by position, channel, state and the largest; empty where not asked for."""
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
-    y, last, sums = cpu.forward([x], [1.0], last=return_last, norms=norms)
+    y, last, sums = kernel(backend).forward([x], [1.0], last=return_last, norms=norms)
     empty = u.new_empty(0, dtype=torch.float64)
     found = (empty,) * 4
     if sums is not None:
@@ -110,7 +141,7 @@ def scan_op(
 
 
 @scan_op.register_fake
-def _(u, delta, A, B, C, D, h0, discretization, return_last, norms):  # type: ignore[no-untyped-def]
+def _(u, delta, A, B, C, D, h0, discretization, return_last, norms, backend):  # type: ignore[no-untyped-def]
     batch, time, channels = u.shape
     states = A.shape[-1]
 
@@ -139,20 +170,21 @@ def backward_op(
     D: torch.Tensor | None,
     h0: torch.Tensor | None,
     discretization: str,
+    backend: str,
 ) -> list[torch.Tensor]:
     """Gradients of u, delta, A, B, C, and of D and h0 where they are given."""
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
-    return [g for g in cpu.backward(x, gy, glast) if g is not None]
+    return [g for g in kernel(backend).backward(x, gy, glast) if g is not None]
 
 
 @backward_op.register_fake
-def _(gy, glast, u, delta, A, B, C, D, h0, discretization):  # type: ignore[no-untyped-def]
+def _(gy, glast, u, delta, A, B, C, D, h0, discretization, backend):  # type: ignore[no-untyped-def]
     given = [t for t in (u, delta, A, B, C, D, h0) if t is not None]
     return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in given]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    tensors, (ctx.discretization, ctx.return_last, _) = inputs[:7], inputs[7:]
+    tensors, (ctx.discretization, ctx.return_last, _, ctx.backend) = inputs[:7], inputs[7:]
     ctx.save_for_backward(*tensors)
     ctx.mark_non_differentiable(*output[2:])
 
@@ -160,8 +192,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) 
 def _backward(ctx: Any, gy: torch.Tensor | None, glast: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors
     gy = torch.zeros_like(tensors[0]) if gy is None else gy
-    found = iter(backward_op(gy, glast if ctx.return_last else None, *tensors, ctx.discretization))
-    return (*(None if t is None else next(found) for t in tensors), None, None, None)
+    found = iter(backward_op(gy, glast if ctx.return_last else None, *tensors, ctx.discretization, ctx.backend))
+    return (*(None if t is None else next(found) for t in tensors), *(None,) * 4)
 
 
 scan_op.register_autograd(_backward, setup_context=_setup)
