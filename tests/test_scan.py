@@ -325,7 +325,9 @@ def test_errors_say_what_to_do() -> None:
     u, delta, A, B, C = Case().tensors()[:5]
     with pytest.raises(UnknownName, match="did you mean 'zoh'"):
         selective_scan(u, delta, A, B, C, discretization="zho")
-    with pytest.raises(UnknownName, match="there is no scan backend 'triton'"):
+    with pytest.raises(UnknownName, match="there is no scan backend 'cuda'"):
+        selective_scan(u, delta, A, B, C, backend="cuda")
+    with pytest.raises(MeasureError, match=r"'triton' does not work here: .*tensors are on cpu"):
         selective_scan(u, delta, A, B, C, backend="triton")
     with pytest.raises(UnknownName, match="there is no norm 'mean'"):
         selective_scan(u, delta, A, B, C, norms=("mean",))
@@ -351,9 +353,9 @@ x = torch.ones(1, 2, 2), torch.ones(1, 2, 2), -torch.ones(2, 2), torch.ones(2), 
 own = *x[:3], torch.ones(2, 2), x[4]  # an input factor of every channel: numba's kernel has none of these
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
-    operator.has_numba = lambda: False
+    operator.has = lambda _: False
     first, second = selective_scan(*x), selective_scan(*x)
-    operator.has_numba = lambda: True
+    operator.has = lambda _: True
     third = selective_scan(*own)
     chosen = operator.backend_of("auto", inputs.of("zoh", *x, None, None))
 assert torch.equal(first, second)

@@ -73,8 +73,8 @@ def selective_scan(
         norms: any of ``position``, ``channel``, ``state`` and ``max``: also return these :class:`Norms` of h, over
             everything but what they are named after.  They are not differentiable.
         backend: ``c``, compiled when first needed; ``numba``, about three times as slow, for real A with B and C per token
-            or shared; ``reference``, a loop in float64; ``auto``, the first of these that works here, and a warning if it
-            is not the first.
+            or shared; ``triton``, on CUDA's GPUs, for real A; ``reference``, a loop in float64; ``auto``, the first of
+            these that works on the tensors' device, and a warning where it is not that device's first.
 
     All tensors have one precision, float32 or float64 (the higher one is used if they differ).  If any of A, B, C and h0
     is complex so are the states; y is the real part of the sum, without the factor 2 for conjugate pairs that some codes
@@ -147,7 +147,7 @@ def combination(
             raise InputError("the networks that are scanned side by side differ in the shapes or the kind of their tensors.")
         chosen = operator.backend_of(backend, x, len(found), level)
         if chosen != "reference":
-            y, _, sums = operator.kernel(chosen).forward(found, coefficients, last=False, norms=level)
+            y, _, sums = operator.forward(chosen, found, coefficients, False, level)
             assert sums is not None
         else:
             scanned = [reference.scan(m) for m in found]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -20,7 +21,8 @@ from scalecalc.errors import MeasureError, UnknownName
 from scalecalc.measure.scan import cpu, inputs, reference
 from scalecalc.measure.scan.build import NoCompiler, library
 
-BACKENDS = ("auto", "c", "numba", "reference")
+BACKENDS = ("auto", "c", "numba", "triton", "reference")
+OLDEST = (8, 0)  # compute capability that the GPU's kernels have been compiled for
 
 
 class Slow(UserWarning):
@@ -43,33 +45,43 @@ def backend_of(name: str, x: inputs.Inputs, members: int = 1, norms: int = 0) ->
         UnknownName: no such backend.
         MeasureError: it does not work on this device, not here, or not for this kind of scan.
     """
-    return _backend(name, x.tensors[0].device.type, jit_serves(x), tuple(cpu.macros(x, members, norms).items()))
+    macros = tuple(cpu.macros(x, members, norms).items())
+    return _backend(name, str(x.tensors[0].device), x.complex, _by_channel(x), macros)
 
 
-def jit_serves(x: inputs.Inputs) -> bool:
-    """Does numba's kernel do this kind of scan: a real transition, B and C per token or the same for all channels?"""
-    return not x.complex and all(t.dim() != 2 for t in x.tensors[3:5])  # type: ignore[union-attr]
+def _by_channel(x: inputs.Inputs) -> bool:
+    """Have the channels input or output factors of their own?"""
+    return any(t.dim() == 2 for t in x.tensors[3:5])  # type: ignore[union-attr]
 
 
-def has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
+def has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 @torch.compiler.assume_constant_result  # what torch.compile cannot follow: it asks the system for a compiler
-def _backend(name: str, device: str, numba: bool, macros: tuple[tuple[str, int], ...]) -> str:
+def _backend(name: str, device: str, complex_: bool, by_channel: bool, macros: tuple[tuple[str, int], ...]) -> str:
     if name not in BACKENDS:
         raise UnknownName("scan backend", name, BACKENDS)
     if name == "reference":
         return name
-    if device != "cpu":
+    on = torch.device(device)
+    if name == "triton" or name == "auto" and on.type == "cuda":
+        missing = without_triton(on, complex_)
+        if missing and name == "triton":
+            raise MeasureError(f"the scan's backend 'triton' does not work here: {missing} Use 'auto' or 'reference'.")
+        if missing:
+            announce(STEPWISE, missing)
+        return "reference" if missing else "triton"
+    if on.type != "cpu":
         if name != "auto":
             raise MeasureError(f"the scan's backend {name!r} works on the CPU, the tensors are on {device}; use 'reference'.")
         announce(STEPWISE, f"there is no kernel for {device}.")
         return "reference"
+    served = not complex_ and not by_channel
     if name == "numba":
-        if not has_numba():
+        if not has("numba"):
             raise MeasureError("numba is not installed; pip install 'scalecalc[numba]', or use another backend.")
-        if not numba:
+        if not served:
             raise MeasureError(f"the scan's backend 'numba' serves {SERVED}; use 'c' or 'reference'.")
         return name
     try:
@@ -77,10 +89,10 @@ def _backend(name: str, device: str, numba: bool, macros: tuple[tuple[str, int],
     except NoCompiler as error:
         if name == "c":
             raise
-        if numba and has_numba():
+        if served and has("numba"):
             announce(BY_NUMBA, str(error))
             return "numba"
-        more = f" numba serves {SERVED}." if has_numba() else " Or pip install 'scalecalc[numba]'."
+        more = f" numba serves {SERVED}." if has("numba") else " Or pip install 'scalecalc[numba]'."
         announce(STEPWISE, str(error) + more)
         return "reference"
     return "c"
@@ -89,9 +101,69 @@ def _backend(name: str, device: str, numba: bool, macros: tuple[tuple[str, int],
 SERVED = "real transitions with B and C per token or the same for all channels"
 
 
+def without_triton(device: torch.device, complex_: bool) -> str:
+    """Why the GPU's kernels do not work on a device for a scan; empty where they do.
+
+    Triton's interpreter (``TRITON_INTERPRET=1``) takes tensors on the CPU.
+    """
+    if not has("triton"):
+        return "Triton is not installed; pip install 'scalecalc[gpu]'."
+    if complex_:
+        return "the kernels for the GPU are for real transitions."
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        return ""
+    if device.type != "cuda":
+        return f"its kernels are for CUDA's GPUs, and the tensors are on {device}."
+    found = torch.cuda.get_device_capability(device)
+    if found < OLDEST:
+        return f"the GPU's compute capability is {found[0]}.{found[1]}, and {OLDEST[0]}.{OLDEST[1]} is needed."
+    return ""
+
+
 def kernel(backend: str) -> Any:
     """The module with a backend's ``forward`` and ``backward``."""
-    return importlib.import_module(f"scalecalc.measure.scan.{({'c': 'cpu', 'numba': 'jit'})[backend]}")
+    module = {"c": "cpu", "numba": "jit", "triton": "gpu"}[backend]
+    return importlib.import_module(f"scalecalc.measure.scan.{module}")
+
+
+def forward(backend: str, members: Sequence[inputs.Inputs], coefficients: Sequence[float], last: bool, norms: int) -> Any:
+    """A backend's; where the GPU's memory does not do, on the CPU, which is said once."""
+    try:
+        return kernel(backend).forward(members, coefficients, last=last, norms=norms)
+    except torch.OutOfMemoryError as error:
+        home = [_moved(m, "cpu") for m in members]
+        found = _elsewhere(error, home[0]).forward(home, coefficients, last=last, norms=norms)
+        return _back(found, members[0].tensors[0].device)
+
+
+def backward(backend: str, x: inputs.Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """As :func:`forward`."""
+    try:
+        return kernel(backend).backward(x, gy, glast)
+    except torch.OutOfMemoryError as error:
+        home, g = _moved(x, "cpu"), (None if glast is None else glast.to("cpu"))
+        return _back(_elsewhere(error, home).backward(home, gy.to("cpu"), g), gy.device)
+
+
+def _elsewhere(error: Exception, x: inputs.Inputs) -> Any:
+    chosen = backend_of("auto", x)
+    if chosen == "reference":
+        raise MeasureError(f"too little memory on the GPU for a scan ({str(error).splitlines()[0]}); use shorter sequences.")
+    announce("the scan runs on the CPU", f"it does not fit into the GPU's memory ({str(error).splitlines()[0]}).")
+    return kernel(chosen)
+
+
+def _moved(x: inputs.Inputs, device: torch.device | str) -> inputs.Inputs:
+    return inputs.Inputs(tuple(None if t is None else t.to(device) for t in x.tensors), x.discretization)  # type: ignore[arg-type]
+
+
+def _back(found: Any, device: torch.device) -> Any:
+    """Whatever there is of tensors in it, on a device."""
+    if isinstance(found, torch.Tensor):
+        return found.to(device)
+    if isinstance(found, cpu.Sums):
+        return cpu.Sums(*(t.to(device) for t in (found.position, found.channel, found.state, found.largest)))
+    return type(found)(_back(t, device) for t in found) if isinstance(found, list | tuple) else found
 
 
 def norms_of(
@@ -129,7 +201,7 @@ def scan_op(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """y, the last state, and the norms by position, channel, state and the largest; empty where not asked for."""
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
-    y, last, sums = kernel(backend).forward([x], [1.0], last=return_last, norms=norms)
+    y, last, sums = forward(backend, [x], [1.0], return_last, norms)
     empty = u.new_empty(0, dtype=torch.float64)
     found = (empty,) * 4
     if sums is not None:
@@ -174,7 +246,7 @@ def backward_op(
 ) -> list[torch.Tensor]:
     """Gradients of u, delta, A, B, C, and of D and h0 where they are given."""
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
-    return [g for g in kernel(backend).backward(x, gy, glast) if g is not None]
+    return [g for g in backward(backend, x, gy, glast) if g is not None]
 
 
 @backward_op.register_fake
