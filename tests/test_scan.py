@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -96,9 +97,9 @@ def both(case: Case, backend: str, norms: tuple[str, ...] = (), *, positive: boo
     return [y.detach(), last.detach(), *gradients, *(getattr(found[0], name) for name in norms)]
 
 
-def agree(case: Case, norms: tuple[str, ...] = ()) -> None:
+def agree(case: Case, norms: tuple[str, ...] = (), backend: str = "c") -> None:
     """Relative to the largest entry; a tensor of few entries, which may all cancel, relative to what is added up there."""
-    found, exact = both(case, "c", norms), both(case, "reference", norms)
+    found, exact = both(case, backend, norms), both(case, "reference", norms)
     few = min(t.numel() for t in exact) < FEW
     sizes = both(case, "reference", norms, positive=True) if few else exact
     # a decay near one that is the same at all times is off by the same rounding error at all of them
@@ -307,7 +308,7 @@ def test_zero_tails() -> None:
 def test_one_operation_for_compile_and_export() -> None:
     """torch's own checks of the operation (schema, fake kernel, autograd), and one node in an exported program."""
     x = Case(channels=3, states=2).tensors()
-    torch.library.opcheck(operator.scan_op, (*(None if t is None else t.requires_grad_() for t in x), "zoh", True, 2))
+    torch.library.opcheck(operator.scan_op, (*(None if t is None else t.requires_grad_() for t in x), "zoh", True, 2, "c"))
 
     class Layer(torch.nn.Module):
         def forward(self, u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor):
@@ -324,7 +325,9 @@ def test_errors_say_what_to_do() -> None:
     u, delta, A, B, C = Case().tensors()[:5]
     with pytest.raises(UnknownName, match="did you mean 'zoh'"):
         selective_scan(u, delta, A, B, C, discretization="zho")
-    with pytest.raises(UnknownName, match="there is no scan backend 'triton'"):
+    with pytest.raises(UnknownName, match="there is no scan backend 'cuda'"):
+        selective_scan(u, delta, A, B, C, backend="cuda")
+    with pytest.raises(MeasureError, match=r"'triton' does not work here: .*tensors are on cpu"):
         selective_scan(u, delta, A, B, C, backend="triton")
     with pytest.raises(UnknownName, match="there is no norm 'mean'"):
         selective_scan(u, delta, A, B, C, norms=("mean",))
@@ -340,28 +343,94 @@ def test_errors_say_what_to_do() -> None:
         selective_scan_pair([u, delta, A, B, C], [u, delta[0, 0], A, B, C])
 
 
-def test_without_a_compiler_it_says_so_and_is_right(tmp_path) -> None:
-    """The fallback, in a process of its own whose path has no compiler: announced once, and the loop's result."""
-    code = """
+WITHOUT_COMPILER = """
 import os, warnings
 os.environ.pop("CC", None)
 os.environ["PATH"] = os.environ["HERE"]
 import torch
-from scalecalc.measure.scan import selective_scan
+from scalecalc.measure.scan import inputs, operator, selective_scan
 x = torch.ones(1, 2, 2), torch.ones(1, 2, 2), -torch.ones(2, 2), torch.ones(2), torch.ones(2)
+own = *x[:3], torch.ones(2, 2), x[4]  # an input factor of every channel: numba's kernel has none of these
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
+    operator.has = lambda _: False
     first, second = selective_scan(*x), selective_scan(*x)
+    operator.has = lambda _: True
+    third = selective_scan(*own)
+    chosen = operator.backend_of("auto", inputs.of("zoh", *x, None, None))
 assert torch.equal(first, second)
 assert torch.equal(first, selective_scan(*x, backend="reference"))
-print(len(seen), seen[0].message)
+assert torch.equal(first, third)
+print(chosen, *(w.message for w in seen), sep="\\n")
 """
-    import os
 
+
+def test_without_a_compiler_it_says_so_and_is_right(tmp_path) -> None:
+    """The fallbacks, in a process of its own whose path has no compiler: each is announced once, and right."""
     environment = {**os.environ, "HERE": str(tmp_path), "SCALECALC_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    command = [sys.executable, "-c", WITHOUT_COMPILER]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("1 the scan runs step by step in torch, many times slower than compiled: no C compiler")
+    chosen, alone, other, numba = done.stdout.splitlines()
+    stepwise = "the scan runs step by step in torch, many times slower than compiled: no C compiler"
+    assert alone.startswith(stepwise)
+    assert alone.endswith("Or pip install 'scalecalc[numba]'.")
+    assert other.startswith(stepwise)
+    assert other.endswith("numba serves real transitions with B and C per token or the same for all channels.")
+    assert chosen == "numba"
+    assert numba.startswith("the scan is compiled by numba, which takes half a minute once and is about three times as slow")
+
+
+@pytest.mark.slow
+def test_numba_agrees_with_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scheme, odd sizes, tensors that are the same at all times, zeros in A; several threads; the pair mode.
+
+    In single precision: what there is for double precision alone is held against exact values below.
+    """
+    jit = pytest.importorskip("scalecalc.measure.scan.jit")
+    for scheme in ("zoh", "euler", "bilinear", "mamba"):
+        reach = (1e-6, 0.1) if scheme == "euler" else (1e-6, 1e2)
+        agree(Case(2, 6, 130, 19, scheme, reach=reach), ALL, "numba")
+    agree(Case(1, 1, 1, 1, axes=(*CONSTANT[:3], 3)), backend="numba")
+    agree(Case(3, 70, 65, 16, "mamba", axes=(1, 1, 3, 1), skip=False, start=False), backend="numba")
+    monkeypatch.setattr(jit, "ALONE", 0)
+    case = Case(2, 6, 300, 3)
+    before, runs = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            runs.append(both(case, "numba", ALL))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+    assert torch.tensor([1e-40]) * 0.5 > 0
+    old, new = Case(channels=70, states=9), Case(channels=70, states=9, seed=1)
+    found, exact = (selective_scan_pair(old.tensors(), new.tensors(), backend=b) for b in ("numba", "reference"))
+    for name in ALL:
+        own, right = (getattr(norms.difference, name) for norms in (found, exact))
+        torch.testing.assert_close(own, right, rtol=1e-6, atol=0)
+    with pytest.raises(MeasureError, match="serves real transitions"):
+        selective_scan(*Case(axes=MIXED).tensors()[:5], backend="numba")
+
+
+@pytest.mark.slow
+def test_numba_in_double_precision() -> None:
+    """Its exponential and the series of a zero-order hold's derivative."""
+    jit = pytest.importorskip("scalecalc.measure.scan.jit")
+    from numba import njit
+
+    power, slope = njit(lambda x: jit._power(x)), njit(lambda z: jit._slope(z))
+    with mpmath.workdps(40):
+        for x in (0.0, -1e-12, 0.3, -0.49, -3.7, -1000.2, 40.1):
+            up, less = power(x)
+            assert up == pytest.approx(float(mpmath.mpf(2) ** x), rel=4e-16)
+            assert less == pytest.approx(float(mpmath.mpf(2) ** x - 1), rel=4e-16, abs=0)
+            if 1e-3 < abs(x) < 0.5:
+                z = mpmath.mpf(x)
+                assert slope(x) == pytest.approx(float(((z - 1) * mpmath.exp(z) + 1) / z**2), rel=4e-16)
+    assert power(-1100.0)[0] == 0
+    assert math.isinf(power(1100.0)[0])
+    assert math.isnan(power(math.nan)[0])
 
 
 @compiled

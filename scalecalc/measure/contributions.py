@@ -73,7 +73,7 @@ class Plan:
         fused = self.without_states
         if fused is self.model.program or states(fused, setting.widths) * setting.seeds < LEAST:
             return self.model.program
-        return fused if works_here(setting.device) else self.model.program
+        return fused if works_here(setting.device, fused) else self.model.program
 
     def held(self, setting: Setting) -> int:
         """Numbers per seed that measuring holds at its peak, roughly."""

@@ -97,8 +97,13 @@ def cell_text(cell: Mapping[str, int]) -> str:
     return " ".join(f"{dim}={width}" for dim, width in cell.items())
 
 
-def free_memory() -> float:
-    """Bytes; infinite where the system does not tell."""
+def free_memory(device: str = "cpu") -> float:
+    """Bytes of a device; infinite where the system does not tell."""
+    on = torch.device(device)
+    if on.type == "cuda":
+        return torch.cuda.mem_get_info(on)[0]
+    if on.type != "cpu":
+        return math.inf
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -175,7 +180,7 @@ def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) 
     A path on which seeds no longer help goes on to twice the widths if they can be had for a third as many seeds: a
     setting with a handful of them would only make the interval wide.
     """
-    program, free = run.plan.model.program, free_memory()
+    program, free = run.plan.model.program, free_memory(run.device)
     largest = max(range(run.common), key=lambda k: elements(program, run.cells[k]))
     rate = _cost(run, rows, largest) / elements(program, run.cells[largest])
 
@@ -183,7 +188,7 @@ def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) 
         return rate * elements(program, cell) * seeds / run.workers <= seconds / 3
 
     def fits(cell: Mapping[str, int]) -> bool:
-        return run.device != "cpu" or memory(run, cell) <= LARGEST_RUN * free
+        return memory(run, cell) <= LARGEST_RUN * free
 
     before, last = run.reach.get(grows, 0), 2
     while last < LONGEST:

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from scalecalc.measure.scan import combination, inputs, selective_scan
-from scalecalc.measure.scan.build import NoCompiler
-from scalecalc.measure.scan.operator import announce, backend_of
+from scalecalc.measure.scan.build import NoCompiler, compiler
+from scalecalc.measure.scan.operator import announce, has, without_triton
 from scalecalc.program import Op, Program
 from scalecalc.rule import spread
 
@@ -152,15 +152,23 @@ def states(program: Program, widths: Mapping[str, int]) -> int:
     return max(sizes, default=0)
 
 
-def works_here(device: str) -> bool:
-    """Can the fused scan run on a device?  Says so, once, where it could but for a compiler."""
-    if torch.device(device).type != "cpu":
+def works_here(device: str, program: Program) -> bool:
+    """Can a program's fused scans run on a device?  Says so, once, where they could but for something that is missing."""
+    on = torch.device(device)
+    complex_ = any(program.ops[op.params["hidden"].A].complex for op in program.ops if "hidden" in op.params)
+    missing = ""
+    if on.type == "cuda":
+        missing = without_triton(on, complex_)
+    elif on.type != "cpu":
         return False
-    try:
-        return backend_of("c", torch.device(device)) == "c"
-    except NoCompiler as error:
-        announce("the states of recurrences are kept in memory, which is slower", str(error))
-        return False
+    else:
+        try:
+            compiler()
+        except NoCompiler as error:
+            missing = "" if has("numba") and not complex_ else str(error)
+    if missing:
+        announce("the states of recurrences are kept in memory, which is slower", missing)
+    return not missing
 
 
 def evaluate(op: Op, axes: Sequence[tuple[str, ...]], given: Sequence[torch.Tensor]) -> torch.Tensor | Hidden:
@@ -203,12 +211,14 @@ def _scan(program: Program, h: int) -> tuple[Scan, int] | None:
     state, time = program.ops[A].axes[0], op.params["over"]
     rest = [i for i in factors if i not in weight]
     B, u = ([i for i in rest if (state in program.ops[i].axes) is with_state] for with_state in (True, False))
-    growing = {label for label in op.axes if program.grows(label) and label != state}
-    batch = tuple(label for label in op.axes if label not in growing and label not in (state, time))
-    if len(growing) != 1 or not B or not u or program.ops[y].params["over"] != (state,):
+    shared = {label for i in (*B, C) for label in program.ops[i].axes}
+    own = {label for label in op.axes if label not in shared and label != time}
+    channels = {label for label in own if program.grows(label)} or own  # a dim that is held fixed does not grow
+    if len(channels) != 1 or not B or not u or program.ops[y].params["over"] != (state,):
         return None
-    (channel,) = growing
-    if any(channel in program.ops[i].axes for i in (*B, C)) or channel not in {a for i in u for a in program.ops[i].axes}:
+    (channel,) = channels
+    batch = tuple(label for label in op.axes if label not in (channel, state, time))
+    if channel not in {a for i in u for a in program.ops[i].axes}:
         return None
     if state in program.ops[delta].axes or any(program.ops[i].complex for i in (*u, delta)):
         return None

@@ -175,7 +175,7 @@ def held(program: Program, widths: Mapping[str, int], cut: Tiling | None) -> int
 
 def _squares(x: torch.Tensor) -> torch.Tensor:
     x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-    return x.reshape(x.shape[0], -1).square().sum(1)
+    return x.reshape(x.shape[0], -1).square().sum(1, dtype=torch.float64)
 
 
 def observe(

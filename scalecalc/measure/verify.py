@@ -131,7 +131,7 @@ def verify(
     )
     _check_memory(run)
     stopped = False
-    with run.progress, _one_torch_thread():
+    with run.progress, _one_torch_thread(), full_precision():
         try:
             rounds(run, seeds)
             confirm_all(run)
@@ -229,8 +229,8 @@ def _device(name: str) -> str:
 
 def _check_memory(run: Run) -> None:
     for cell in run.cells:
-        need, free = memory(run, cell), free_memory()
-        if run.device == "cpu" and need > LARGEST_RUN * free:
+        need, free = memory(run, cell), free_memory(run.device)
+        if need > LARGEST_RUN * free:
             raise MeasureError(
                 f"measuring at {cell_text(cell)} would take about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
                 "free; give smaller widths with --dims."
@@ -245,6 +245,20 @@ def _one_torch_thread() -> Generator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def full_precision() -> Generator[None]:
+    """Products on a GPU in the precision asked for: TF32, which keeps ten bits, is off meanwhile."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [s.allow_tf32 for s in switches]
+    try:
+        for s in switches:
+            s.allow_tf32 = False
+        yield
+    finally:
+        for s, was in zip(switches, before, strict=True):
+            s.allow_tf32 = was
 
 
 def _identity(model: Model, widths: Mapping[str, Sequence[int]], seed: int, dtype: str) -> dict[str, Any]:

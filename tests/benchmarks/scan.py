@@ -1,16 +1,20 @@
 """The fused scan beside other ways to compute it: time, memory, and the share of what the processor could do.
 
-    python tests/benchmarks/scan.py --sizes S1,S2,S3 --peers mambapy,loop,associative
+    python tests/benchmarks/scan.py --sizes S1,S2,S3 --peers numba,mambapy,loop,associative
+    python -m pytest tests/benchmarks/scan.py -n 0 --benchmark-columns=median,min,rounds
 
 Sizes (batch, time, channels, states): S1 (2, 128, 1024, 16), S2 (1, 64, 2048, 256), S3 (1, 32, 4096, 1024); float32, mamba's
-discretization.  Each implementation runs in a process of its own: once to warm up, then ``--repeat`` times, of which the
-fastest counts.  Columns: milliseconds forward and forward + backward, how many times as long as the fused scan, megabytes
-beyond what there was before the first call, and for the fused scan the share of an arithmetic limit: 13 and 33 vector
-operations per vector of states, at the rate of fused multiply-adds on as many threads measured in the same run.
+discretization.  The first command runs each implementation in a process of its own: once to warm up, then ``--repeat`` times,
+of which the median counts.  Columns: milliseconds forward and forward + backward, how many times as long as the fused scan,
+megabytes beyond what there was before the first call, and for the fused scan the share of an arithmetic limit: 13 and 33
+vector operations per vector of states, at the rate of fused multiply-adds on as many threads measured in the same run.  The
+second one is pytest-benchmark's: all in one process, a group per size and pass, and the bytes and the share of the limit in
+what ``--benchmark-json`` writes.
 
-Peers: ``loop``, the recurrence step by step in torch; ``mambapy``, its parallel scan (pip install mambapy); ``associative``,
-torch's associative_scan; ``compiled``, the loop under torch.compile, which takes minutes to compile (``--peers compiled``).
-``--limits`` instead shows the scan at sizes whose states would take gigabytes.
+Peers: ``numba``, the fused scan's other backend; ``loop``, the recurrence step by step in torch; ``mambapy``, its parallel
+scan; ``associative``, torch's associative_scan; ``compiled``, the loop under torch.compile, which takes minutes to compile
+(``--peers compiled``, or ``SCALECALC_COMPILED=1`` with pytest).  ``--limits`` instead shows the scan at sizes whose states
+would take gigabytes.
 """
 
 from __future__ import annotations
@@ -18,7 +22,9 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 SIZES = {"S1": (2, 128, 1024, 16), "S2": (1, 64, 2048, 256), "S3": (1, 32, 4096, 1024)}
@@ -82,6 +89,12 @@ def fused(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor
     return selective_scan(u, delta, A, B, C, discretization="mamba", backend="c")
 
 
+def numba(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+    from scalecalc.measure.scan import selective_scan
+
+    return selective_scan(u, delta, A, B, C, discretization="mamba", backend="numba")
+
+
 def loop(u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
     h, y = u.new_zeros(u.shape[0], *A.shape), []
     for x, d, b, c in zip(u.unbind(1), delta.unbind(1), B.unbind(1), C.unbind(1), strict=True):
@@ -121,7 +134,7 @@ def _compiled_loop(made: list[Any] = []) -> Any:  # noqa: B006  the one compiled
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., torch.Tensor]] = {
-    f.__name__: f for f in (fused, loop, mambapy, associative, compiled)
+    f.__name__: f for f in (fused, numba, loop, mambapy, associative, compiled)
 }
 
 
@@ -131,13 +144,13 @@ def clock(threads: int, cpu: bool) -> Callable[[], float]:
 
 
 def measured(call: Callable[[], Any], repeat: int, now: Callable[[], float]) -> float:
-    """Milliseconds of the fastest of so many calls."""
+    """Milliseconds, the median of so many calls."""
     times = []
     for _ in range(repeat):
         start = now()
         call()
         times.append(now() - start)
-    return 1e3 * min(times)
+    return 1e3 * statistics.median(times)
 
 
 def resident() -> float:
@@ -160,7 +173,7 @@ def one(name: str, size: tuple[int, int, int, int], repeat: int, threads: int, c
             function(*x)
 
     def both() -> Tensors:
-        return torch.autograd.grad((function(*x) * weight).sum(), x)
+        return torch.autograd.grad(function(*x), x, weight)
 
     before = resident()
     gradients = both()
@@ -174,39 +187,74 @@ def one(name: str, size: tuple[int, int, int, int], repeat: int, threads: int, c
 
 
 def rate(threads: int, cpu: bool) -> float:
-    """Vector operations a second of so many threads together, and the lanes of a vector, from fused multiply-adds."""
+    """Operations on one number a second of so many threads together, from fused multiply-adds on vectors.
+
+    By the clock the fastest of some runs, which is what the others would be without company; processor time is booked in
+    pieces, of which a short run may get too few: there the median.
+    """
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder) / "peak.c", Path(folder) / "peak.so"
         source.write_text(PEAK)
         subprocess.run(["cc", "-O2", "-march=native", "-shared", "-fPIC", "-o", library, source], check=True)
         lib = ctypes.CDLL(str(library))
     lib.peak.argtypes, lib.peak.restype = [ctypes.c_int64], ctypes.c_float
-    count, best, now = 2_000_000, 0.0, clock(threads, cpu)
-    for _ in range(20):
+    count, found, now = 5_000_000, list[float](), clock(threads, cpu)
+    for _ in range(15):
         pool = [threading.Thread(target=lib.peak, args=(count,)) for _ in range(threads)]
         start = now()
         for thread in pool:
             thread.start()
         for thread in pool:
             thread.join()
-        best = max(best, 12 * count * threads / (now() - start))
-    return best * lib.lanes()
+        found.append(12 * count * threads / (now() - start))
+    return (statistics.median(found) if cpu else max(found)) * lib.lanes()
 
 
-def child(name: str, size: str, asked: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", name, "--sizes", size]
-    command += ["--repeat", str(asked.repeat), "--threads", str(asked.threads)]
-    command += ["--cpu"] if asked.cpu else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def child(name: str, size: str, repeat: int, threads: int, cpu: bool = False) -> dict[str, float]:
+    """One implementation in a process of its own."""
+    command = [sys.executable, __file__, "--one", name, "--sizes", size, "--repeat", str(repeat), "--threads", str(threads)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command += ["--cpu"] if cpu else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{name} at {size} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.fixture(scope="module")
+def limit() -> float:
+    return rate(torch.get_num_threads(), False)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("kind", OPERATIONS)
+@pytest.mark.parametrize("size", SIZES)
+def test_scan(benchmark: Any, limit: float, size: str, kind: str, name: str) -> None:
+    if name == "compiled" and not os.environ.get("SCALECALC_COMPILED"):
+        pytest.skip("compiles for minutes: set SCALECALC_COMPILED=1")
+    function, x = IMPLEMENTATIONS[name], tensors(SIZES[size])
+    weight = torch.randn(SIZES[size][:3])
+
+    def call() -> None:
+        with torch.set_grad_enabled(kind == "both"):
+            y = function(*x)
+        if kind == "both":
+            torch.autograd.grad(y, x, weight)
+
+    call()
+    benchmark.group = f"{size} {kind}"
+    benchmark.pedantic(call, rounds=5, warmup_rounds=1)
+    b, t, c, n = SIZES[size]
+    if benchmark.stats:  # none with --benchmark-disable
+        benchmark.extra_info["share_of_limit"] = b * t * c * n * OPERATIONS[kind] / limit / benchmark.stats.stats.median
+    if kind == "both":
+        benchmark.extra_info["bytes"] = 2**20 * child(name, size, 1, torch.get_num_threads())["extra"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", default="S1,S2,S3")
-    parser.add_argument("--peers", default="loop,mambapy,associative")
+    parser.add_argument("--peers", default="numba,loop,mambapy,associative")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cpu", action="store_true", help="processor time instead of the clock's: on a shared machine")
@@ -223,7 +271,7 @@ def main() -> None:
         limit = rate(asked.threads, asked.cpu)
         base: dict[str, float] = {}
         for name in names:
-            found = child(name, size, asked)
+            found = child(name, size, asked.repeat, asked.threads, asked.cpu)
             base = base or found
             b, t, c, n = every[size]
             share = {k: b * t * c * n * OPERATIONS[k] / limit / found[k] * 1e5 for k in OPERATIONS}

@@ -72,7 +72,9 @@ def selective_scan(
         return_last: also return the state after the last step, (batch, channels, states).
         norms: any of ``position``, ``channel``, ``state`` and ``max``: also return these :class:`Norms` of h, over
             everything but what they are named after.  They are not differentiable.
-        backend: ``c``, compiled when first needed; ``reference``, a loop in float64; ``auto``, the first that works here.
+        backend: ``c``, compiled when first needed; ``numba``, about three times as slow, for real A with B and C per token
+            or shared; ``triton``, on CUDA's GPUs, for real A; ``reference``, a loop in float64; ``auto``, the first of
+            these that works on the tensors' device, and a warning where it is not that device's first.
 
     All tensors have one precision, float32 or float64 (the higher one is used if they differ).  If any of A, B, C and h0
     is complex so are the states; y is the real part of the sum, without the factor 2 for conjugate pairs that some codes
@@ -89,8 +91,9 @@ def selective_scan(
     """
     level = _level(norms)
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
-    if operator.backend_of(backend, u.device) == "c":
-        y, last, *found = operator.scan_op(*x.tensors, discretization, return_last, level)
+    chosen = operator.backend_of(backend, x, norms=level)
+    if chosen != "reference":
+        y, last, *found = operator.scan_op(*x.tensors, discretization, return_last, level, chosen)
     else:
         scanned = reference.scan(x)
         y, last = scanned.y, scanned.h[:, -1]
@@ -142,8 +145,9 @@ def combination(
         x = found[0]
         if any(_kinds(m) != _kinds(x) for m in found):
             raise InputError("the networks that are scanned side by side differ in the shapes or the kind of their tensors.")
-        if operator.backend_of(backend, x.tensors[0].device) == "c":
-            y, _, sums = cpu.forward(found, coefficients, last=False, norms=level)
+        chosen = operator.backend_of(backend, x, len(found), level)
+        if chosen != "reference":
+            y, _, sums = operator.forward(chosen, found, coefficients, False, level)
             assert sums is not None
         else:
             scanned = [reference.scan(m) for m in found]

@@ -59,7 +59,8 @@ class Sums:
     largest: torch.Tensor
 
 
-def _macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
+def macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
+    """What tells the kinds of scans apart that there is one library each for."""
     _, delta, _, B, C, _, _ = x.tensors
     return {
         "DOUBLE": int(x.double),
@@ -74,7 +75,7 @@ def _macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
 
 
 def _library(x: Inputs, members: int, norms: int) -> ctypes.CDLL:
-    lib = library(_macros(x, members, norms))
+    lib = library(macros(x, members, norms))
     lib.job_bytes.restype = c_int64
     assert lib.job_bytes() == ctypes.sizeof(Job)
     for name in ("scan_forward", "scan_backward"):

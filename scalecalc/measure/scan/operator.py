@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -16,52 +19,151 @@ import torch
 
 from scalecalc.errors import MeasureError, UnknownName
 from scalecalc.measure.scan import cpu, inputs, reference
-from scalecalc.measure.scan.build import NoCompiler, compiler
+from scalecalc.measure.scan.build import NoCompiler, library
 
-BACKENDS = ("auto", "c", "reference")
+BACKENDS = ("auto", "c", "numba", "triton", "reference")
+OLDEST = (8, 0)  # compute capability that the GPU's kernels have been compiled for
 
 
 class Slow(UserWarning):
-    """The reference is used where the compiled kernel was wanted."""
+    """A slower backend is used than the one that was wanted."""
 
 
 STEPWISE = "the scan runs step by step in torch, many times slower than compiled"
+BY_NUMBA = "the scan is compiled by numba, which takes half a minute once and is about three times as slow as C"
 
 
 @cache  # once
 def announce(what: str, reason: str) -> None:
-    warnings.warn(f"{what}: {reason}", Slow, stacklevel=5)
+    warnings.warn(f"{what}: {reason}", Slow, stacklevel=6)
 
 
-def backend_of(name: str, device: torch.device) -> str:
-    """The backend that a name means on a device.
+def backend_of(name: str, x: inputs.Inputs, members: int = 1, norms: int = 0) -> str:
+    """The backend that a name means for a scan.
 
     Raises:
         UnknownName: no such backend.
-        MeasureError: it does not work on this device, or not here.
+        MeasureError: it does not work on this device, not here, or not for this kind of scan.
     """
-    return _backend(name, device.type)
+    macros = tuple(cpu.macros(x, members, norms).items())
+    return _backend(name, str(x.tensors[0].device), x.complex, _by_channel(x), macros)
+
+
+def _by_channel(x: inputs.Inputs) -> bool:
+    """Have the channels input or output factors of their own?"""
+    return any(t.dim() == 2 for t in x.tensors[3:5])  # type: ignore[union-attr]
+
+
+def has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 @torch.compiler.assume_constant_result  # what torch.compile cannot follow: it asks the system for a compiler
-def _backend(name: str, device: str) -> str:
+def _backend(name: str, device: str, complex_: bool, by_channel: bool, macros: tuple[tuple[str, int], ...]) -> str:
     if name not in BACKENDS:
         raise UnknownName("scan backend", name, BACKENDS)
     if name == "reference":
         return name
-    if device != "cpu":
-        if name == "c":
-            raise MeasureError(f"the scan's backend 'c' works on the CPU, and the tensors are on {device}; use 'reference'.")
+    on = torch.device(device)
+    if name == "triton" or name == "auto" and on.type == "cuda":
+        missing = without_triton(on, complex_)
+        if missing and name == "triton":
+            raise MeasureError(f"the scan's backend 'triton' does not work here: {missing} Use 'auto' or 'reference'.")
+        if missing:
+            announce(STEPWISE, missing)
+        return "reference" if missing else "triton"
+    if on.type != "cpu":
+        if name != "auto":
+            raise MeasureError(f"the scan's backend {name!r} works on the CPU, the tensors are on {device}; use 'reference'.")
         announce(STEPWISE, f"there is no kernel for {device}.")
         return "reference"
+    served = not complex_ and not by_channel
+    if name == "numba":
+        if not has("numba"):
+            raise MeasureError("numba is not installed; pip install 'scalecalc[numba]', or use another backend.")
+        if not served:
+            raise MeasureError(f"the scan's backend 'numba' serves {SERVED}; use 'c' or 'reference'.")
+        return name
     try:
-        compiler()
+        library(dict(macros))
     except NoCompiler as error:
         if name == "c":
             raise
-        announce(STEPWISE, str(error))
+        if served and has("numba"):
+            announce(BY_NUMBA, str(error))
+            return "numba"
+        more = f" numba serves {SERVED}." if has("numba") else " Or pip install 'scalecalc[numba]'."
+        announce(STEPWISE, str(error) + more)
         return "reference"
     return "c"
+
+
+SERVED = "real transitions with B and C per token or the same for all channels"
+
+
+def without_triton(device: torch.device, complex_: bool) -> str:
+    """Why the GPU's kernels do not work on a device for a scan; empty where they do.
+
+    Triton's interpreter (``TRITON_INTERPRET=1``) takes tensors on the CPU.
+    """
+    if not has("triton"):
+        return "Triton is not installed; pip install 'scalecalc[gpu]'."
+    if complex_:
+        return "the kernels for the GPU are for real transitions."
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        return ""
+    if device.type != "cuda":
+        return f"its kernels are for CUDA's GPUs, and the tensors are on {device}."
+    found = torch.cuda.get_device_capability(device)
+    if found < OLDEST:
+        return f"the GPU's compute capability is {found[0]}.{found[1]}, and {OLDEST[0]}.{OLDEST[1]} is needed."
+    return ""
+
+
+def kernel(backend: str) -> Any:
+    """The module with a backend's ``forward`` and ``backward``."""
+    module = {"c": "cpu", "numba": "jit", "triton": "gpu"}[backend]
+    return importlib.import_module(f"scalecalc.measure.scan.{module}")
+
+
+def forward(backend: str, members: Sequence[inputs.Inputs], coefficients: Sequence[float], last: bool, norms: int) -> Any:
+    """A backend's; where the GPU's memory does not do, on the CPU, which is said once."""
+    try:
+        return kernel(backend).forward(members, coefficients, last=last, norms=norms)
+    except torch.OutOfMemoryError as error:
+        home = [_moved(m, "cpu") for m in members]
+        found = _elsewhere(error, home[0]).forward(home, coefficients, last=last, norms=norms)
+        return _back(found, members[0].tensors[0].device)
+
+
+def backward(backend: str, x: inputs.Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """As :func:`forward`."""
+    try:
+        return kernel(backend).backward(x, gy, glast)
+    except torch.OutOfMemoryError as error:
+        home, g = _moved(x, "cpu"), (None if glast is None else glast.to("cpu"))
+        return _back(_elsewhere(error, home).backward(home, gy.to("cpu"), g), gy.device)
+
+
+def _elsewhere(error: Exception, x: inputs.Inputs) -> Any:
+    chosen = backend_of("auto", x)
+    if chosen == "reference":
+        raise MeasureError(f"too little memory on the GPU for a scan ({str(error).splitlines()[0]}); use shorter sequences.")
+    announce("the scan runs on the CPU", f"it does not fit into the GPU's memory ({str(error).splitlines()[0]}).")
+    return kernel(chosen)
+
+
+def _moved(x: inputs.Inputs, device: torch.device | str) -> inputs.Inputs:
+    return inputs.Inputs(tuple(None if t is None else t.to(device) for t in x.tensors), x.discretization)  # type: ignore[arg-type]
+
+
+def _back(found: Any, device: torch.device) -> Any:
+    """Whatever there is of tensors in it, on a device."""
+    if isinstance(found, torch.Tensor):
+        return found.to(device)
+    if isinstance(found, cpu.Sums):
+        return cpu.Sums(*(t.to(device) for t in (found.position, found.channel, found.state, found.largest)))
+    return type(found)(_back(t, device) for t in found) if isinstance(found, list | tuple) else found
 
 
 def norms_of(
@@ -95,10 +197,11 @@ def scan_op(
     discretization: str,
     return_last: bool,
     norms: int,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """y, the last state, and the norms by position, channel, state and the largest; empty where not asked for."""
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
-    y, last, sums = cpu.forward([x], [1.0], last=return_last, norms=norms)
+    y, last, sums = forward(backend, [x], [1.0], return_last, norms)
     empty = u.new_empty(0, dtype=torch.float64)
     found = (empty,) * 4
     if sums is not None:
@@ -110,7 +213,7 @@ def scan_op(
 
 
 @scan_op.register_fake
-def _(u, delta, A, B, C, D, h0, discretization, return_last, norms):  # type: ignore[no-untyped-def]
+def _(u, delta, A, B, C, D, h0, discretization, return_last, norms, backend):  # type: ignore[no-untyped-def]
     batch, time, channels = u.shape
     states = A.shape[-1]
 
@@ -139,20 +242,21 @@ def backward_op(
     D: torch.Tensor | None,
     h0: torch.Tensor | None,
     discretization: str,
+    backend: str,
 ) -> list[torch.Tensor]:
     """Gradients of u, delta, A, B, C, and of D and h0 where they are given."""
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
-    return [g for g in cpu.backward(x, gy, glast) if g is not None]
+    return [g for g in backward(backend, x, gy, glast) if g is not None]
 
 
 @backward_op.register_fake
-def _(gy, glast, u, delta, A, B, C, D, h0, discretization):  # type: ignore[no-untyped-def]
+def _(gy, glast, u, delta, A, B, C, D, h0, discretization, backend):  # type: ignore[no-untyped-def]
     given = [t for t in (u, delta, A, B, C, D, h0) if t is not None]
     return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in given]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    tensors, (ctx.discretization, ctx.return_last, _) = inputs[:7], inputs[7:]
+    tensors, (ctx.discretization, ctx.return_last, _, ctx.backend) = inputs[:7], inputs[7:]
     ctx.save_for_backward(*tensors)
     ctx.mark_non_differentiable(*output[2:])
 
@@ -160,8 +264,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) 
 def _backward(ctx: Any, gy: torch.Tensor | None, glast: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors
     gy = torch.zeros_like(tensors[0]) if gy is None else gy
-    found = iter(backward_op(gy, glast if ctx.return_last else None, *tensors, ctx.discretization))
-    return (*(None if t is None else next(found) for t in tensors), None, None, None)
+    found = iter(backward_op(gy, glast if ctx.return_last else None, *tensors, ctx.discretization, ctx.backend))
+    return (*(None if t is None else next(found) for t in tensors), *(None,) * 4)
 
 
 scan_op.register_autograd(_backward, setup_context=_setup)

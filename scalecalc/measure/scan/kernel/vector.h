@@ -119,18 +119,37 @@ static const real Q[] = {0.693147188026228781,   0.240226507605681269,   0.05550
 #endif
 #define SHIFT ((real)(3ull << (MANTISSA - 1)) + BIAS)
 
+INLINE V quotient(V r) { /* (2^r - 1) / r */
+    V q = all(Q[sizeof Q / sizeof *Q - 1]);
+#pragma GCC unroll 16
+    for (int i = sizeof Q / sizeof *Q - 2; i >= 0; i--) q = q * r + Q[i];
+    return q;
+}
+#if defined(__AVX512DQ__) /* instructions for the fraction and the power, right at both ends by themselves */
+#if DOUBLE
+INLINE V fraction(V x) { return (V)_mm512_reduce_pd((__m512d)x, 8); }
+INLINE V times_power(V x, V k) { return (V)_mm512_scalef_pd((__m512d)x, (__m512d)k); }
+#else
+INLINE V fraction(V x) { return (V)_mm512_reduce_ps((__m512)x, 8); }
+INLINE V times_power(V x, V k) { return (V)_mm512_scalef_ps((__m512)x, (__m512)k); }
+#endif
 INLINE void power(V x, V *up, V *less) { /* 2^x and 2^x - 1 */
+    V r = fraction(x), k = x - r, q = quotient(r);
+    *up = times_power(r * q + 1, k);
+    *less = choose(k == 0, r * q, *up - 1);
+}
+#else
+INLINE void power(V x, V *up, V *less) {
     const V low = all(-BIAS), high = all(BIAS + 1);
     x = least(high, largest(low, x));
     V shifted = x + SHIFT;
     V r = x - (shifted - SHIFT);
     V s = (V)((I)shifted << MANTISSA);
-    V q = all(Q[sizeof Q / sizeof *Q - 1]);
-#pragma GCC unroll 16
-    for (int i = sizeof Q / sizeof *Q - 2; i >= 0; i--) q = q * r + Q[i];
+    V q = quotient(r);
     *up = s * (r * q + 1);
     *less = choose(s == 1, r * q, *up - 1);
 }
+#endif
 
 /* ---------------------------------------------------------------- numbers of the transition's kind */
 #if COMPLEX

@@ -1,0 +1,147 @@
+"""The scan on the GPU: the Triton kernels of triton_kernels.py, how large their tiles are, and how many programs run them.
+
+More programs than there are tiles of channels come from splitting the states (forward) or grouping the sequences (backward);
+each adds up its own sums, which are added in order.  What that takes is bounded by ``SPARE``.
+
+The kernels have been compiled for compute capabilities 8.0 and 9.0 and run in Triton's interpreter (``TRITON_INTERPRET=1``,
+which takes tensors on the CPU).  Their speed on a GPU has not been measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from scalecalc.measure.scan import triton_kernels as kernels
+from scalecalc.measure.scan.cpu import Sums
+from scalecalc.measure.scan.inputs import SCHEMES, Inputs
+
+SPARE = 256 * 2**20  # bytes for partial sums
+PROGRAMS = 4  # per multiprocessor
+REGISTERS = 255  # said so, ptxas takes as many as it needs; else it spills a few for one more program at a time
+TERMS = {torch.float32: 9, torch.float64: 15}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How many states and channels a program has in its registers: compile-time constants of the kernels."""
+
+    states: int
+    channels: int
+
+    @property
+    def warps(self) -> int:
+        return self.channels // 32
+
+
+def tile_of(double: bool, channels: int, *, members: int = 1, norms: int = 0, backward: bool = False) -> Tile:
+    """As many states as leave no register to be spilled: fewer of them where more is kept of each."""
+    states = 16 // (1 + double) // members // (1 + (norms > 1)) // (1 + backward)
+    return Tile(max(2, states // (1 + (double and backward))), 128 if channels > 64 else 32)
+
+
+def forward(
+    members: Sequence[Inputs], coefficients: Sequence[float], *, last: bool, norms: int
+) -> tuple[list[torch.Tensor], list[torch.Tensor], Sums | None]:
+    """As :func:`scalecalc.measure.scan.cpu.forward`."""
+    x, count = members[0], len(members)
+    u, delta, A, B, C, D, h0 = (_stacked([m.tensors[k] for m in members]) for k in range(7))
+    assert u is not None and delta is not None and A is not None and B is not None and C is not None
+    side = 1 << (count - 1).bit_length()
+    tile = tile_of(x.double, x.channels, members=side, norms=norms)
+    tiles, kinds = -(-x.channels // tile.channels), 1 if count == 1 else count + 1
+    rows = u.numel() * u.element_size()
+    splits = _programs(u.device) // (tiles * x.batch)
+    splits = max(1, min(splits, -(-x.states // tile.states), SPARE // (rows * (1 + (norms > 0)))))
+    per_split = -(-x.states // (splits * tile.states)) * tile.states
+    y = u.new_zeros(splits, *u.shape)
+    h = u.new_empty(count, x.batch, x.channels, x.states) if last else None
+    square = u.new_zeros(splits, kinds, *u.shape[1:]) if norms else None
+    state, most = (u.new_zeros(tiles, x.batch, kinds, x.states) if norms > 1 else None for _ in range(2))
+    factor = torch.tensor(list(coefficients), dtype=u.dtype, device=u.device)
+    scheme = SCHEMES.index(x.discretization)
+    with _on(u):
+        kernels.forward[(tiles, x.batch, splits)](
+            u, delta, A, B, C, *(y if t is None else t for t in (h0, y, h, square, state, most)), factor,
+            x.batch, x.time, x.channels, x.states, count, per_split,
+            delta.stride(0), *_along(delta)[:2], A.stride(0), _along(A)[2],
+            B.stride(0), *_along(B), C.stride(0), *_along(C),
+            SCHEME=scheme, TERMS=TERMS[u.dtype], B_CHANNEL=B.dim() == 3, C_CHANNEL=C.dim() == 3, H0=h0 is not None, LAST=last,
+            NORMS=norms, M=side, BN=tile.states, BD=tile.channels, num_warps=tile.warps, maxnreg=REGISTERS,
+        )  # fmt: skip
+    y = y.sum(0) if splits > 1 else y[0]
+    y = y if D is None else y + D[:, None, None] * u
+    sums = None
+    if square is not None:
+        found = square.sum(0, dtype=torch.float64)
+        position = found.sum(3)
+        empty = position.new_empty(0)
+        sums = Sums(position, empty, empty, empty)
+        if state is not None and most is not None:
+            largest = most.amax((0, 1, 3)).double()
+            largest = torch.where(position.flatten(1).sum(1).isnan(), torch.nan, largest)
+            sums = Sums(position, found.sum((1, 2)), state.sum((0, 1), dtype=torch.float64), largest)
+    return list(y.unbind(0)), [] if h is None else list(h.unbind(0)), sums
+
+
+def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """As :func:`scalecalc.measure.scan.cpu.backward`."""
+    u, delta, A, B, C, D, h0 = (None if t is None else t.detach() for t in x.tensors)
+    assert u is not None and delta is not None and A is not None and B is not None and C is not None
+    tile = tile_of(x.double, x.channels, backward=True)
+    tiles, item = -(-x.channels // tile.channels), u.element_size()
+    token, own = (x.batch, x.time, x.states), (x.channels, x.states)
+    parts = max(1, min(tiles, SPARE // (2 * item * math.prod(token))))
+    groups = max(1, min(x.batch, -(-_programs(u.device) // parts), SPARE // (item * math.prod(own))))
+    chunk = math.isqrt(x.time - 1) + 1
+    block = tile.states * tile.channels
+    marks, kept = (u.new_empty(parts * groups, k, block) for k in (-(-x.time // chunk), chunk))
+    du, dd = torch.zeros_like(u), torch.zeros_like(u)
+    dA = u.new_zeros(groups, *own)
+    dB, dC = (u.new_zeros((groups, *own) if t.dim() == 2 else (parts, *token)) for t in (B, C))
+    dh0 = None if h0 is None else torch.empty_like(h0)
+    gy = gy.contiguous()
+    glast = None if glast is None else glast.contiguous()
+    scheme = SCHEMES.index(x.discretization)
+    with _on(u):
+        kernels.backward[(parts, groups)](
+            u, delta, A, B, C, u if h0 is None else h0, gy, u if glast is None else glast, marks, kept,
+            du, dd, dA, dB, dC, u if dh0 is None else dh0,
+            x.batch, x.time, x.channels, x.states, chunk, tiles, *_along(delta[None])[:2], _along(A[None])[2],
+            *_along(B[None]), *_along(C[None]),
+            SCHEME=scheme, TERMS=TERMS[u.dtype], B_CHANNEL=B.dim() == 2, C_CHANNEL=C.dim() == 2,
+            H0=h0 is not None, LAST=glast is not None, BN=tile.states, BD=tile.channels,
+            num_warps=tile.warps, maxnreg=REGISTERS,
+        )  # fmt: skip
+    dD = None
+    if D is not None:
+        du, dD = du + D * gy, (u * gy).sum((0, 1))
+    gradients = (du, dd, dA.sum(0), dB.sum(0), dC.sum(0))
+    return [*(g.sum_to_size(t.shape) for g, t in zip(gradients, (u, delta, A, B, C), strict=True)), dD, dh0]
+
+
+def _stacked(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """The members' tensors with a leading axis of members, without a copy where there is one."""
+    given = [t.detach() for t in tensors if t is not None]
+    return None if not given else given[0][None] if len(given) == 1 else torch.stack(given)
+
+
+def _along(x: torch.Tensor) -> tuple[int, int, int]:
+    """Distances in memory between sequences, steps and channels of a tensor with members, (0, 0, …) where it has none."""
+    if x.dim() == 4:
+        return x.stride(1), x.stride(2), 0
+    return 0, 0, x.stride(1) if x.dim() == 3 else 0
+
+
+def _programs(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 8
+    return PROGRAMS * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _on(x: torch.Tensor) -> Any:
+    return torch.cuda.device(x.device) if x.device.type == "cuda" else torch.no_grad()
