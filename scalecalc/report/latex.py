@@ -77,7 +77,7 @@ _SPECIAL = {
 } | {c: f"\\{c}" for c in "&%$#_{}"}
 _TOKEN = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
 _FORMULA = re.compile(  # a dim or θ to a power, or a name with one letter before an index
-    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ)\^(?P<power>\([^()]*\)|\d+)|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
+    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ)\^(?P<power>\([^()]*\)|-?\d+(?:\.\d+)?)|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
 )
 _MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′": "'", " ": ""}
 
@@ -94,13 +94,19 @@ def sentence(words: str) -> str:
     $W_{\\mathrm{in}}$, rate: $N_{u}^{-1/2}$ below $N^{2}$; $\\theta^{-1}$ for mup\\_ssm
     """
     out, place = "", 0
+    for start, end, inner in formulas(words):
+        out += f"{text(words[place:start])}${inner}$"
+        place = end
+    return out + text(words[place:])
+
+
+def formulas(words: str) -> Iterator[tuple[int, int, str]]:
+    """Where the sizes and the weights stand in a sentence, and what each is in LaTeX's mathematics."""
     for found in _FORMULA.finditer(words):
         base = found["base"] or found["name"]
         inner = text(base).strip("$") if base in _SPECIAL else (_word(base) or text(base))
         power = f"^{{{found['power'].strip('()')}}}" if found["power"] else ""
-        out += f"{text(words[place : found.start()])}${inner}{power}$"
-        place = found.end()
-    return out + text(words[place:])
+        yield found.start(), found.end(), inner + power
 
 
 def name(words: str) -> str:
@@ -173,6 +179,12 @@ def to_latex(table: Table, *, standalone: bool = False) -> str:
     pairs = [a if sum(_widths(a[1])) <= page else b for a, b in zip(wide, stacked, strict=True)]
     closing = [summary(table), *details(table), *table.notes]
     return _document(table.model, heading(table), pairs, closing, standalone)
+
+
+def parameterization(table: Table) -> str:
+    """The weights alone: inits, multipliers and rates."""
+    pairs = [(sections(table, write=WRITER)[0], sections(table)[0])] if table.parameterization else []
+    return _document(table.model, heading(table), pairs, (), False)
 
 
 def comparison(found: Comparison, *, standalone: bool = False) -> str:
