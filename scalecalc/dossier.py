@@ -36,12 +36,14 @@ class Made:
         version: of scalecalc.
         seed: of everything random; None where nothing was measured.
         measured: when it was measured, as YYYY-MM-DD; empty where nothing was.
+        by: by which command it was measured, where that was another one.
     """
 
     command: str = ""
     version: str = __version__
     seed: int | None = None
     measured: str = ""
+    by: str = ""
 
     def line(self) -> str:
         """One line, for the head of a file."""
@@ -53,7 +55,7 @@ class Made:
 
     @property
     def when(self) -> str:
-        return f"measured {self.measured}" if self.measured else ""
+        return f"measured {self.measured}{f' by {self.by}' if self.by else ''}" if self.measured else ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def dossier(
         table = replace(table, command="report")
     elif measured is not None:
         table, before = _joined(table, measured)
-        made = replace(made, seed=before.seed, measured=before.measured)
+        made = replace(made, seed=before.seed, measured=before.measured, by=before.by or before.command)
     return Dossier(table, made, flow, proof, stopped)
 
 
@@ -166,7 +168,7 @@ def _joined(table: Table, file: str | Path) -> tuple[Table, Made]:
         rows.append(row)
     about: dict[str, Any] = json.loads(text).get("made") or {"seed": old.options.get("seed"), "measured": ""}
     done = replace(table, rows=tuple(rows), options={**old.options, **table.options}, notes=old.notes, seconds=old.seconds)
-    return done, Made(seed=about["seed"], measured=about["measured"])
+    return done, Made(about.get("command", ""), seed=about["seed"], measured=about["measured"], by=about.get("by", ""))
 
 
 def made(command: str, seed: int | None = None) -> Made:

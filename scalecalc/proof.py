@@ -148,7 +148,7 @@ def _lemmas(steps: Sequence[Stage], equations: Mapping[str, str]) -> tuple[Lemma
         # the place is said in the steps; here it is what is assumed at all of them
         assumed = dict.fromkeys(text.partition(" (")[0] for text in made)
         about: Any = thing if kind == RULE else getattr(thing, "make", None)
-        documented: Any = type(about) if kind == RULE else about
+        documented: Any = about.__class__ if kind == RULE else about
         doc = inspect.getdoc(documented) or "" if about is not None else ""
         said = thing.words if thing is not None else ""
         remark = " ".join(doc.partition("\n\n")[2].partition("\n\nOptions")[0].split())

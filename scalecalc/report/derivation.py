@@ -70,7 +70,7 @@ def _lines(proof: Proof, made: str) -> Iterator[str]:
 
 
 def _definition(one: Definition) -> str:
-    source = f" ({text(one.source)})" if one.source else ""
+    source = f" ({sentence(one.source)})" if one.source else ""
     return rf"\textbf{{{text(one.name)}:}} {one.text}{source}" + "\n"
 
 
@@ -83,7 +83,7 @@ def _lemma(one: Lemma) -> Iterator[str]:
         yield rf"\emph{{{sentence(one.remark)}}}"
     yield from (f"Assumed: {sentence(words)}." for words in one.assumptions)
     if one.source:
-        yield f"Source: {text(one.source)}."
+        yield f"Source: {sentence(one.source)}."
     yield r"\end{lemma}"
 
 

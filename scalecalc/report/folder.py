@@ -88,7 +88,7 @@ def write_collection(found: Collection, folder: str | Path, *, rows: bool = Fals
         done += _save(figure, made_folder(target / "plots") / "coordinates")
     for name, one in found.dossiers.items():
         done += write_report(one, target / name, rows=rows)
-    return done
+    return sorted(done, key=lambda path: path != target / PAGE)
 
 
 def collected(found: Collection) -> dict[str, str]:

@@ -66,7 +66,7 @@ def _head(table: Table, made: Made) -> Iterator[dict[str, Any]]:
         "notes": json.dumps(table.notes, ensure_ascii=False),
     }  # fmt: skip
     for key, value in about.items():
-        yield {"row": key, "kind": "table", "step": 0, "why": value, "model": table.model}
+        yield {"row": key, "kind": "table", "step": 0, "why": value, **_common(table)}
 
 
 def read_csv(text: str) -> Table:
@@ -132,12 +132,7 @@ def from_csv(text: str) -> list[Row]:
 
 
 def _lines(table: Table) -> Iterator[Mapping[str, Any]]:
-    common = {
-        "model": table.model,
-        "parameterization": table.parameterization_name,
-        "optimizer": table.optimizer,
-        "regime": table.regime.text,
-    }
+    common = _common(table)
     blank = dict.fromkeys(COLUMNS)
     for name, scaling in table.parameterization.items():
         for of, scale in scaling.given().items():
@@ -161,7 +156,7 @@ def _lines(table: Table) -> Iterator[Mapping[str, Any]]:
             "assumptions": json.dumps(row.assumptions, ensure_ascii=False) if row.assumptions else "",
             "commutes": {True: "yes", False: "no", None: ""}[row.commutes],
         }
-        used = {dim for scale in row.terms + row.entry for dim in scale.dims} | set(measured)
+        used = {dim for scale in row.terms + row.entry + row.subleading for dim in scale.dims} | set(measured)
         dims = (*table.dims, *sorted(used - set(table.dims)))
         for of, scales in (("theta", row.terms), ("entry", row.entry), ("subleading", row.subleading)):
             if of != "theta" and not scales:
@@ -170,6 +165,16 @@ def _lines(table: Table) -> Iterator[Mapping[str, Any]]:
                 slope = measured.get(exponent["dim"])
                 found = {"slope": slope.slope, "low": slope.low, "high": slope.high} if slope else {}
                 yield {**blank, **about, "of": of, **exponent, **found, **common}
+
+
+def _common(table: Table) -> dict[str, str]:
+    """What every line has."""
+    return {
+        "model": table.model,
+        "parameterization": table.parameterization_name,
+        "optimizer": table.optimizer,
+        "regime": table.regime.text,
+    }
 
 
 def _exponents(scales: tuple[Scale, ...], dims: tuple[str, ...]) -> Iterator[dict[str, Any]]:

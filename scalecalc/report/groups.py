@@ -21,6 +21,7 @@ def to_torch(table: Table) -> str:
     >>> print(to_torch(table))
     # mup for adam, model mlp: what was tuned at base, carried to a wider model.
     import math
+    <BLANKLINE>
     import torch
     <BLANKLINE>
     base = {"N": 256}  # the widths that were tuned
@@ -48,7 +49,7 @@ def to_torch(table: Table) -> str:
     given = {q for s in table.parameterization.values() for q in s.given()}
     name = _comment(f"{table.parameterization_name} for {table.optimizer}, model {table.model}")
     usual = {"lr": "lr = 1e-3", "weight_decay": "weight_decay = 0.1", "epsilon": "eps = 1e-8"}
-    out = [f"# {name}: what was tuned at base, carried to a wider model.", "import math", "import torch", ""]
+    out = [f"# {name}: what was tuned at base, carried to a wider model.", "import math", "", "import torch", ""]
     out.append(f"base = {_widths(table.dims, 256)}  # the widths that were tuned")
     out.append(f"widths = {_widths(table.dims, 4096)}  # those of this model")
     out += [f"{line}  # as tuned at base" for q, line in usual.items() if q in given or q == "lr"]

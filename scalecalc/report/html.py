@@ -63,9 +63,14 @@ def sizes(terms: Sequence[Scale]) -> Markup:
 
 @cache
 def name(words: str) -> Markup:
-    """The name of a tensor, of a sum, of weights with plus signs between them."""
+    """The name of a tensor, of a sum, of weights with plus signs between them.
+
+    It is what buttons and headings consist of, which browsers do not name by MathML; so it has its own name beside it.
+    """
     found = latex.name(words)
-    return math(found.strip("$")) if found.startswith("$") else Markup("<code>{}</code>").format(words)
+    if not found.startswith("$"):
+        return Markup("<code>{}</code>").format(words)
+    return Markup(math(found.strip("$")).replace("<math>", Markup('<math aria-label="{}">').format(words), 1))
 
 
 def sentence(words: str) -> Markup:

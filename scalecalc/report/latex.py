@@ -74,10 +74,35 @@ _SPECIAL = {
     "′": "$'$",
     "″": "$''$",
     "ᵀ": r"$^\top$",
+    "φ": r"$\varphi$",
+    "⊗": r"$\otimes$",
+    "∘": r"$\circ$",
+    "≪": r"$\ll$",
+    "≫": r"$\gg$",
+    "∞": r"$\infty$",
+    "∂": r"$\partial$",
+    "∈": r"$\in$",
+    "⁻": "$^-$",
+    "¹": "$^1$",
+    "³": "$^3$",
+    "Π": r"$\Pi$",
+    "∏": r"$\prod$",
+    "Φ": r"$\Phi$",
+    "π": r"$\pi$",
+    "μ": r"$\mu$",
+    "ν": r"$\nu$",
+    "₁": "$_1$",
+    "₂": "$_2$",
+    "ₖ": "$_k$",
+    "ₜ": "$_t$",
+    "\N{COMBINING CIRCUMFLEX ACCENT}": r"\^{}",
+    "\N{COMBINING MACRON}": r"\={}",
+    "Ā": r"$\bar A$",
 } | {c: f"\\{c}" for c in "&%$#_{}"}
-_TOKEN = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
+_TOKEN = re.compile(r"(?P<word>Δ?[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
 _FORMULA = re.compile(  # a dim or θ to a power, or a name with one letter before an index
-    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ)\^(?P<power>\([^()]*\)|-?\d+(?:\.\d+)?)|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
+    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ|n)\^(?P<power>\([-−+/\d .a-z]*\)|-?\d+(?:\.\d+)?)"
+    r"|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
 )
 _MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′": "'", " ": ""}
 
@@ -105,7 +130,7 @@ def formulas(words: str) -> Iterator[tuple[int, int, str]]:
     for found in _FORMULA.finditer(words):
         base = found["base"] or found["name"]
         inner = text(base).strip("$") if base in _SPECIAL else (_word(base) or text(base))
-        power = f"^{{{found['power'].strip('()')}}}" if found["power"] else ""
+        power = f"^{{{found['power'].strip('()').replace('−', '-')}}}" if found["power"] else ""
         yield found.start(), found.end(), inner + power
 
 
@@ -122,7 +147,10 @@ def name(words: str) -> str:
 
 
 def _word(word: str) -> str | None:
-    """``W_in``, ``h1``, ``Delta``, ``dB``, ``tanh``; None if it does not read as mathematics."""
+    """``W_in``, ``h1``, ``Delta``, ``dB``, ``ΔW_B``, ``tanh``; None if it does not read as mathematics."""
+    if word[0] == "Δ":
+        inner = _word(word[1:])
+        return None if inner is None else rf"\Delta {inner}"
     head, _, tail = word.partition("_")
     below = rf"_{{{_below(tail)}}}" if tail else ""
     if head in GREEK:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from io import BytesIO
 from itertools import pairwise
@@ -33,6 +34,7 @@ FORMATS = ("pdf", "svg", "png")
 INK, SOFT, LINE, GROUND = "#1d232b", "#55606d", "#dcdfe3", "#ffffff"
 COLORS = ("#0072b2", "#b85c00", "#00785a", "#97477c", "#6f5a00", "#a83a00")  # Okabe & Ito's, dark enough for thin lines
 MARKERS = "osD^vP"
+LARGEST = 200.0  # of a log that is drawn: what is larger has overflowed, or is zero
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif", "font.size": 8.5, "axes.titlesize": 9, "axes.labelsize": 8.5, "legend.fontsize": 7.5,
     "axes.edgecolor": SOFT, "axes.labelcolor": INK, "text.color": INK, "xtick.color": SOFT, "ytick.color": SOFT,
@@ -77,6 +79,7 @@ def row(table: Table, one: Row) -> Figure | None:
 
     None where the row has no points.
     """
+    one = replace(one, points=tuple(p for p in one.points if math.isfinite(p.error) and abs(p.log) < LARGEST))
     dims = [dim for dim in _dims(table, one) if len({p.widths[dim] for p in one.points}) > 1]
     if not dims:
         return None
@@ -171,8 +174,7 @@ def heat(table: Table) -> Figure | None:
     longest = max(len(_label(r)) for r in rows)
     width = 0.45 * len(dims) + 0.075 * longest + 0.35
     made, axes = figure(columns, size=(max(width, 2.3), 0.17 * per + 0.9), share=False)
-    shades = LinearSegmentedColormap.from_list("error", ["#0072b2", "#f1f3f5", "#d55e00"])
-    shades.set_bad("#ffffff")
+    shades = LinearSegmentedColormap.from_list("error", ["#0072b2", "#f1f3f5", "#d55e00"]).with_extremes(bad="#ffffff")
     bound, image = 0.25, None
     for k, ax in enumerate(axes[0]):
         part = rows[k * per : (k + 1) * per]

@@ -15,16 +15,18 @@ from scalecalc.dossier import Collection, Dossier
 from scalecalc.explain import Stage
 from scalecalc.proof import Corollary, Proof
 from scalecalc.report import diagram, groups, html, latex, layout, plots
+from scalecalc.report.comparison import notes
 from scalecalc.report.explanation import said
 from scalecalc.report.inline import inline
 from scalecalc.report.summary import details, judged, summary
-from scalecalc.scale import Regime
+from scalecalc.scale import Regime, Scale
 from scalecalc.table import KINDS, Row, Table
 
 SYMBOLS = {
     "agrees": "✓", "disagrees": "✗", "inconclusive": "?", "exploding": "▲", "explodes": "▲", "vanishing": "▽", "lazy": "▽",
     "stable": "●", "learning": "●", "learns": "●", "aligned": "●", "incoherent": "○", "unsettled": "?",
 }  # fmt: skip
+ONE = Scale.one()
 MORE = {"weight_decay": "decay", "epsilon": "ε"}
 CAPTIONS = {
     "heat": "By how much each measured slope misses the derived exponent. ✗ the row disagrees, ? it is not settled.",
@@ -107,7 +109,7 @@ def report_page(found: Dossier, *, links: Sequence[tuple[str, str]] = ()) -> str
     dims = [d for d in table.dims if any(d in (row.measured or {}) for row in table)]
     tagged, stepped = any(r.tag for r in table), len({r.step for r in table} - {0}) > 1
     is_judged = judged(table)
-    columns = ["row", "kind", *(["by"] * tagged), *(["step"] * stepped), html.math(r"\Theta")]
+    columns = ["row", "kind", *(["by"] * tagged), *(["step"] * stepped), html.name("Theta")]
     columns += [*(map(html.name, dims) if is_judged else ()), "class", *(["verdict"] * is_judged)]
     ids = {(e.row.row, e.row.kind): e.id for e in reversed(entries)}
     return html.draw(
@@ -171,6 +173,8 @@ def comparison_page(found: Collection, links: Mapping[str, str]) -> str:
         fates=comparison.fates,
         features=list(features),
         weights=list(weights),
+        quantities=_quantities(comparison.tables),
+        notes=notes(comparison),
         initial=comparison.keys("init"),
         updates=updates,
         row=comparison.row,
@@ -179,6 +183,13 @@ def comparison_page(found: Collection, links: Mapping[str, str]) -> str:
         counts={name: summary(table) for name, table in comparison.tables.items() if judged(table)},
         figure=Markup(inline(figure, "coordinates", "Size of the updates against the widths")) if figure else None,
     )
+
+
+def _quantities(tables: Mapping[str, Table]) -> dict[str, str]:
+    """Inits and rates; and what else is not the same for every weight."""
+    titles = {"init": "init", "multiplier": "multiplier", "lr": "rate", **MORE}
+    scalings = [s.given() for t in tables.values() for s in t.parameterization.values()]
+    return {q: title for q, title in titles.items() if q in ("init", "lr") or any(s.get(q, ONE) != ONE for s in scalings)}
 
 
 def fragment(table: Table) -> str:
