@@ -108,7 +108,7 @@ def main() -> None:
         _write(HERE / name, files)
     if MEASURED in names:
         one = whole(asked.measure)
-        _write(HERE / MEASURED, {k: v for k, v in texts(one).items() if k != "derivation.html"})
+        _write(HERE / MEASURED, texts(one))
         drawn = {"heat": plots.heat, "drift": plots.drift, "alignment": plots.alignments}
         for name, plot in drawn.items():
             if (figure := plot(one.table)) is not None:

@@ -499,9 +499,9 @@ def typed(ctx: click.Context) -> str:
         values = value if isinstance(value, tuple) else (value,)
         if isinstance(parameter, click.Argument):
             words += map(str, values)
-        else:
-            for one in values:
-                words += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
+        for one in values if isinstance(parameter, click.Option) else ():
+            said = [] if one is True else [f"{one:g}" if isinstance(one, float) else str(one)]
+            words += [parameter.opts[0], *said]
     return shlex.join(words)
 
 

@@ -12,22 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from scalecalc.flow import Flow, Node
-from scalecalc.report.latex import GREEK
+from scalecalc.report.latex import GREEK_LETTERS
 from scalecalc.report.layered import Box, Placed, place
 from scalecalc.scale import Scale
 
 LETTER, SMALL = 6.6, 0.74  # mean width of a letter at 11 points; an index is so much smaller
 TINTS = ("blue", "orange", "purple", "green", "gold", "red")
 _PART = re.compile(r"\^\(([^)]*)\)|\^(\d+)|_([^\W_]+)|([^\W\d_]+)|(.)", re.DOTALL)
-_NAMES = (
-    "Alpha Beta Gamma Delta Epsilon Zeta Eta Theta Iota Kappa Lambda Mu Nu Xi Omicron Pi Rho Sigma Tau Upsilon Phi Chi Psi "
-    "Omega"
-)
-_CODES = (*range(0x391, 0x3A2), *range(0x3A3, 0x3AA))  # there is no capital final sigma
-_GREEK = {word: chr(code) for word, code in zip(_NAMES.split(), _CODES, strict=True)}
-_GREEK |= {word.lower(): letter.lower() for word, letter in _GREEK.items()}
-GREEK_LETTERS = {word: letter for word, letter in _GREEK.items() if word in GREEK}
-
 # A diagram alone: the page's own colours, on paper and in the dark. In a page the sheet of the page has them.
 ALONE = """
   svg { --ink: #1d232b; --soft: #55606d; --line: #dcdfe3; --panel: #ffffff; --wash: #f1f3f5; --blue: #0072b2;

@@ -13,7 +13,7 @@ so (:class:`markupsafe.Markup`).  The style sheet and the script lie beside the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +73,39 @@ def name(words: str) -> Markup:
     return Markup(math(found.strip("$")).replace("<math>", Markup('<math aria-label="{}">').format(words), 1))
 
 
-def sentence(words: str) -> Markup:
+def sentence(words: str, write: Callable[[str], Markup] = math) -> Markup:
     """Words in which the sizes and the weights are set as mathematics."""
     out, place = Markup(), 0
     for start, end, inner in latex.formulas(words):
-        out += escape(words[place:start]) + math(inner)
+        out += escape(words[place:start]) + write(inner)
         place = end
     return out + escape(words[place:])
+
+
+@cache
+def light(source: str) -> Markup:
+    """LaTeX of names and sizes with sub and sup: a fifth as long as MathML, for what stands in a page thousands of times.
+
+    >>> print(light(r"N_{u}^{-1/2}"), light(r"W_{\\mathrm{in}}"), light(r"\\Delta"))
+    N<sub>u</sub><sup>−1/2</sup> W<sub>in</sub> Δ
+    """
+    plain = latex.GREEK_LETTERS
+    text = re.sub(r"\\mathrm\{([^{}]*)\}", r"\1", source).replace("-", "−")
+    text = text.replace(r"\,", "\N{THIN SPACE}").replace(r"\_", "_")
+    text = re.sub(r"\\([A-Za-z]+) ?", lambda m: {"langle": "⟨", "rangle": "⟩", **plain}.get(m[1], m[0]), text)
+    parts = re.split(r"([_^])\{([^{}]*)\}", text)
+    if any(set(part) & set("\\{}_^") for part in parts[::3]) or any(set(part) & set("\\{}^") for part in parts[2::3]):
+        return math(source)
+    out = escape(parts[0])
+    for mark, inside, after in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        out += Markup("<{0}>{1}</{0}>").format("sub" if mark == "_" else "sup", inside) + escape(after)
+    return out
+
+
+def light_name(words: str) -> Markup:
+    """A name like :func:`name`, by :func:`light`."""
+    found = latex.name(words)
+    return light(found.strip("$")) if found.startswith("$") else Markup("<code>{}</code>").format(words)
 
 
 def prose(words: str) -> Markup:
@@ -110,6 +136,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters.update(size=size, sizes=sizes, name=name, sentence=sentence, prose=prose, math=math, slope=slope)
+    found.filters.update(light_name=light_name, light=partial(sentence, write=light))
     found.globals["asset"] = partial(_asset, found)
     return found
 

@@ -40,6 +40,14 @@ GREEK = {
         *("Phi", "Psi", "Omega"),
     )
 }
+_NAMES = (
+    "Alpha Beta Gamma Delta Epsilon Zeta Eta Theta Iota Kappa Lambda Mu Nu Xi Omicron Pi Rho Sigma Tau Upsilon Phi Chi Psi "
+    "Omega"
+)
+_CODES = (*range(0x391, 0x3A2), *range(0x3A3, 0x3AA))  # there is no capital final sigma
+_GREEK = {word: chr(code) for word, code in zip(_NAMES.split(), _CODES, strict=True)}
+_GREEK |= {word.lower(): letter.lower() for word, letter in _GREEK.items()}
+GREEK_LETTERS = {word: letter for word, letter in _GREEK.items() if word in GREEK}
 _LOWER = ("alpha", "epsilon", "eta", "theta", "lambda", "rho", "sigma", "omega")
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -108,8 +116,13 @@ _MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′"
 
 
 def text(words: str) -> str:
-    """Words in text mode; a character that LaTeX does not know as its number."""
-    return "".join(_SPECIAL.get(c, c if ord(c) < 256 else f"[U+{ord(c):04X}]") for c in words)
+    """Words in text mode; a character that LaTeX does not know as its number, and two hyphens (``--budget``) as two.
+
+    >>> print(text("--budget 50%"))
+    -{}-budget 50\\%
+    """
+    out = "".join(_SPECIAL.get(c, c if ord(c) < 256 else f"[U+{ord(c):04X}]") for c in words.replace("--", "-\0-"))
+    return out.replace("\0", "{}")
 
 
 def sentence(words: str) -> str:

@@ -28,6 +28,9 @@ SYMBOLS = {
 }  # fmt: skip
 ONE = Scale.one()
 MORE = {"weight_decay": "decay", "epsilon": "ε"}
+# A page stays below three megabytes: of more steps than it holds, each row has those that its derivation ends with; of more
+# plots, those that do not agree come first. A plot takes the room of thirty steps.
+MANY, FEW, PLOTS, ROOM = 4000, 8, 120, 30
 CAPTIONS = {
     "heat": "By how much each measured slope misses the derived exponent. ✗ the row disagrees, ? it is not settled.",
     "drift": "Local slopes between neighbouring widths, minus the derived exponent, a line per row. What comes nearer to "
@@ -136,6 +139,7 @@ def report_page(found: Dossier, *, links: Sequence[tuple[str, str]] = ()) -> str
         figures=_figures(table),
         proof=proof,
         stages=_stages(proof),
+        most=FEW if _steps(proof) + ROOM * sum(e.plot is not None for e in entries) > MANY else None,
         leaves={leaf.at: leaf for leaf in proof.leaves} if proof else {},
         links=links,
     )
@@ -212,8 +216,10 @@ def _entry(i: int, row: Row, plot: Markup | None = None, corollary: Corollary | 
 def _entries(table: Table, proof: Proof | None) -> list[Entry]:
     by_key = {c.row.key: c for c in proof.corollaries} if proof else {}
     out: list[Entry] = []
+    urgent = sorted((row for row in table if row.points), key=lambda row: row.verdict == "agrees")
+    drawn = {row.key for row in urgent[:PLOTS]}
     for i, row in enumerate(table):
-        made = plots.row(table, row)
+        made = plots.row(table, row) if row.key in drawn else None
         plot = Markup(inline(made, f"p{i}", f"{row.label}: size against width")) if made else None
         out.append(_entry(i, row, plot, by_key.get(row.key)))
     return out
@@ -250,12 +256,17 @@ def _figures(table: Table) -> list[Shown]:
     ]
 
 
+def _steps(proof: Proof | None) -> int:
+    """How many steps stand in a page that has every row's whole derivation."""
+    return sum(len(one.steps) for one in proof.corollaries) if proof else 0
+
+
 def _stages(proof: Proof | None) -> dict[int | None, Markup]:
     """Every step as HTML, once."""
     if proof is None:
         return {}
     macros: Any = html.environment().get_template("macros.html").make_module({"said": _said})
-    return {stage.number: Markup(macros.stage(stage, proof.lemma, True)) for stage in proof.steps}
+    return {stage.number: Markup(macros.stage(stage, proof.lemma(stage.rule))) for stage in proof.steps}
 
 
 def _said(stage: Stage) -> list[str]:
