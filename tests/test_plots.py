@@ -67,6 +67,8 @@ def test_whole_tables(table: Table) -> None:
     for figure in (heat, drift, cosines, both):
         assert figure is not None
         assert plots.draw(figure, "svg").startswith(b"<?xml")
+    assert both is not None
+    assert [ax.get_title(loc="left") for ax in both.axes] == ["sp", "mup", "", ""]
     assert drift is not None
     rows = [line for ax in drift.axes for line in ax.lines if line.get_marker() == "o"]
     ends = [line.get_ydata()[-1] for line in rows]

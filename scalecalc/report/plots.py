@@ -263,7 +263,7 @@ def coordinates(tables: Mapping[str, Table]) -> Figure | None:
     first = next(iter(measured.values()))
     dims = [d for d in first.dims if any(len({p.widths[d] for p in r.points}) > 1 for r in first if r.points)]
     features = dict.fromkeys(r.row for t in measured.values() for r in t if r.kind == "update")
-    made, axes = figure(len(measured), len(dims), size=(2.0, 1.9))
+    made, axes = figure(len(measured), len(dims), size=(2.3, 2.1))
     for ax_row, dim in zip(axes, dims, strict=True):
         for ax, (title, table) in zip(ax_row, measured.items(), strict=True):
             for k, feature in enumerate(features):
@@ -273,7 +273,7 @@ def coordinates(tables: Mapping[str, Table]) -> Figure | None:
                 ax.plot(widths, [math.exp(v) for v in top], color=COLORS[k % len(COLORS)], marker=MARKERS[k % len(MARKERS)],
                         linestyle=("-", "--", ":")[k // len(COLORS) % 3], linewidth=1.1, label=_math(feature))  # fmt: skip
             _log_axes(ax, dim, [p for r in table for p in r.points])
-            if ax_row is axes[0]:
+            if dim == dims[0]:
                 ax.set_title(title)
         ax_row[0].set_ylabel("size of the update")
     handles, labels = axes[0][0].get_legend_handles_labels()
