@@ -21,7 +21,6 @@ from scalecalc.pattern import Pattern
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
 from scalecalc.rules.view import view
-from scalecalc.scale import Scale
 from scalecalc.term import FLAT, count, dim_of
 from scalecalc.value import ONES, Algebra, Value
 

@@ -10,6 +10,7 @@ interrupted; 70 for an error of scalecalc's own, so that it cannot be taken for 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import traceback
@@ -24,15 +25,16 @@ from scalecalc._version import __version__
 from scalecalc.errors import InputError, ScalecalcError
 from scalecalc.options import (
     MODEL_HELP,
-    Number,
     Plural,
     Registered,
     alignment_option,
     deriving_options,
+    measuring_options,
     model_argument,
     model_options,
     number_options,
     output_options,
+    reporting_options,
     rules_option,
     seed_option,
     solving_options,
@@ -215,12 +217,7 @@ def solve(
 @cli.command(help=f"Derive, measure, and give every row a verdict.\n\n{MODEL_HELP}")
 @model_options
 @click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
-@click.option("--dims", multiple=True, metavar="DIM=A:B", help="Widths: N_u=64:1024 or N_u=64,96,128. Repeatable.")
-@click.option("--seeds", type=click.IntRange(2), metavar="N", help="Random seeds per width.  [default: chosen]")
-@click.option("--budget", type=Number(), default=120.0, show_default=True, metavar="SECONDS", help="Time to measure.")
-@click.option("--tolerance", type=Number(), metavar="X", help="How far a slope may be off.  [default: chosen]")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:1.")
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float64", show_default=True)
+@measuring_options
 @click.option("--resume", type=click.Path(), metavar="FILE", help="Keep measurements in FILE and go on from there.")
 @click.option("--strict", is_flag=True, help="Inconclusive rows count: exit status 3.")
 @seed_option
@@ -251,6 +248,67 @@ def verify(dims: tuple[str, ...], strict: bool, resume: str | None, **given: Any
     if table.exit_status:
         return table.exit_status
     return INCONCLUSIVE if strict and any(row.verdict != "agrees" for row in table) else 0
+
+
+@cli.command(
+    help=f"""Everything about one model, as a folder: page, tables, plots, diagram, derivation.
+
+{MODEL_HELP}
+
+Each PARAMETERIZATION is a registered name, a TOML or JSON file, or `solved` for the one that solve finds; of several there is
+a page that compares them. Nothing is measured without --measure."""
+)
+@model_argument
+@click.argument("parameterizations", type=Registered("parameterization"), metavar="[PARAMETERIZATION]…", nargs=-1)
+@reporting_options
+@alignment_option
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Optimizer steps.")
+@click.option("--measure", is_flag=True, help="Measure, too, as verify does, for --budget seconds each.")
+@click.option("--measured", type=click.Path(), metavar="FILE", help="What a verify or a report with -o FILE.json measured.")
+@measuring_options
+@seed_option
+@click.option("--row-plots", "rows", is_flag=True, help="Every row's plot as PDF, SVG and PNG, too; about a second each.")
+@click.option("--open", "show", is_flag=True, help="Open the page in a browser.")
+@click.pass_context
+def report(
+    ctx: click.Context, parameterizations: tuple[str, ...], measured: str | None, rows: bool, show: bool, **given: Any
+) -> int:
+    schemes = [name for name in parameterizations if name != "solved"]
+    widths = request.parse_dims(given.pop("dims")) or None
+    if measured is not None:
+        request.check_file(measured, "the measurement")
+        if given["measure"] or len(parameterizations) > 1:
+            raise InputError("--measured is of one table that was measured before; leave out --measure, and name one scheme.")
+    from scalecalc.report.folder import check_folder, write_collection, write_report
+
+    model = prepare({**given, "output": None}, schemes)
+    check_folder(given["output"])
+    from scalecalc.dossier import MEASURING, collection, dossier, made, names
+
+    options = asked(given)
+    measuring = {**{key: options.pop(key) for key in MEASURING}, "dims": widths, "progress": not given["quiet"]}
+    how = made(typed(ctx), given["seed"] if given["measure"] else None)
+    wanted = [*parameterizations] or [None]
+    titles = names([name for name in wanted if name]) or [""]
+    found = {
+        title: dossier(model, parameterization=name, measuring=measuring, measured=measured, made=how, **options)
+        for title, name in zip(titles, wanted, strict=True)
+    }
+    one = next(iter(found.values()))
+    several = len(found) > 1
+    to = given["output"]
+    files = write_collection(collection(found, how), to, rows=rows) if several else write_report(one, to, rows=rows)
+    if not given["quiet"]:
+        from scalecalc.report.summary import summary
+
+        said = {title: summary(each.table) for title, each in found.items()}
+        complain(f"wrote {len(files)} files into {given['output']}; open {files[0]}. " + "; ".join(
+            f"{title}: {text}" if several else text for title, text in said.items()))  # fmt: skip
+    if show:
+        click.launch(str(files[0]))
+    if any(each.stopped for each in found.values()):
+        return INTERRUPTED
+    return max(each.table.exit_status for each in found.values())
 
 
 @cli.command(
@@ -429,6 +487,22 @@ def deliver(text: str, given: dict[str, Any], remark: str = "") -> None:
     put(text, given["output"])
     if given["output"] not in (None, "-") and not given["quiet"]:
         complain(f"wrote {given['output']}. {remark}".rstrip())
+
+
+def typed(ctx: click.Context) -> str:
+    """The command as one would type it, less where it writes to and what it says meanwhile."""
+    words = ["scalecalc", ctx.info_name or ""]
+    for parameter in ctx.command.params:
+        name, value = parameter.name or "", ctx.params.get(parameter.name or "")
+        if ctx.get_parameter_source(name) != click.core.ParameterSource.COMMANDLINE or name in ("output", "quiet", "show"):
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        if isinstance(parameter, click.Argument):
+            words += map(str, values)
+        for one in values if isinstance(parameter, click.Option) else ():
+            said = [] if one is True else [f"{one:g}" if isinstance(one, float) else str(one)]
+            words += [parameter.opts[0], *said]
+    return shlex.join(words)
 
 
 def columns() -> int:

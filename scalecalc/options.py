@@ -100,7 +100,7 @@ parameterization_option = click.option(
 )
 
 
-def _deriving(regime: str) -> Callable[[Any], Any]:
+def _deriving(regime: str, output: Callable[[Any], Any] = output_options) -> Callable[[Any], Any]:
     return options(
         click.option(
             "--optimizer",
@@ -120,7 +120,7 @@ def _deriving(regime: str) -> Callable[[Any], Any]:
         ),
         click.option("--fix", multiple=True, metavar="DIM=N", help="Hold a dim at one width: N_x=16. Repeatable."),
         rules_option,
-        output_options,
+        output,
         click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error."),
     )
 
@@ -133,6 +133,18 @@ alignment_option = click.option(
     help="Of sums: derived; full or none as Everett et al. assume; or the JSON file of a verify run, as measured there.",
 )
 deriving_options = _deriving("free")
+folder_option = click.option(
+    "-o", "--output", type=click.Path(), default="report", show_default=True, metavar="DIR", help="Made if need be."
+)
+reporting_options = _deriving("free", folder_option)
+measuring_options = options(
+    click.option("--dims", multiple=True, metavar="DIM=A:B", help="Widths: N_u=64:1024 or N_u=64,96,128. Repeatable."),
+    click.option("--seeds", type=click.IntRange(2), metavar="N", help="Random seeds per width.  [default: chosen]"),
+    click.option("--budget", type=Number(), default=120.0, show_default=True, metavar="SECONDS", help="Time to measure."),
+    click.option("--tolerance", type=Number(), metavar="X", help="How far a slope may be off.  [default: chosen]"),
+    click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda or cuda:1."),
+    click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float64", show_default=True),
+)
 solving_options = _deriving("proportional")
 model_options = options(model_argument, parameterization_option, deriving_options)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")

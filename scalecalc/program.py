@@ -18,7 +18,8 @@ position.
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +49,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Op:
-    """One recorded operation; ``inputs`` are positions of earlier operations."""
+    """One recorded operation; ``inputs`` are positions of earlier operations, ``section`` the part of the layer it is in."""
 
     rule: str
     inputs: tuple[int, ...]
@@ -58,6 +59,7 @@ class Op:
     where: str
     backward: bool = False
     complex: bool = False
+    section: str = ""
 
 
 class Tensor:
@@ -125,6 +127,7 @@ class Program:
     gradients: dict[int, int] = field(default_factory=dict[int, int])
     forward_length: int = 0
     recording_backward: bool = False
+    section: str = ""
 
     def copy(self) -> Program:
         """A program of its own with the same operations."""
@@ -230,9 +233,19 @@ class Program:
                 where=_caller(),
                 backward=self.recording_backward,
                 complex=any(t.complex for t in inputs) if complex is None else complex,
+                section=self.section,
             )
         )
         return Tensor(self, len(self.ops) - 1)
+
+    @contextmanager
+    def within(self, section: str) -> Generator[None]:
+        """What is recorded in here belongs to one part of the layer (selection, recurrence), which a diagram marks."""
+        before, self.section = self.section, section
+        try:
+            yield
+        finally:
+            self.section = before
 
     def feature(self, name: str, tensor: Tensor) -> Tensor:
         """Name a tensor: it gets rows of its own in every table."""

@@ -6,7 +6,7 @@ Nothing here computes; ``derive`` and ``measure`` fill it, ``report`` prints it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,18 @@ class Slope:
     slope: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured at one width setting: over independent seeds, the mean of the natural log of the size, its standard
+    error, and how many seeds there were.
+    """
+
+    widths: Mapping[str, int]
+    log: float
+    error: float
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class Row:
         derivation: the terms behind the row; None for a row that was read from a file.
         commutes: whether the dims may go to infinity in any order with the same leading term; None where there is one
             dim only, or none grows.
+        points: what the slopes were fitted to, a point per width setting.
     """
 
     row: str
@@ -93,6 +106,7 @@ class Row:
     verdict: str | None = None
     settle: str = ""
     commutes: bool | None = None
+    points: tuple[Point, ...] = ()
     derivation: Grounds | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -117,8 +131,10 @@ class Row:
             return "0"
         return str(self.terms[0]) if len(self.terms) == 1 else f"max({', '.join(str(t) for t in self.terms)})"
 
-    def with_measurement(self, measured: Mapping[str, Slope], verdict: str, settle: str = "") -> Row:
-        return replace(self, measured=dict(measured), verdict=verdict, settle=settle)
+    def with_measurement(
+        self, measured: Mapping[str, Slope], verdict: str, settle: str = "", points: Sequence[Point] = ()
+    ) -> Row:
+        return replace(self, measured=dict(measured), verdict=verdict, settle=settle, points=tuple(points))
 
 
 @dataclass(frozen=True)
@@ -236,6 +252,12 @@ class Table:
     def exit_status(self) -> int:
         """0, or 1 if some row disagrees (interface: exit status)."""
         return 1 if self.counts()["disagrees"] else 0
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from scalecalc.report.site import fragment
+
+        return fragment(self)
 
     def to_pandas(self) -> pandas.DataFrame:
         from scalecalc.report.frame import to_frame

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from scalecalc.compare import Comparison
+from scalecalc.dossier import dossier
+from scalecalc.report import derivation
 from scalecalc.report.latex import LARGE_PAGE, MOST_LINES, PAGE, comparison, name, text, to_latex
 from scalecalc.scale import Scale
 from scalecalc.table import Row, Table
@@ -54,7 +56,7 @@ def test_names(words: str, expected: str) -> None:
 
 def test_text_leaves_nothing_special(tmp_path: Path) -> None:
     assert text("50% of a_b & $c") == r"50\% of a\_b \& \$c"
-    assert text("∂") == "[U+2202]"
+    assert text("⌘") == "[U+2318]"
     assert text("é") == "é"
 
 
@@ -122,6 +124,19 @@ def test_a_fragment_compiles_in_a_paper(verified: Table, derived: Table, tmp_pat
     paper = rf"\documentclass{options}{{article}}\usepackage{{booktabs}}\begin{{document}}"
     log = compiled(tmp_path, paper + r"\input{one}\input{two}\end{document}")
     assert "Overfull" not in log
+
+
+@needs_latex
+@pytest.mark.slow
+def test_a_derivation_compiles(tmp_path: Path) -> None:
+    found = dossier("s6").proof
+    assert found is not None
+    log = compiled(tmp_path, derivation.to_latex(found))
+    assert "Overfull" not in log
+    assert "Missing character" not in log
+    last = found.corollaries[-1]
+    odd = replace(found, model=NASTY, corollaries=(replace(last, row=replace(last.row, row=NASTY, tag=(NASTY,))),))
+    assert "Missing character" not in compiled(tmp_path, derivation.to_latex(odd, f"{NASTY}\n{NASTY}"))
 
 
 @needs_latex

@@ -25,11 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TORCH_SIDE = ("scalecalc.measure", "scalecalc.torch", "scalecalc.trace", "scalecalc.transfer", "scalecalc.dynamics")
 ABOVE = (
-    "scalecalc", "scalecalc.checks.law", "scalecalc.checks.sample", "scalecalc.cli", "scalecalc.model", "scalecalc.testing",
+    "scalecalc", "scalecalc.checks.law", "scalecalc.checks.sample", "scalecalc.cli", "scalecalc.dossier", "scalecalc.model",
+    "scalecalc.testing",
 )  # may call the torch side, inside functions
 LAYERS = ("errors", "scale", "pattern", "term", "value", "program", "rule", "derive", "solve", "cli")
 RANK = {f"scalecalc.{name}": rank for rank, name in enumerate(LAYERS)}
-PRINTED = ("table", "compare", "explain", "solution", "beside", "pieces", "numbers")
+PRINTED = ("table", "compare", "explain", "solution", "beside", "pieces", "numbers", "flow", "notation", "proof", "dossier")
 RECORDS = tuple(f"scalecalc.{name}" for name in PRINTED)
 REPORT_SEES = ("scalecalc.report", *RECORDS, "scalecalc.scale", "scalecalc.errors", "scalecalc._version")
 

@@ -14,20 +14,21 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalecalc.dossier import Made
 from scalecalc.errors import InputError, UnknownName
 from scalecalc.report.formats import FORMATS, render
-from scalecalc.report.frame import COLUMNS, from_csv, to_csv, to_frame
-from scalecalc.report.json import to_json
+from scalecalc.report.frame import COLUMNS, from_csv, read_csv, to_csv, to_frame
+from scalecalc.report.json import read_json, to_json
 from scalecalc.report.listing import listing
 from scalecalc.report.markdown import to_markdown
 from scalecalc.report.output import check_writable, write
 from scalecalc.report.summary import details, summary
 from scalecalc.report.terminal import to_terminal
 from scalecalc.scale import Scale
-from scalecalc.table import Row, Slope, Table
+from scalecalc.table import Point, Row, Slope, Table, WeightScaling
 
 # ---------------------------------------------------------------- words
 
@@ -142,6 +143,8 @@ rows = st.builds(
     why=texts,
     assumptions=st.lists(texts, max_size=2).map(tuple),
     measured=st.none() | st.dictionaries(dims, slopes, min_size=1),
+    subleading=st.lists(scales, max_size=2).map(tuple),
+    commutes=st.none() | st.booleans(),
     verdict=st.none() | st.sampled_from(["agrees", "disagrees", "inconclusive"]),
     settle=texts,
 )
@@ -157,6 +160,63 @@ def test_csv_reads_back(rows: list[Row], dims: list[str]) -> None:
         measured = None if b.measured is None else {d: b.measured[d] for d in (a.measured or {})}
         assert set(a.measured or {}) == set(b.measured or {})
         assert same(a, replace(b, measured=measured))
+
+
+names_of_weights = names.filter(lambda name: name != "role")
+scalings = st.builds(WeightScaling, scales, scales, scales, role=names, weight_decay=st.none() | scales)
+points = st.builds(Point, st.dictionaries(dims, st.integers(1, 999)), st.floats(), st.floats(), st.integers(2, 99))
+tables = st.builds(
+    Table,
+    model=names,
+    rows=st.lists(rows, max_size=2).map(tuple),
+    dims=st.lists(dims, unique=True, max_size=2).map(tuple),
+    parameterization=st.dictionaries(names_of_weights, scalings, max_size=2),
+    parameterization_name=names,
+    optimizer=names,
+    options=st.dictionaries(names, texts, max_size=2),
+    notes=st.lists(texts, max_size=2).map(tuple),
+    seconds=st.floats(0, 1e6),
+)
+
+
+@settings(max_examples=30)
+@given(tables, st.lists(points, max_size=2))
+def test_a_report_reads_back_into_the_same_table(table: Table, points: list[Point]) -> None:
+    # what was judged was measured; in CSV a dim of the table alone can have a slope, and the points are in JSON only
+    rows = [replace(row, measured={}) if row.verdict and row.measured is None else row for row in table]
+    table = replace(table, rows=tuple(rows))
+    made = Made("scalecalc report x", seed=3, measured="2026-01-01")
+    back = read_csv(to_csv(table, made))
+    kept = [None if row.measured is None else {d: row.measured[d] for d in own.measured or {}}
+            for row, own in zip(rows, back.rows, strict=True)]  # fmt: skip
+    for row, own in zip(rows, back.rows, strict=True):
+        assert set(own.measured or {}) == set(row.measured or {})
+    in_order = [replace(row, measured=one) for row, one in zip(rows, kept, strict=True)]
+    assert repr(replace(back, rows=())) == repr(replace(table, rows=()))
+    assert all(map(same, back.rows, in_order))
+
+    table = replace(table, rows=tuple(replace(row, points=tuple(points)) for row in rows))
+    assert repr(read_json(to_json(table, made))) == repr(table)
+    assert repr(read_json(to_json(table))) == repr(table)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1}', '{"schema": 2}'])
+def test_a_json_that_is_not_ours_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        read_json(text)
+
+
+def test_no_spreadsheet_takes_a_name_for_a_formula(derived: Table) -> None:
+    evil = ["=cmd|' /C calc'!A0", "@SUM(1)", "+1+cmd", "-2+3", "'quoted", "\tx"]
+    rows = tuple(replace(derived.rows[1], row=name, settle=name, profile=name) for name in evil)
+    text = to_csv(replace(derived, rows=rows, model=evil[0], parameterization={evil[1]: derived.parameterization["W_B"]}))
+    cells = [cell for line in csv.reader(io.StringIO(text)) for cell in line]
+    bad = [cell for cell in cells if cell[:1] in "=+-@\t" and cell and not cell.lstrip("+-").replace("/", "").isdigit()]
+    assert bad == []
+    back = read_csv(text)
+    assert [row.row for row in back] == evil
+    assert back.model == evil[0]
+    assert list(back.parameterization) == [evil[1]]
 
 
 @given(st.lists(rows, max_size=3))

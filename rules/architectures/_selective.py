@@ -30,12 +30,16 @@ def selective(
 
     Delta, B, C and the states, by the name ``state``, are features; ``step`` is one of :data:`STEPS`.
     """
-    delta = _step(p, step, u)
-    B = select(p.weight("W_B", "N_x N_u", role="selection_B"), u, "B")
-    C = select(p.weight("W_C", "N_x N_u", role="selection_C"), u, "C")
-    decay, factor = discretize(discretization, delta, eigenvalues(p, transition, "N_x"))
-    h = p.feature(state, recurrence(decay, (factor * B) * u))
-    y = dot(C, real(h), "N_x")
+    with p.within("selection"):
+        delta = _step(p, step, u)
+        B = select(p.weight("W_B", "N_x N_u", role="selection_B"), u, "B")
+        C = select(p.weight("W_C", "N_x N_u", role="selection_C"), u, "C")
+    with p.within("discretization"):
+        decay, factor = discretize(discretization, delta, eigenvalues(p, transition, "N_x"))
+        factor = factor * B
+    with p.within("recurrence"):
+        h = p.feature(state, recurrence(decay, factor * u))
+        y = dot(C, real(h), "N_x")
     return y + p.weight("D", "N_u", init=sp.Integer(1)) * u if skip else y
 
 

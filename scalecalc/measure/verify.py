@@ -6,6 +6,7 @@ effort where it is needed (effort.py), and every row gets a verdict with what wo
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from scalecalc.crossover import crossovers, unless_too_narrow
@@ -39,7 +41,7 @@ from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.rows import notes as later_notes
 from scalecalc.scale import FREE, Regime
-from scalecalc.table import Row, Table
+from scalecalc.table import Point, Row, Table
 from scalecalc.verdict import Judgement
 
 FAMILY_ERROR = 1e-4
@@ -162,7 +164,7 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Se
         found = run.judged.get(row.key)
         if found is not None:
             settle, hints[row.key] = _settle(run, row, found, seeds)
-            row = row.with_measurement(found.slopes, found.verdict, settle)
+            row = row.with_measurement(found.slopes, found.verdict, settle, _points(run, row))
             for c in reversed(late):
                 if run.plan.rests_on(row) & program.after(c.position):
                     row = unless_too_narrow(row, c.note(widths[c.dim]), c.excused(widths[c.dim]))
@@ -180,6 +182,17 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Se
     more = [f"{settled} may be settled by --budget {max(wanted)}, or less."] if wanted else []
     done = replace(table, rows=tuple(rows), options=options, seconds=seconds)
     return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *more))
+
+
+def _points(run: Run, row: Row) -> list[Point]:
+    """Per setting that has them, the mean and the error of a row's samples, those left out that have no logarithm."""
+    out: list[Point] = []
+    for k, cell in enumerate(run.cells):
+        logs = run.get("first", k, row.key)
+        logs = logs[np.isfinite(logs)]
+        if len(logs) > 1:
+            out.append(Point(dict(cell), float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs))), len(logs)))
+    return out
 
 
 def _settle(run: Run, row: Row, found: Judgement, seeds: int | None) -> tuple[str, int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from scalecalc._version import __version__
 from scalecalc.compare import Comparison, Key
@@ -11,6 +12,9 @@ from scalecalc.report.formats import choose
 from scalecalc.report.layout import PLAIN, TITLES, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.table import Row, WeightScaling
+
+if TYPE_CHECKING:
+    from scalecalc.dossier import Made
 
 ABSENT = "–"
 NOTE = (
@@ -129,19 +133,20 @@ def to_markdown(found: Comparison) -> str:
     return document(heading(found), sections(found), closing(found))
 
 
-def to_csv(found: Comparison) -> str:
+def to_csv(found: Comparison, made: Made | None = None) -> str:
     """The tables' CSV one below the other; the column ``parameterization`` tells them apart."""
     from scalecalc.report.frame import to_csv as table_csv
 
-    head, *_ = texts = [table_csv(table) for table in found.tables.values()]
+    head, *_ = texts = [table_csv(table, None if i else made) for i, table in enumerate(found.tables.values())]
     return head + "".join(text.partition("\n")[2] for text in texts[1:])
 
 
-def to_json(found: Comparison) -> str:
+def to_json(found: Comparison, made: Made | None = None) -> str:
     """One object: per parameterization the verdict, in words and as lists, and the whole table."""
     from scalecalc.report.json import SCHEMA, plain, to_object
 
     data = {
+        **({} if made is None else {"made": made.__dict__}),
         "schema": SCHEMA,
         "command": "compare",
         "version": __version__,

@@ -144,11 +144,15 @@ def _and(parts: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""
 
 
-def _said(line: Line, found: Explanation) -> list[str]:
+def said(line: Line) -> list[str]:
     """A line in words: the law, the sizes before and after, the symmetry that comes out."""
     parts = " | ".join(line.parts)
-    out = [f"{_law(line)}; {parts}" if parts else _law(line)]
-    out += line.remarks
+    return [f"{_law(line)}; {parts}" if parts else _law(line), *line.remarks]
+
+
+def _said(line: Line, found: Explanation) -> list[str]:
+    """The same with the letter of what was assumed."""
+    out = said(line)
     if line.assumption:
         out[-1] += f"  (assumption {LETTERS[found.assumptions.index(line.assumption) % 26]})"
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,35 @@ def choose(format: str, printers: Mapping[str, Callable[[], str]]) -> str:
 
 
 def to_csv(columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
-    """Records below a line of columns; None is an empty cell."""
+    """Records below a line of columns; None is an empty cell.
+
+    A name that a spreadsheet would take for a formula gets an apostrophe in front, which :func:`unguarded` takes away.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({key: guarded(value) for key, value in record.items()} for record in records)
     return buffer.getvalue()
+
+
+_FORMULA = re.compile(r"[=+\-@\t\r']")
+_NUMBER = re.compile(r"[+-]?\d+(/\d+)?")
+
+
+def guarded(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay as they are.
+
+    >>> guarded("=1+1"), guarded("-1/2"), guarded("'tis"), guarded("y"), unguarded(guarded("@x"))
+    ("'=1+1", '-1/2', "''tis", 'y', '@x')
+    """
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def unguarded(value: str) -> str:
+    """The inverse of :func:`guarded`."""
+    return value[1:] if value[:1] == "'" and _FORMULA.match(value[1:]) else value
 
 
 def render(table: Table, format: str, *, width: int = 80, color: bool = False) -> str:

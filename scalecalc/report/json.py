@@ -11,20 +11,75 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalecalc._version import __version__
-from scalecalc.scale import Scale
-from scalecalc.table import Row, Table, WeightScaling
+from scalecalc.errors import InputError
+from scalecalc.scale import Regime, Scale
+from scalecalc.table import Point, Row, Slope, Table, WeightScaling
+
+if TYPE_CHECKING:
+    from scalecalc.dossier import Made
 
 SCHEMA = 1
+ENDS = ("slope", "low", "high")
 
 
-def to_json(table: Table) -> str:
-    """The whole table as one JSON object."""
-    return json.dumps(plain(to_object(table)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def to_json(table: Table, made: Made | None = None) -> str:
+    """The whole table as one JSON object; a report's begins with how it was ``made``."""
+    how = {} if made is None else {"made": {**asdict(made)}}
+    return json.dumps(plain({**how, **to_object(table)}), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(text: str) -> Table:
+    """The table that :func:`to_json` wrote; its rows carry no derivation.
+
+    Raises:
+        InputError: the text is no such JSON.
+    """
+    try:
+        found = json.loads(text)
+        if found["schema"] != SCHEMA:
+            raise InputError(f"this table is of schema {found['schema']}, and schema {SCHEMA} is what this version reads.")
+        return Table(
+            model=found["model"],
+            rows=tuple(map(_row, found["rows"])),
+            dims=tuple(found["dims"]),
+            command=found["command"],
+            options=found["options"],
+            parameterization={name: _scaling(own) for name, own in found["parameterization"].items()},
+            parameterization_name=found["parameterization_name"],
+            optimizer=found["optimizer"],
+            regime=Regime.parse(found["regime"]),
+            seconds=float(found["seconds"]),
+            notes=tuple(found["notes"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"this is no table that scalecalc wrote as JSON: {type(error).__name__}: {error}") from error
+
+
+def _scaling(own: Mapping[str, Any]) -> WeightScaling:
+    scales = {q: Scale.from_strings(p, own.get(f"{q}_log")) for q, p in own.items() if q != "role" and not q.endswith("_log")}
+    return WeightScaling(**scales, role=own.get("role", ""))
+
+
+def _row(own: Mapping[str, Any]) -> Row:
+    measured = own["measured"]
+    points = tuple(Point(p["widths"], float(p["log"]), float(p["error"]), p["seeds"]) for p in own.get("points", ()))
+    return Row(
+        row=own["row"], kind=own["kind"], step=own["step"], terms=_scales(own["terms"]), tag=tuple(own["tag"]),
+        statistic=own["statistic"], klass=own["class"], entry=_scales(own["entry"]), profile=own["profile"],
+        subleading=_scales(own.get("subleading", ())), why=own["why"], assumptions=tuple(own["assumptions"]),
+        measured=None if measured is None else {d: Slope(*(float(s[k]) for k in ENDS)) for d, s in measured.items()},
+        verdict=own["verdict"], settle=own["settle"], commutes=own["commutes"], points=points,
+    )  # fmt: skip
+
+
+def _scales(found: Iterable[Mapping[str, Any]]) -> tuple[Scale, ...]:
+    return tuple(Scale.from_strings(one["theta"], one["log"]) for one in found)
 
 
 def to_object(table: Table) -> dict[str, Any]:
@@ -48,7 +103,7 @@ def to_object(table: Table) -> dict[str, Any]:
 
 
 def _weight(scaling: WeightScaling) -> dict[str, Any]:
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {"role": scaling.role} if scaling.role else {}
     for key, scale in scaling.given().items():
         powers, logs = scale.strings()
         out[key] = powers
@@ -70,6 +125,7 @@ def row_object(row: Row) -> dict[str, Any]:
         "log": log,
         "terms": [_scale(term) for term in row.terms],
         "entry": [_scale(term) for term in row.entry],
+        "subleading": [_scale(term) for term in row.subleading],
         "profile": row.profile,
         "class": row.klass,
         "measured": None
@@ -80,6 +136,7 @@ def row_object(row: Row) -> dict[str, Any]:
         "assumptions": list(row.assumptions),
         "settle": row.settle,
         "commutes": row.commutes,
+        **({"points": [asdict(point) for point in row.points]} if row.points else {}),
     }
 
 

@@ -40,6 +40,14 @@ GREEK = {
         *("Phi", "Psi", "Omega"),
     )
 }
+_NAMES = (
+    "Alpha Beta Gamma Delta Epsilon Zeta Eta Theta Iota Kappa Lambda Mu Nu Xi Omicron Pi Rho Sigma Tau Upsilon Phi Chi Psi "
+    "Omega"
+)
+_CODES = (*range(0x391, 0x3A2), *range(0x3A3, 0x3AA))  # there is no capital final sigma
+_GREEK = {word: chr(code) for word, code in zip(_NAMES.split(), _CODES, strict=True)}
+_GREEK |= {word.lower(): letter.lower() for word, letter in _GREEK.items()}
+GREEK_LETTERS = {word: letter for word, letter in _GREEK.items() if word in GREEK}
 _LOWER = ("alpha", "epsilon", "eta", "theta", "lambda", "rho", "sigma", "omega")
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -74,17 +82,47 @@ _SPECIAL = {
     "′": "$'$",
     "″": "$''$",
     "ᵀ": r"$^\top$",
+    "φ": r"$\varphi$",
+    "⊗": r"$\otimes$",
+    "∘": r"$\circ$",
+    "≪": r"$\ll$",
+    "≫": r"$\gg$",
+    "∞": r"$\infty$",
+    "∂": r"$\partial$",
+    "∈": r"$\in$",
+    "⁻": "$^-$",
+    "¹": "$^1$",
+    "³": "$^3$",
+    "Π": r"$\Pi$",
+    "∏": r"$\prod$",
+    "Φ": r"$\Phi$",
+    "π": r"$\pi$",
+    "μ": r"$\mu$",
+    "ν": r"$\nu$",
+    "₁": "$_1$",
+    "₂": "$_2$",
+    "ₖ": "$_k$",
+    "ₜ": "$_t$",
+    "\N{COMBINING CIRCUMFLEX ACCENT}": r"\^{}",
+    "\N{COMBINING MACRON}": r"\={}",
+    "Ā": r"$\bar A$",
 } | {c: f"\\{c}" for c in "&%$#_{}"}
-_TOKEN = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
+_TOKEN = re.compile(r"(?P<word>Δ?[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
 _FORMULA = re.compile(  # a dim or θ to a power, or a name with one letter before an index
-    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ)\^(?P<power>\([^()]*\)|\d+)|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
+    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ|n)\^(?P<power>\([-−+/\d .a-z]*\)|-?\d+(?:\.\d+)?)"
+    r"|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
 )
 _MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′": "'", " ": ""}
 
 
 def text(words: str) -> str:
-    """Words in text mode; a character that LaTeX does not know as its number."""
-    return "".join(_SPECIAL.get(c, c if ord(c) < 256 else f"[U+{ord(c):04X}]") for c in words)
+    """Words in text mode; a character that LaTeX does not know as its number, and two hyphens (``--budget``) as two.
+
+    >>> print(text("--budget 50%"))
+    -{}-budget 50\\%
+    """
+    out = "".join(_SPECIAL.get(c, c if ord(c) < 256 else f"[U+{ord(c):04X}]") for c in words.replace("--", "-\0-"))
+    return out.replace("\0", "{}")
 
 
 def sentence(words: str) -> str:
@@ -94,13 +132,19 @@ def sentence(words: str) -> str:
     $W_{\\mathrm{in}}$, rate: $N_{u}^{-1/2}$ below $N^{2}$; $\\theta^{-1}$ for mup\\_ssm
     """
     out, place = "", 0
+    for start, end, inner in formulas(words):
+        out += f"{text(words[place:start])}${inner}$"
+        place = end
+    return out + text(words[place:])
+
+
+def formulas(words: str) -> Iterator[tuple[int, int, str]]:
+    """Where the sizes and the weights stand in a sentence, and what each is in LaTeX's mathematics."""
     for found in _FORMULA.finditer(words):
         base = found["base"] or found["name"]
         inner = text(base).strip("$") if base in _SPECIAL else (_word(base) or text(base))
-        power = f"^{{{found['power'].strip('()')}}}" if found["power"] else ""
-        out += f"{text(words[place : found.start()])}${inner}{power}$"
-        place = found.end()
-    return out + text(words[place:])
+        power = f"^{{{found['power'].strip('()').replace('−', '-')}}}" if found["power"] else ""
+        yield found.start(), found.end(), inner + power
 
 
 def name(words: str) -> str:
@@ -116,7 +160,10 @@ def name(words: str) -> str:
 
 
 def _word(word: str) -> str | None:
-    """``W_in``, ``h1``, ``Delta``, ``dB``, ``tanh``; None if it does not read as mathematics."""
+    """``W_in``, ``h1``, ``Delta``, ``dB``, ``ΔW_B``, ``tanh``; None if it does not read as mathematics."""
+    if word[0] == "Δ":
+        inner = _word(word[1:])
+        return None if inner is None else rf"\Delta {inner}"
     head, _, tail = word.partition("_")
     below = rf"_{{{_below(tail)}}}" if tail else ""
     if head in GREEK:
@@ -173,6 +220,12 @@ def to_latex(table: Table, *, standalone: bool = False) -> str:
     pairs = [a if sum(_widths(a[1])) <= page else b for a, b in zip(wide, stacked, strict=True)]
     closing = [summary(table), *details(table), *table.notes]
     return _document(table.model, heading(table), pairs, closing, standalone)
+
+
+def parameterization(table: Table) -> str:
+    """The weights alone: inits, multipliers and rates."""
+    pairs = [(sections(table, write=WRITER)[0], sections(table)[0])] if table.parameterization else []
+    return _document(table.model, heading(table), pairs, (), False)
 
 
 def comparison(found: Comparison, *, standalone: bool = False) -> str:

@@ -21,11 +21,19 @@ def write(text: str, path: str | Path | None = None) -> str:
     Raises:
         InputError: the file cannot be written.
     """
-    if path is None:
-        return text
+    if path is not None:
+        # A file name that is no UTF-8 may stand in the text; as an escape it is still valid JSON.
+        write_bytes(text.encode("utf-8", errors="backslashreplace"), path)
+    return text
+
+
+def write_bytes(data: bytes, path: str | Path) -> None:
+    """The same for what is no text.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     target = Path(path)
-    # A file name that is no UTF-8 may stand in the text; as an escape it is still valid JSON.
-    data = text.encode("utf-8", errors="backslashreplace")
     try:
         if target.exists() and not target.is_file():
             target.write_bytes(data)
@@ -33,7 +41,6 @@ def write(text: str, path: str | Path | None = None) -> str:
             _replace(target.resolve(), data)
     except OSError as error:
         raise _refused(target, error) from error
-    return text
 
 
 def put(text: str, path: str | Path | None) -> None:

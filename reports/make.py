@@ -1,0 +1,130 @@
+"""Writes what is in this folder: ``python reports/make.py``, or ``python reports/make.py s6-zoh-sgd`` for a part of it.
+
+What is derived comes out the same every time, and a test compares it.  What was measured is kept in ``s6/table.json``, which
+says when and how; it is printed again from there.  To measure anew: ``python reports/make.py --measure 600``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalecalc.compare import Fate
+from scalecalc.dossier import Dossier, collection, dossier, made
+from scalecalc.report import plots
+from scalecalc.report.folder import collected, texts
+from scalecalc.report.output import write
+
+HERE = Path(__file__).resolve().parent
+MEASURED = "s6"  # the one with a page and with measurements
+SCHEMES = ("sp", "mup", "spectral", "mup_ssm", "solved")
+KEPT = ("comparison.md", "comparison.tex", "comparison.csv")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One folder: a model under one parameterization or several, with one optimizer."""
+
+    model: str
+    schemes: tuple[str, ...]
+    optimizer: str
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["scalecalc", "report", self.model, *self.schemes, "--optimizer", self.optimizer])
+
+
+EULER = "s6:discretization=euler,transition=constant"  # Euler's method explodes where the transition grows with the state
+REPORTS = {
+    "s6-zoh-sgd": Report("s6", SCHEMES, "sgd"),
+    "s6-zoh-adam": Report("s6", SCHEMES, "adam"),
+    "s6-euler-sgd": Report(EULER, SCHEMES, "sgd"),
+    "s6-euler-adam": Report(EULER, SCHEMES, "adam"),
+    "mlp-sgd": Report("mlp", ("sp", "ntp", "mfp", "mup", "solved"), "sgd"),
+    "mlp-adam": Report("mlp", ("sp", "ntp", "mup", "solved"), "adam"),
+    "transformer-adam": Report("transformer", ("sp", "mup"), "adam"),
+    "mamba-adam": Report("mamba", ("mup", "mup_ssm"), "adam"),
+    "s4d-adam": Report("s4d", ("sp", "mup"), "adam"),
+    "lru-adam": Report("lru", ("sp", "mup"), "adam"),
+}
+
+
+def compared(name: str) -> tuple[dict[str, str], dict[str, Dossier]]:
+    """The files of one comparison by name, and what they were made from."""
+    one = REPORTS[name]
+    how = made(one.command)
+    found = {s: dossier(one.model, parameterization=s, optimizer=one.optimizer, made=how) for s in one.schemes}
+    kept = KEPT if name.startswith(("s6", "mlp")) else KEPT[:2]  # a line per exponent makes half a megabyte of a mamba
+    files = {file: text for file, text in collected(collection(found, how)).items() if file in kept}
+    first = next(iter(found.values()))
+    files["diagram.mmd"] = texts(first, page=False)["diagram.mmd"]
+    return files, found
+
+
+def whole(measure: float | None = None) -> Dossier:
+    """The report with measurements: those kept, or new ones within so many seconds."""
+    kept = HERE / MEASURED / "table.json"
+    if measure is not None:
+        how = made(f"scalecalc report s6 --measure --budget {measure:g} --seed {SEED}", SEED)
+        return dossier("s6", measure=True, measuring={"budget": measure, "seed": SEED, "progress": True}, made=how)
+    return dossier("s6", measured=kept if kept.exists() else None, made=made("scalecalc report s6 --measured table.json"))
+
+
+def index(found: dict[str, dict[str, Dossier]]) -> str:
+    """README.md: a line for every table, with the verdict in words."""
+    out = [f"<!-- {made('python reports/make.py').line()} -->", "", "# Reports", "", *INTRODUCTION, ""]
+    out += ["| model | optimizer | parameterization | what the updates do |", "| --- | --- | --- | --- |"]
+    for name, dossiers in found.items():
+        for scheme, one in dossiers.items():
+            model = REPORTS[name].model.replace("|", "\\|")
+            link = f"[{model}]({name}/comparison.md)"
+            out.append(f"| {link} | {one.table.optimizer} | {scheme} | {Fate.of(one.table).words()} |")
+    return "\n".join(out) + "\n"
+
+
+INTRODUCTION = [
+    "What scalecalc itself wrote: the derived sizes of the published architectures, a folder per model and optimizer, with",
+    "the parameterizations side by side as Markdown, CSV and LaTeX, and the forward pass as Mermaid. The folder",
+    f"[{MEASURED}]({MEASURED}/) is a whole report with measurements: a page (`report.html`, to be downloaded and opened),",
+    "tables, plots, the diagram, the derivation as a LaTeX document. [zoo.md](zoo.md) lists how many rows of the other",
+    "models have been measured.",
+    "",
+    "`python reports/make.py` writes all of it again; a test fails where what is derived has changed.",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help=f"folders: {', '.join(REPORTS)}, {MEASURED}; all, if none is given")
+    parser.add_argument("--measure", type=float, metavar="SECONDS", help=f"measure {MEASURED} anew, for so long")
+    asked = parser.parse_args()
+    names = asked.names or [*REPORTS, MEASURED]
+    found: dict[str, dict[str, Dossier]] = {}
+    for name in (n for n in names if n in REPORTS):
+        files, found[name] = compared(name)
+        _write(HERE / name, files)
+    if MEASURED in names:
+        one = whole(asked.measure)
+        _write(HERE / MEASURED, texts(one))
+        drawn = {"heat": plots.heat, "drift": plots.drift, "alignment": plots.alignments}
+        for name, plot in drawn.items():
+            if (figure := plot(one.table)) is not None:
+                plots.save(figure, HERE / MEASURED / f"{name}.svg")
+    if len(found) == len(REPORTS):
+        write(index(found), HERE / "README.md")
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        write(text, folder / name)
+    print(f"{folder.name}: {', '.join(files)}")
+
+
+if __name__ == "__main__":
+    main()
+
+
