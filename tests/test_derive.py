@@ -225,7 +225,7 @@ def test_skip_adds_its_own_term_and_hides_nothing(selection: str) -> None:
 @pytest.mark.parametrize(
     ("model", "more", "error", "words"),
     [
-        ("s5", {}, UnknownName, "no model 's5'; did you mean 's6'"),
+        ("s7", {}, UnknownName, "no model 's7'; did you mean 's6'"),
         ("mlp:width=3", {}, UnknownName, "no option of mlp 'width'"),
         ("mlp:depth=x", {}, InputError, "depth=x is no whole number"),
         ("mlp:depth=0", {}, InputError, "between 1 and 10000"),
