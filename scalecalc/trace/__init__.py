@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,6 +121,7 @@ def trace(
     if frozen:
         network.program.remarks.append(f"not trained: {', '.join(sorted(frozen))}.")
     without_epsilon(network.program)
+    _announce(network.program)
     if training is not None:
         rates = {w: training.rates[network.origin[w]] for w in scalings}
         scalings = {
@@ -128,6 +130,19 @@ def trace(
         }
     widths = {dim: [k * width for k in WIDTHS] for dim, width in base.items()}
     return Found(network.program, scalings, widths, training.optimizer if training is not None else None)
+
+
+class Slow(UserWarning):
+    """A derivation that takes long, with what makes it quick."""
+
+
+def _announce(program: Program) -> None:
+    """Matrices from one product of growing dims to another: adaptive optimizers take minutes or more to derive."""
+    large = [name for name, w in program.weights.items() if len(program.growing(w.axes)) > 3]
+    if large:
+        hold = " or ".join(f"--fix {dim}=…" for dim in program.dims)
+        text = f"{', '.join(large)} has several growing dims on either side, which takes minutes and more to derive for Adam"
+        warnings.warn(f"{text}; {hold} is quick.", Slow, stacklevel=4)
 
 
 def graph_of(

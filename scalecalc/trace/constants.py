@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from scalecalc.trace.exact import function_of_index
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import TABLE
-from scalecalc.trace.initial import function_of_index
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes
 from scalecalc.trace.traced import Axis, Block, Placed, Refusal, Traced

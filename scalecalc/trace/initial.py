@@ -3,7 +3,7 @@
 A parameter (or, where the module slices it, a piece of one) is
 
 - *exact* if it is the same from every seed: a constant, or a function of the index along one axis (n, log n, 1/n …), found
-  among :data:`PROFILES` and verified to rounding at every width;
+  among :data:`~scalecalc.trace.exact.PROFILES` and verified to rounding at every width;
 - *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
   mean; the mean's size, and theirs about it, are powers of the widths, the second read off their standard deviations.
 
@@ -23,8 +23,8 @@ import sympy as sp
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scalecalc.asymptotics import N, n
 from scalecalc.scale import Scale
+from scalecalc.trace.exact import PROFILES, ROUNDING, function_of_index, number, same_along
 from scalecalc.trace.graph import at, set_up
 from scalecalc.trace.sizes import Form
 from scalecalc.trace.traced import Refusal, stretch
@@ -33,13 +33,11 @@ SEEDS = 3
 MOST_SEEDS = 512
 GROWTH = ((1, 8, 64), (1, 4, 16), (1, 2, 8), (1, 2, 4))  # of one dim, the others at their base
 LARGEST = 4e6  # entries of all parameters together: with more the widths grow less
-ROUNDING = 2e-6  # of single precision, through a logarithm and back
 SURE = 4.5  # standard errors: one test in 10⁵ is wrong
 POWERS = sorted({Fraction(k, d) for d in (3, 4) for k in range(-3 * d, 3 * d + 1)})  # what exponents are
 MARGIN = 0.035  # a fitted exponent is that near to one of them, which are 1/12 apart, and its error three times smaller
 PRECISE = 0.011  # relative error of a standard deviation, where the last two widths have to say the exponent
 SMALL = 4096  # entries of a parameter that is drawn again without the larger ones beside it
-PROFILES: Sequence[sp.Expr] = (n, sp.log(n + 1), 1 / (n + 1), sp.sqrt(n + 1), 1 / sp.sqrt(n + 1), (n + 1) ** 2, 2**-n)
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ class Initials:
     # ------------------------------------------------------------------ exact
 
     def _exact(self, name: str, values: Sequence[torch.Tensor]) -> Initial:
-        varying = {k for v in values for k in range(v.dim()) if v.shape[k] > 1 and not _same_along(v, k)}
+        varying = {k for v in values for k in range(v.dim()) if v.shape[k] > 1 and not same_along(v, k)}
         if not varying:
             numbers = [float(v.reshape(-1)[0]) for v in values]
             scale = self._common(numbers)
@@ -192,7 +190,7 @@ class Initials:
                 raise Refusal(
                     f"the parameter {name} is a constant that is no product of powers of the widths ({self._told(numbers)})"
                 )
-            return Initial(_number(numbers[0] / scale.at(self.settings[0])), scale=scale)
+            return Initial(number(numbers[0] / scale.at(self.settings[0])), scale=scale)
         if len(varying) > 1:
             raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
         (axis,) = varying
@@ -375,51 +373,3 @@ def _orthogonal(v: torch.Tensor) -> bool:
     products = v @ v.mT
     size = float(products.diagonal().mean())
     return bool((products - size * torch.eye(len(products), dtype=v.dtype)).abs().max() <= 1e-4 * size)
-
-
-def _same_along(v: torch.Tensor, axis: int) -> bool:
-    first = v.narrow(axis, 0, 1)
-    return bool(((v - first).abs() <= ROUNDING * first.abs()).all())
-
-
-def _number(value: float) -> sp.Expr:
-    near = Fraction(value).limit_denominator(1000)
-    if abs(float(near) - value) <= ROUNDING * abs(value):
-        return sp.Rational(near.numerator, near.denominator)
-    return sp.Float(value, 8)
-
-
-def function_of_index(lines: Sequence[torch.Tensor]) -> sp.Expr | None:
-    """The expression in n (and N, the length) that lines of several lengths are, to rounding; None if there is none."""
-    found = (_fitted(profile, lines) for profile in PROFILES)
-    return next((f for f in found if f is not None), None) or _geometric(lines)
-
-
-def _fitted(profile: sp.Expr, lines: Sequence[torch.Tensor]) -> sp.Expr | None:
-    """a · profile + b, with the numbers that the first line gives, if it is every line to rounding."""
-    f = sp.lambdify(n, profile, "math")
-    if len(lines[0]) < 3:
-        return None
-    y0, y1 = float(lines[0][0]), float(lines[0][1])
-    f0, f1 = float(f(0)), float(f(1))
-    a = (y1 - y0) / (f1 - f0)
-    a, b = _number(a), _number(y0 - float(a) * f0)
-    for line in lines:
-        size = float(line.abs().max())
-        for k in range(len(line)):
-            if abs(float(a) * f(k) + float(b) - float(line[k])) > ROUNDING * max(size, 1e-30):
-                return None
-    return a * profile + b
-
-
-def _geometric(lines: Sequence[torch.Tensor]) -> sp.Expr | None:
-    """a · exp(−b · n/N), N the length of the axis, with the numbers that the longest line gives, if it is every line."""
-    line = max(lines, key=len)
-    if min(map(len, lines)) < 3 or not all(bool((own > 0).all()) for own in lines):
-        return None
-    a, b = float(line[0]), float((line[0] / line[-1]).log()) * len(line) / (len(line) - 1)
-    for own in lines:
-        index = torch.arange(len(own), dtype=torch.float64)
-        if float((a * torch.exp(-b * index / len(own)) / own - 1).abs().max()) > 10 * ROUNDING:
-            return None
-    return _number(a) * sp.exp(-_number(b) * n / N)

@@ -12,7 +12,7 @@ import torch
 
 from scalecalc import globs
 from scalecalc.errors import InputError
-from scalecalc.program import ROLES, Program, Tensor, Weight
+from scalecalc.program import Program
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.trace import along, convolution, scan  # noqa: F401  register their operations, as the others do
@@ -23,6 +23,7 @@ from scalecalc.trace.handlers import RAW, TABLE
 from scalecalc.trace.initial import Initial, Initials, PartForm
 from scalecalc.trace.operations import add, same
 from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.roles import describe
 from scalecalc.trace.sizes import Sizes, minus
 from scalecalc.trace.traced import ONES, Axis, Block, Cut, Origin, Part, Placed, Refusal, Restart, Traced
 
@@ -351,7 +352,7 @@ class _Attempt:
         if block.tensor is None or not program.trainable()[block.tensor.index]:
             raise InputError(f"the output of {program.name} does not depend on any parameter.")
         program.end(block.tensor)
-        self.describe_weights()
+        describe(program, self.scalings)
         return block
 
     def check_sizes(self) -> None:
@@ -367,39 +368,6 @@ class _Attempt:
                 f"{rec.program.name} has axes that are no constant times one growing dim:{lines}\nSlice such an axis into "
                 "parts that are, or name the product of two dims as a dim of its own."
             )
-
-    def describe_weights(self) -> None:
-        """Which axes of a weight are summed over is known once it has been used."""
-        program = self.rec.program
-        inner: dict[str, set[str]] = {}
-        for op in program.ops:
-            for i in op.inputs if op.params.get("over") and op.rule in ("matmul", "contraction") else ():
-                weight, names = _weight_behind(program, program.tensor(i))
-                if weight:
-                    inner.setdefault(weight, set()).update(names.get(label, label) for label in op.params["over"])
-        for name, old in program.weights.items():
-            into = [label for label in old.axes if label in inner.get(name, ())]
-            out = [label for label in old.axes if label not in into]
-            fan_in, fan_out = program.count(into), program.count(out)
-            role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector") if into else "vector"
-            program.weights[name] = Weight(name, old.axes, fan_in, fan_out, role)
-            self.scalings[name] = replace(self.scalings[name], role=role)
-
-
-def _weight_behind(program: Program, tensor: Tensor) -> tuple[str, dict[str, str]]:
-    """The weight that a tensor is but for its axes, a norm and a gain, and what its labels are called there."""
-    names = {label: label for label in tensor.axes}
-    while tensor.op.rule in ("rename", "view", "centre", "rmsnorm", "contraction"):
-        op, inner = tensor.op, [program.tensor(i) for i in tensor.op.inputs]
-        if op.rule in ("rename", "view"):
-            back = {new: old for old, new in op.params["names"].items()}
-            names = {label: back.get(own, own) for label, own in names.items()}
-        if op.rule == "contraction":
-            inner = [t for t in inner if set(t.axes) == set(op.axes)]
-            if op.params["over"] or len(inner) != 1:
-                break
-        tensor = inner[0]
-    return (tensor.name, names) if tensor.op.rule == "weight" else ("", {})
 
 
 def constants_of(graph: Graph) -> set[str]:

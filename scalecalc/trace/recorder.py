@@ -76,19 +76,7 @@ class Recorder:
 
     def factored(self, size: Sizes) -> tuple[Sizes, ...]:
         """The sizes, each of one growing dim, that an axis' size is the product of: itself alone, if it is of one."""
-        form = self.settings.form(size)
-        if size in self.factors or form is None or len(form.powers) < 1 or form.dim is not None:
-            return self.factors.get(size, (size,))
-        if any(power.denominator != 1 or power < 1 for _, power in form.powers):
-            return (size,)
-        dims = [dim for dim, power in form.powers for _ in range(int(power))]
-        widths = [tuple(setting[dim] for setting in self.settings.all) for dim in dims]
-        rest = times(*widths)
-        if any(s * widths[-1][0] % rest[0] for s in size[:1]):
-            return (size,)
-        last = tuple(s * w // r for s, w, r in zip(size, widths[-1], rest, strict=True))
-        found = (*widths[:-1], last)
-        return found if times(*found) == size else (size,)
+        return self.factors[size] if size in self.factors else self.settings.factors(size)
 
     def refactor(self, size: Sizes, factors: Sequence[Sizes]) -> None:
         """Have an axis of this size be the product of these, outermost first, and begin anew.

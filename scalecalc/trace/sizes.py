@@ -74,6 +74,19 @@ class Settings:
                 coefficient /= self.base[dim] ** float(power)
         return Form(_fraction(coefficient), tuple(powers))
 
+    def factors(self, size: Sizes) -> tuple[Sizes, ...]:
+        """Sizes that are each a width, the last one times a constant, and make this one together: itself, if none do."""
+        form = self.form(size)
+        if form is None or not form.powers or form.dim is not None:
+            return (size,)
+        if any(power.denominator != 1 or power < 1 for _, power in form.powers):
+            return (size,)
+        dims = [dim for dim, power in form.powers for _ in range(int(power))]
+        widths = [tuple(setting[dim] for setting in self.all) for dim in dims]
+        rest = times(*widths[:-1])
+        found = (*widths[:-1], tuple(s // r for s, r in zip(size, rest, strict=True)))
+        return found if times(*found) == size else (size,)
+
     def words(self, values: Sequence[float]) -> str:
         """The number at every setting, for messages: ``17 at N=8, 33 at N=16``."""
         return ", ".join(
