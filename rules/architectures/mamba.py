@@ -27,7 +27,8 @@ def mamba(discretization: str = "mamba", transition: str = "mamba", step: str = 
     Its table is that of the bare selective layer with a norm before it and a skip beside it: convolution, gate and the rank
     of Δ are of fixed size and change no exponent.  What differs from the mup habit is every power of N_x, for the reference
     mixes zero-order hold for A with Euler's method for B, under which the structured transition pays for nothing.  Watch the
-    skip and the small initial step (10⁻³ to 10⁻¹): they hide the states at every width that a laptop reaches.
+    skip, the residual and the small initial step (10⁻³ to 10⁻¹): they hide the states at every width that a laptop reaches,
+    and slopes measured there are those of the skip.  ``mamba:step=low_rank,residual=no`` can be measured.
 
     Options: ``discretization``, ``transition`` and ``step`` as in s6; ``residual``: the block's input is normed, and added
     to its output.

@@ -39,7 +39,7 @@ def moe(routing: str = "soft", growing: str = "width", norm: bool = True, activa
 
     Options: ``routing``: ``soft``, or ``top1``: the expert with the largest p alone, times its p; ``growing``: the ``width``
     (of 4 experts), or ``experts`` as well, a dim E (a soft mixture only, see rules/routing.py; logits are divided by 4 then,
-    so that no single expert has most of the mixture); ``norm`` before router, experts and readout; ``activation``.
+    so that no expert has most of the mixture); ``norm`` before router, experts and readout; ``activation``.
     """
     if routing not in ("soft", "top1") or growing not in ("width", "experts"):
         raise InputError(f"moe has routing=soft or top1 and growing=width or experts, not {routing} and {growing}.")
