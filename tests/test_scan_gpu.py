@@ -17,6 +17,7 @@ from test_scan import ALL, CONSTANT, MIXED, Case, agree, both
 
 from scalecalc.errors import MeasureError
 from scalecalc.measure.scan import inputs, operator, selective_scan, selective_scan_pair
+from scalecalc.measure.scan.build import NoCompiler
 
 triton = pytest.importorskip("triton")
 interpreting = os.environ.get("TRITON_INTERPRET") == "1"
@@ -143,11 +144,16 @@ def test_spills_would_be_seen() -> None:
 # ------------------------------------------------------------------ what there is no kernel for
 
 
+def failing() -> None:
+    raise NoCompiler("none.")
+
+
 @compiling
 def test_one_message_and_the_next_best(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Triton, an old GPU, complex transitions: said once, and the loop is chosen; asked for by name, it is an error."""
     cuda = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(operator, "compiler", lambda: ("cc",))
     assert "compute capability is 7.5, and 8.0 is needed" in operator.without_triton(cuda, False)
     macros = (("DOUBLE", 0),)
     operator.announce.cache_clear()
@@ -157,12 +163,15 @@ def test_one_message_and_the_next_best(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MeasureError, match=r"'triton' does not work here: the GPU's .* Use 'auto' or 'reference'"):
         operator._backend("triton", "cuda", False, False, macros)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(operator, "compiler", failing)
+        assert "needs a C compiler to start its kernels: none." in operator.without_triton(cuda, False)
     assert operator._backend("auto", "cuda", False, True, macros) == "triton"
     assert "for real transitions" in operator.without_triton(cuda, True)
     assert "tensors are on cpu" in operator.without_triton(torch.device("cpu"), False)
     monkeypatch.setattr(operator, "has", lambda _: False)
     assert "pip install 'scalecalc[gpu]'" in operator.without_triton(cuda, False)
-    x = inputs.of("zoh", *(None if t is None else t for t in Case().tensors()))
+    x = inputs.of("zoh", *Case().tensors())
     with pytest.raises(MeasureError, match="numba is not installed"):
         operator.backend_of("numba", x)
     with pytest.raises(MeasureError, match="does not work here: Triton is not installed"):

@@ -164,9 +164,12 @@ def run(
 
 
 def rms(x: torch.Tensor) -> torch.Tensor:
-    """Root-mean-square over everything but the seeds, of complex numbers that of their moduli: shape (seeds,), float64."""
+    """Root-mean-square over everything but the seeds, of complex numbers that of their moduli: shape (seeds,).
+
+    Added up in double precision, whatever the numbers have.
+    """
     x = torch.view_as_real(x.resolve_conj()) * 2**0.5 if x.is_complex() else x
-    return x.reshape(x.shape[0], -1).square().mean(dim=1, dtype=torch.float64).sqrt()
+    return x.reshape(x.shape[0], -1).square().mean(dim=1, dtype=torch.float64).sqrt().to(x.dtype)
 
 
 def norm(program: Program, position: int, over: Sequence[str], x: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch
 
 from scalecalc.errors import MeasureError, UnknownName
 from scalecalc.measure.scan import cpu, inputs, reference
-from scalecalc.measure.scan.build import NoCompiler, library
+from scalecalc.measure.scan.build import NoCompiler, compiler, library
 
 BACKENDS = ("auto", "c", "numba", "triton", "reference")
 OLDEST = (8, 0)  # compute capability that the GPU's kernels have been compiled for
@@ -117,6 +117,10 @@ def without_triton(device: torch.device, complex_: bool) -> str:
     found = torch.cuda.get_device_capability(device)
     if found < OLDEST:
         return f"the GPU's compute capability is {found[0]}.{found[1]}, and {OLDEST[0]}.{OLDEST[1]} is needed."
+    try:
+        compiler()
+    except NoCompiler as error:
+        return f"Triton needs a C compiler to start its kernels: {error}"
     return ""
 
 
