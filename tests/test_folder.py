@@ -37,9 +37,11 @@ def run(*arguments: str) -> int:
     return cli.main(list(arguments))
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "new" / "folder"
-    assert run("report", "mlp", "--optimizer", "adam", "-o", str(out)) == 0
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, shown = tmp_path / "new" / "folder", list[str]()
+    monkeypatch.setattr("click.launch", shown.append)
+    assert run("report", "mlp", "--optimizer", "adam", "-o", str(out), "--open") == 0
+    assert shown == [str(out / "report.html")]
     assert {path.name for path in out.iterdir()} == FILES
     assert str(out / "report.html") in capsys.readouterr().err
     command = "scalecalc report mlp --optimizer adam"
@@ -79,6 +81,24 @@ def test_what_verify_measured_is_printed_again(tmp_path: Path) -> None:
     page = (tmp_path / "r" / "report.html").read_text()
     assert f"{len(old)} of {len(old)} derived rows agree with the measurement and none disagrees." in page
     assert page.count('aria-label="h1, init: size against width"') == 1
+
+
+def test_an_interruption_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scalecalc.measure import verify as measuring
+
+    asked: list[str] = []
+
+    def stopped(model: str, *, parameterization: str, **_: object) -> Table:
+        asked.append(parameterization)
+        table = sc.derive(model, parameterization=parameterization, optimizer="sgd")
+        whole = measured(table)
+        raise measuring.Interrupted(replace(table, rows=(replace(whole.rows[0], points=()), *table.rows[1:])))
+
+    monkeypatch.setattr(measuring, "verify", stopped)
+    assert run("report", "mlp", "sp", "mup", "--optimizer", "sgd", "--measure", "-o", str(tmp_path), "--quiet") == 130
+    assert asked == ["sp"]
+    verdicts = [read_json((tmp_path / name / "table.json").read_text()).rows[0].verdict for name in ("sp", "mup")]
+    assert verdicts == ["agrees", None]
 
 
 @pytest.mark.parametrize(
