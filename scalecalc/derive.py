@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from scalecalc import rows
 from scalecalc import steps as training
 from scalecalc.errors import InputError
+from scalecalc.garbage import uncollected
 from scalecalc.interpreter import exact_leaf, initial_weights, run
 from scalecalc.model import Model, TorchModule, resolve
 from scalecalc.parameterization import Parameterization
@@ -66,6 +67,7 @@ class Derivation:
     sums: tuple[Bounded, ...] = ()
 
 
+@uncollected()
 def interpret(
     model: Model,
     regime: Regime,

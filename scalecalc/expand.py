@@ -21,7 +21,7 @@ the first the rate is too large, and the table says so; their sum would be neith
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -43,6 +43,7 @@ from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
 Argument = tuple[int, Term]  # which argument of the function, and one term of it
+Derivative = tuple[tuple[int, ...], int]  # by which arguments, and how it is a jump
 
 
 class Expandable(Protocol):
@@ -239,8 +240,9 @@ def _expand(f: Expandable, arguments: Sequence[Value], algebra: Algebra) -> list
                 tagged.setdefault(tuple(sorted(set(t.tag))), []).append((i, t))
     known = all(v.exact is not None for v in arguments)
     out = apply(f, leads, algebra, "entry by entry, at the leading terms", known)
+    around = _Around(leads, algebra, known)
     if leads or known:
-        out += _perturb(f, leads, rest, [], algebra, known)
+        out += _perturb(f, around, rest, [])
     if f.breaks and leads and all(t.pattern.masks for t in leads):
         # Where all that leads is exactly zero, f sees what is left (sign(relu z + v/N) is sign v for half of the entries).
         seen = [t for _, t in rest if all(lead.pattern.masks - t.pattern.masks for lead in leads)]
@@ -248,25 +250,38 @@ def _expand(f: Expandable, arguments: Sequence[Value], algebra: Algebra) -> list
     for position, group in enumerate(tagged.values()):
         if leads or known:
             others = list(tagged.values())[position + 1 :] if algebra.limits.distinct > 1 else []
-            out += _perturb(f, leads, group, [*rest, *(a for other in others for a in other)], algebra, known)
+            out += _perturb(f, around, group, [*rest, *(a for other in others for a in other)])
         else:  # exactly zero at initialisation: the update is all there is
             heads = leading([t for _, t in group], algebra)
             law = "entry by entry; there is nothing but the update"
             after = [(i, t) for i, t in group if not any(t is o for o in heads)]
-            found = apply(f, heads, algebra, law) + _perturb(f, heads, after, [], algebra, False)
+            found = apply(f, heads, algebra, law) + _perturb(f, _Around(heads, algebra, False), after, [])
             out += [t for t in found if t.tag]
     return out
 
 
-def _perturb(
-    f: Expandable,
-    leads: Sequence[Term],
-    small: Sequence[Argument],
-    beside: Sequence[Argument],
-    algebra: Algebra,
-    known: bool,
-) -> list[Term]:
+@dataclass
+class _Around:
+    """The leading terms that a function is expanded around, and its derivatives there, each made once."""
+
+    leads: Sequence[Term]
+    algebra: Algebra
+    known: bool
+    _made: dict[Derivative, list[Term]] = field(default_factory=dict[Derivative, list[Term]])
+
+    def derivative(self, f: Expandable, by: tuple[int, ...], jump: int) -> list[Term]:
+        """∂f/∂(arguments ``by``) at the leading terms; ``jump``: see :func:`apply`."""
+        if (by, jump) not in self._made:
+            for argument in by:
+                f = f.partial(argument)
+            law = f"φ{'′' if len(by) == 1 else '″'} at the leading terms"
+            self._made[by, jump] = apply(f, self.leads, self.algebra, law, self.known, jump)
+        return self._made[by, jump]
+
+
+def _perturb(f: Expandable, around: _Around, small: Sequence[Argument], beside: Sequence[Argument]) -> list[Term]:
     """First and second order in the terms ``small`` (second order also with ``beside``), around the leading ones."""
+    leads, algebra = around.leads, around.algebra
     out: list[Term] = []
     law = "entry by entry: φ′ times the smaller term"
     by: dict[int, list[Term]] = {}
@@ -276,8 +291,7 @@ def _perturb(
             found.setdefault(i, []).append(t)
     for i, terms in by.items():
         for jump, some in _above(f, terms, algebra):
-            slope = apply(f.partial(i), leads, algebra, "φ′ at the leading terms", known, jump)
-            out += _times(slope, some, algebra, law, _typical(f, leads, algebra))
+            out += _times(around.derivative(f, (i,), jump), some, algebra, law, _typical(f, leads, algebra))
     law = "entry by entry: φ″ times two smaller terms"
     for i, j in sorted({(i, j) for i in by for j in (*by, *near)}):
         second = f.partial(i).partial(j) if not f.partial(i).zero else f.partial(i)
@@ -286,8 +300,7 @@ def _perturb(
         others = near.get(j, []) + (by.get(j, []) if i <= j else [])
         squares = simplify(_times(by[i], others, algebra, law), algebra.regime, algebra.margin)
         for jump, some in _above(f, squares, algebra):
-            bend = apply(second, leads, algebra, "φ″ at the leading terms", known, 2 * jump)
-            out += _times(bend, some, algebra, law)
+            out += _times(around.derivative(f, (i, j), 2 * jump), some, algebra, law)
     return out
 
 

@@ -184,6 +184,7 @@ class Source(_Interned):
 
 
 _TABLE: dict[Any, Any] = {}
+NO_CLASSES = frozenset[frozenset[str]]()
 
 
 def serial(one: Pattern | Atom | Knot | Source) -> int:
@@ -197,9 +198,9 @@ def pattern(
     same: Iterable[frozenset[str]] = (),
     masks: Iterable[Mask] = (),
 ) -> Pattern:
-    clean = tuple(sorted((label, p) for label, p in profiles if p != FLAT))
+    clean = tuple(sorted((label, p) for label, p in profiles if p != FLAT)) if profiles else ()
     atoms = odd if isinstance(odd, frozenset) else frozenset(odd)
-    classes = frozenset(c for c in same if len(c) > 1)
+    classes = frozenset(c for c in same if len(c) > 1) if same else NO_CLASSES
     where = frozenset(masks)
     key = ("pattern", clean, atoms, classes, where)
     found = _TABLE.get(key)

@@ -53,6 +53,7 @@ from scalecalc.derive import interpret, table_of
 from scalecalc.desiderata import is_stable_only, parse_requirements
 from scalecalc.equivalence import Match, recognised
 from scalecalc.errors import Contradiction
+from scalecalc.garbage import uncollected
 from scalecalc.gauge import Choice, at_point, chosen, own_shifts, parse_gauge, values_of
 from scalecalc.model import Model, axes_of, exact_in, resolve
 from scalecalc.parameterization import Parameterization
@@ -68,6 +69,7 @@ ONE = Scale.one()
 NEAR = Fraction(1, 97)  # how far from a path its neighbours are
 
 
+@uncollected()
 def solve(
     model: str,
     *,

@@ -11,7 +11,7 @@ the terms it may carry three exact facts that terms cannot express:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 ONE = Scale.one()
 Direction = tuple[int, str]  # position of a tensor in its program, and an axis
+FEW_PAIRS = 400  # of terms, whose products are summed as they are; of more those that cannot lead are left out before
 PLACE = "\0"  # in an assumption: where it is made
 ONES = -1  # in place of a position: the direction of what is constant along the axis
 
@@ -109,15 +110,15 @@ class Algebra:
 
     def sum(self, value: Value, over: str) -> Value:
         """The sum over one growing axis: law of large numbers or central limit, term by term; 0 of what was centred."""
-        terms: list[Term] = []
-        if (ONES, over) in value.perp:
-            return Value(tuple(label for label in value.labels if label != over), ())
-        for t in value.terms:
+        left = [label for label in value.labels if label != over]
+        return Value(tuple(left), ()) if (ONES, over) in value.perp else self.value(left, self._summed(value.terms, over))
+
+    def _summed(self, terms: Iterable[Term], over: str) -> Iterator[Term]:
+        for t in terms:
             factor, rest, law, assumption = _sum_law(t.pattern, over)
             if assumption:
                 assumption = assumption.replace(PLACE, self.at)
-            terms.append(Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption)))
-        return self.value([label for label in value.labels if label != over], terms)
+            yield Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption))
 
     def contract(self, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:
         """Σ_over a·b; exactly zero where one is orthogonal to the other's direction."""
@@ -126,10 +127,18 @@ class Algebra:
             return Value(tuple(labels), ())
         if self.alignment is not None and over and self.alignment.covers(self.place):
             return self._aligned(self.alignment, labels, a, b, over)
-        out = self.multiply([*labels, *over], a, b)
+        if not over:
+            return self.multiply(labels, a, b)
+        if len(a.terms) * len(b.terms) > FEW_PAIRS:
+            out = self.multiply([*labels, *over], a, b)
+            for label in over:
+                out = self.sum(out, label)
+            return Value(tuple(labels), out.terms)
+        law = "sizes multiply, profiles add"
+        terms: Iterable[Term] = products(a.terms, b.terms, self.limits, lambda x, y: self.step(law, x, y))
         for label in over:
-            out = self.sum(out, label)
-        return Value(tuple(labels), out.terms, ray=out.ray, perp=out.perp)
+            terms = self._summed(terms, label)
+        return self.value(labels, terms)
 
     def _aligned(self, policy: Alignment, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:
         """Σ_over a·b with the cosines that a policy has: ‖a‖ ‖b‖ times the cosine, with the patterns that are derived."""

@@ -335,14 +335,14 @@ def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozense
 
 @cache
 def _product(a: Pattern, b: Pattern) -> Weighted:
-    profiles = dict(a.profiles)
-    for label, p in b.profiles:
+    profiles = dict(a.profiles or b.profiles)
+    for label, p in b.profiles if a.profiles else ():
         profiles[label] = profiles.get(label, FLAT) * p
     if (a.shape.windowed or b.shape.windowed) and any(p.empty for p in profiles.values()):
         return ()
     only_a, only_b = (sorted(x, key=serial) for x in (a.odd - b.odd, b.odd - a.odd))
     if not (a.same or b.same or any(_may_meet(x, y) for x in only_a for y in only_b)):
-        return ((ONE, pattern(profiles.items(), frozenset((*only_a, *only_b)), (), a.masks | b.masks)),)
+        return ((ONE, pattern(profiles.items(), a.odd ^ b.odd, (), a.masks | b.masks)),)
     g = _Graph()
     g.profiles.update(profiles)
     left, right = g.put(only_a), g.put(only_b)
@@ -357,6 +357,8 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
 
 
 def _may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:
+    if isinstance(x, Atom) and isinstance(y, Atom):
+        return x.tensor == y.tensor and not x.labels.isdisjoint(y.labels)
     return any(x.tensors_on(label) & y.tensors_on(label) for label in x.labels & y.labels)
 
 
