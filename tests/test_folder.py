@@ -195,8 +195,10 @@ def test_a_notebook_shows_a_table(derived: Table) -> None:
 
 def test_every_rows_plot_on_request(tmp_path: Path, derived: Table) -> None:
     table = replace(derived, rows=(replace(measured(derived).rows[1], measured={}),))
-    files = write_report(Dossier(table), tmp_path, rows=True)
+    files = write_report(Dossier(table, Made("scalecalc report x")), tmp_path, rows=True)
     assert {"u-init.pdf", "u-init.svg", "u-init.png"} <= {path.name for path in files}
+    for ending in ("pdf", "svg", "png"):
+        assert b"scalecalc report x" in (tmp_path / "plots" / f"u-init.{ending}").read_bytes()
 
 
 # ---------------------------------------------------------------- the folder reports
