@@ -112,7 +112,7 @@ def main() -> None:
         drawn = {"heat": plots.heat, "drift": plots.drift, "alignment": plots.alignments}
         for name, plot in drawn.items():
             if (figure := plot(one.table)) is not None:
-                plots.save(figure, HERE / MEASURED / f"{name}.svg")
+                plots.save(figure, HERE / MEASURED / f"{name}.svg", how=one.made.line())
     if len(found) == len(REPORTS):
         write(index(found), HERE / "README.md")
 

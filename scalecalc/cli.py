@@ -43,6 +43,7 @@ from scalecalc.report.formats import format_for
 from scalecalc.starter import STARTERS
 
 if TYPE_CHECKING:
+    from scalecalc.dossier import Dossier
     from scalecalc.table import Table
 
 EXPLAINED = ("table", "markdown", "json")
@@ -290,10 +291,11 @@ def report(
     how = made(typed(ctx), given["seed"] if given["measure"] else None)
     wanted = [*parameterizations] or [None]
     titles = names([name for name in wanted if name]) or [""]
-    found = {
-        title: dossier(model, parameterization=name, measuring=measuring, measured=measured, made=how, **options)
-        for title, name in zip(titles, wanted, strict=True)
-    }
+    found: dict[str, Dossier] = {}
+    for title, name in zip(titles, wanted, strict=True):
+        if any(each.stopped for each in found.values()):
+            options["measure"] = False  # after Ctrl-C the others are derived only
+        found[title] = dossier(model, parameterization=name, measuring=measuring, measured=measured, made=how, **options)
     one = next(iter(found.values()))
     several = len(found) > 1
     to = given["output"]

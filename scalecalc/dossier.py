@@ -97,7 +97,7 @@ def dossier(
     """Derive a model, and measure it if asked; with its diagram and its proof.
 
     Args:
-        parameterization: as for :func:`scalecalc.derive`, or ``solved``.
+        parameterization: as for :func:`scalecalc.derive`, or ``solved`` (with all dims in proportion, if no regime is given).
         measure: whether to; ``measuring`` are then arguments of :func:`scalecalc.verify`: budget, dims, seeds, seed.
         measured: a JSON file with what was measured before, of the same table.
         asked: what else :func:`scalecalc.derive` takes.
@@ -116,7 +116,8 @@ def dossier(
 
         if not isinstance(model, str):
             raise InputError("a torch module in a variable cannot be solved for; put its factory into a file: file.py:name.")
-        parameterization = solve(model, optimizer=optimizer, **asked)
+        along = {} if regime == "free" else {"regime": regime}  # else its own usual one, all dims in proportion
+        parameterization = solve(model, optimizer=optimizer, **along, **asked)
     how = {"parameterization": parameterization, "optimizer": optimizer, "regime": regime}
     taken = {k: v for k, v in asked.items() if k != "alignment"}
     found = resolve(model, **how, **{k: v for k, v in asked.items() if k in ("loss", "fix", "alignment")},

@@ -9,7 +9,7 @@ the architecture says they are (:meth:`scalecalc.program.Program.within`), else 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scalecalc.scale import Scale
@@ -84,8 +84,11 @@ def flow_of(found: Derivation) -> Flow:
         if not live[i] or op.backward:
             continue
         named = any(position == i for position in program.features.values())
-        if op.rule in SAME and op.inputs and not (named and op.name != program.ops[op.inputs[0]].name):
-            shown[i] = shown[op.inputs[0]]
+        if op.rule in SAME and op.inputs:
+            place = shown[i] = shown[op.inputs[0]]
+            if named:  # of what has no name the feature is one
+                own = [n for n in nodes if n.id == f"n{place}" and not n.feature]
+                nodes = [replace(n, name=op.name, feature=True) if n in own else n for n in nodes]
             continue
         shown[i] = i
         value = found.values[i]

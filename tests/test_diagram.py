@@ -48,6 +48,14 @@ def test_parts_of_other_layers_are_told_by_their_rules() -> None:
     assert mlp.sections == ()
 
 
+def test_a_feature_that_only_renames_an_axis_names_what_it_renames() -> None:
+    flow = dossier("transformer").flow
+    assert flow is not None
+    k = next(node for node in flow.nodes if node.name == "k")
+    assert (k.rule, k.feature) == ("matmul", True)
+    assert "rename" not in {node.rule for node in flow.nodes}
+
+
 def test_edges_carry_the_size_of_their_source(flow: Flow) -> None:
     nodes = {node.id: node for node in flow.nodes}
     assert len(flow.edges) == 26

@@ -37,9 +37,11 @@ def run(*arguments: str) -> int:
     return cli.main(list(arguments))
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "new" / "folder"
-    assert run("report", "mlp", "--optimizer", "adam", "-o", str(out)) == 0
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, shown = tmp_path / "new" / "folder", list[str]()
+    monkeypatch.setattr("click.launch", shown.append)
+    assert run("report", "mlp", "--optimizer", "adam", "-o", str(out), "--open") == 0
+    assert shown == [str(out / "report.html")]
     assert {path.name for path in out.iterdir()} == FILES
     assert str(out / "report.html") in capsys.readouterr().err
     command = "scalecalc report mlp --optimizer adam"
@@ -66,7 +68,7 @@ def test_several_parameterizations(tmp_path: Path) -> None:
 
 def test_what_verify_measured_is_printed_again(tmp_path: Path) -> None:
     old = measured(sc.derive("mlp", optimizer="sgd"))
-    few = [replace(row, points=()) if row.kind in ("weight", "gradient") or row.row == "h2" else row for row in old]
+    few = [row if row.row in ("h1", "⟨W_2, relu(h1)⟩") else replace(row, points=()) for row in old]
     old = replace(old, rows=tuple(few))  # a plot takes a third of a second
     file = tmp_path / "old.json"
     file.write_text(old.to_json())
@@ -79,6 +81,24 @@ def test_what_verify_measured_is_printed_again(tmp_path: Path) -> None:
     page = (tmp_path / "r" / "report.html").read_text()
     assert f"{len(old)} of {len(old)} derived rows agree with the measurement and none disagrees." in page
     assert page.count('aria-label="h1, init: size against width"') == 1
+
+
+def test_an_interruption_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scalecalc.measure import verify as measuring
+
+    asked: list[str] = []
+
+    def stopped(model: str, *, parameterization: str, **_: object) -> Table:
+        asked.append(parameterization)
+        table = sc.derive(model, parameterization=parameterization, optimizer="sgd")
+        whole = measured(table)
+        raise measuring.Interrupted(replace(table, rows=(replace(whole.rows[0], points=(), measured={}), *table.rows[1:])))
+
+    monkeypatch.setattr(measuring, "verify", stopped)
+    assert run("report", "mlp", "sp", "mup", "--optimizer", "sgd", "--measure", "-o", str(tmp_path), "--quiet") == 130
+    assert asked == ["sp"]
+    verdicts = [read_json((tmp_path / name / "table.json").read_text()).rows[0].verdict for name in ("sp", "mup")]
+    assert verdicts == ["agrees", None]
 
 
 @pytest.mark.parametrize(
@@ -174,9 +194,11 @@ def test_a_notebook_shows_a_table(derived: Table) -> None:
 
 
 def test_every_rows_plot_on_request(tmp_path: Path, derived: Table) -> None:
-    table = replace(measured(derived), rows=measured(derived).rows[1:2])
-    files = write_report(Dossier(table), tmp_path, rows=True)
+    table = replace(derived, rows=(replace(measured(derived).rows[1], measured={}),))
+    files = write_report(Dossier(table, Made("scalecalc report x")), tmp_path, rows=True)
     assert {"u-init.pdf", "u-init.svg", "u-init.png"} <= {path.name for path in files}
+    for ending in ("pdf", "svg", "png"):
+        assert b"scalecalc report x" in (tmp_path / "plots" / f"u-init.{ending}").read_bytes()
 
 
 # ---------------------------------------------------------------- the folder reports

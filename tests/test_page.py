@@ -154,14 +154,14 @@ def test_what_names_contain_is_text(opened: Any) -> None:
 
 def test_themes_and_a_telephone(opened: Any) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    light, _ = opened("report.html", color_scheme="light")
-    dark, _ = opened("report.html", color_scheme="dark")
+    light, _ = opened("part.html", color_scheme="light")
+    dark, _ = opened("part.html", color_scheme="dark")
     assert (light.evaluate(ground), dark.evaluate(ground)) == ("rgb(251, 250, 247)", "rgb(19, 23, 28)")
     light.focus("#theme")
     light.keyboard.press("Enter")
     assert light.evaluate(ground) == dark.evaluate(ground)
     assert light.locator("#theme").text_content() == "Light theme"
-    for name in ("report.html", "derivation.html", "comparison.html"):
+    for name in ("part.html", "derivation.html", "comparison.html"):
         phone, _ = opened(name, viewport={"width": 390, "height": 844})
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 

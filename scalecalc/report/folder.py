@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from scalecalc.dossier import Collection, Dossier
+from scalecalc.dossier import Collection, Dossier, Made
 from scalecalc.errors import InputError
 from scalecalc.report import comparison, derivation, diagram, groups, latex, plots, site
 from scalecalc.report import json as to_json
@@ -85,7 +85,7 @@ def write_collection(found: Collection, folder: str | Path, *, rows: bool = Fals
     done = _write(out, target)
     figure = plots.coordinates(found.comparison.tables)
     if figure is not None:
-        done += _save(figure, made_folder(target / "plots") / "coordinates")
+        done += _save(figure, made_folder(target / "plots") / "coordinates", found.made)
     for name, one in found.dossiers.items():
         done += write_report(one, target / name, rows=rows)
     return sorted(done, key=lambda path: path != target / PAGE)
@@ -142,14 +142,14 @@ def _plots(found: Dossier, folder: Path, rows: bool) -> list[Path]:
     done: list[Path] = []
     for name, figure in drawn.items():
         if figure is not None:
-            done += _save(figure, made_folder(folder) / name)
+            done += _save(figure, made_folder(folder) / name, found.made)
     return done
 
 
-def _save(figure: object, stem: Path) -> Iterable[Path]:
+def _save(figure: object, stem: Path, made: Made) -> Iterable[Path]:
     paths = [stem.with_name(f"{stem.name}.{format}") for format in plots.FORMATS]
     for path in paths:
-        plots.save(figure, path)  # pyright: ignore[reportArgumentType]
+        plots.save(figure, path, how=made.line())  # pyright: ignore[reportArgumentType]
     return paths
 
 

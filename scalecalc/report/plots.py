@@ -371,21 +371,25 @@ def _readable(ax: Axes, points: Sequence[Point]) -> None:
 # ------------------------------------------------------------------ files
 
 
-def draw(made: Figure, format: str, *, text: bool = False) -> bytes:
-    """A figure in one of :data:`FORMATS`; letters of an SVG as outlines, or as ``text`` in the font of the page."""
+def draw(made: Figure, format: str, *, text: bool = False, how: str = "") -> bytes:
+    """A figure in one of :data:`FORMATS`; letters of an SVG as outlines, or as ``text`` in the font of the page.
+
+    ``how``: it was made, to stand in the file (its description; of a PDF the subject).
+    """
     import matplotlib as mpl
 
     nothing = {"pdf": {"CreationDate": None, "Creator": None, "Producer": None}, "svg": {"Date": None, "Creator": None}}
+    about = {"Subject" if format == "pdf" else "Description": how} if how else {}
     buffer = BytesIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": "scalecalc", "svg.fonttype": "none" if text else "path"}):
-        made.savefig(buffer, format=format, dpi=200, metadata=nothing.get(format))
+        made.savefig(buffer, format=format, dpi=200, metadata={**nothing.get(format, {}), **about})
     return buffer.getvalue()
 
 
-def save(made: Figure, path: str | Path) -> None:
-    """Write a figure; the format goes by the suffix.
+def save(made: Figure, path: str | Path, *, how: str = "") -> None:
+    """Write a figure; the format goes by the suffix.  ``how``: see :func:`draw`.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_bytes(draw(made, Path(path).suffix[1:]), path)
+    write_bytes(draw(made, Path(path).suffix[1:], how=how), path)
