@@ -230,6 +230,12 @@ def main() -> None:
         kept = {tuple(r.pop("key")): r for r in known["tables"]}
     keys = list(wanted(asked))
     todo = [key for key in keys if "error" in kept.get(key, {"error": ""})]
+
+    def write() -> None:
+        found = {key: kept[key] for key in keys if key in kept}
+        asked.output.write_text(report(found, len(keys) - len(found), asked))
+
+    write()
     begin = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
@@ -250,8 +256,7 @@ def main() -> None:
                     bar.console.print(f"    disagrees: {row['row']}: {row['derived']}; {row['settle']}", highlight=False)
             tables = [{"key": key, **r} for key, r in kept.items()]
             store.write_text(json.dumps({"with": made_with, "tables": tables}, indent=1))
-            found = {key: kept[key] for key in keys if key in kept}
-            asked.output.write_text(report(found, len(keys) - len(found), asked))
+            write()
             bar.advance(task)
 
 
