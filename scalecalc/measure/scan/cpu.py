@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_double, c_int, c_int64, c_void_p
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from scalecalc.errors import MeasureError
@@ -155,12 +156,12 @@ def forward(
             job.member[k].last = h[k].data_ptr()
     sums = None
     if norms:
-        zeros = torch.zeros(kinds, job.parts, x.batch, x.time, dtype=torch.float64)
+        zeros = _zeros(torch.float64, kinds, job.parts, x.batch, x.time)
         found = [zeros]
         if norms > 1:
             tasks = job.parts * job.groups
             shapes = [(kinds, job.groups, x.channels), (tasks, kinds, x.states), (tasks, kinds)]
-            found += [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
+            found += [_zeros(torch.float64, *shape) for shape in shapes]
         for name, tensor in zip(SUMS, found, strict=False):
             setattr(job, name, tensor.data_ptr())
     _run(lib.scan_forward, job)
@@ -188,15 +189,15 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
     def partial(t: torch.Tensor, name: str) -> torch.Tensor:
         """As many copies of a gradient as tasks add to it, and how far a task has to go to its own."""
         group, part = {3: (0, 1), 2: (1, 0), 1: (job.parts, 1)}[t.dim()]
-        out = t.new_zeros({3: job.parts, 2: job.groups, 1: tasks}[t.dim()], *t.shape)
+        out = _zeros(t.dtype, {3: job.parts, 2: job.groups, 1: tasks}[t.dim()], *t.shape)
         reals = t.numel() * (1 + t.is_complex())
         setattr(job, f"{name}_group", group * reals)
         setattr(job, f"{name}_part", part * reals)
         return out
 
     sums = {name: partial(t, name) for name, t in (("dA", A), ("dB", B), ("dC", C))}
-    ddelta = delta.new_zeros(job.groups, x.channels) if delta.dim() == 1 else torch.empty_like(delta)
-    dD = None if D is None else D.new_zeros(job.groups, x.channels)
+    ddelta = _zeros(delta.dtype, job.groups, x.channels) if delta.dim() == 1 else torch.empty_like(delta)
+    dD = None if D is None else _zeros(D.dtype, job.groups, x.channels)
     du, dh0 = torch.empty_like(u), None if h0 is None else torch.empty_like(h0)
     gy = gy.contiguous()
     glast = None if glast is None else glast.resolve_conj().contiguous()
@@ -208,9 +209,17 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
     return [du, ddelta, dA, dB, dC, None if dD is None else _total(dD.unbind(0)), dh0]
 
 
+NUMPY = {torch.float32: "f4", torch.float64: "f8", torch.complex64: "c8", torch.complex128: "c16"}
+
+
+def _zeros(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+    """By numpy: torch would wake its own threads, which go on spinning for a while on the cores that the kernel needs."""
+    return torch.from_numpy(np.zeros(shape, NUMPY[dtype]))
+
+
 def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Their sum, in order; the first one's memory is used."""
-    total = parts[0]
+    """Their sum, in order; the first one's memory is used.  By numpy, see above."""
+    total = parts[0].numpy()
     for more in parts[1:]:
-        total += more
-    return total
+        total += more.numpy()
+    return parts[0]
