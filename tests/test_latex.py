@@ -44,6 +44,7 @@ def test_measured(verified: Table, snapshot) -> None:
         ("tanh″(u)", r"\texttt{tanh$''$(u)}"),
         ("tanh′(u)", r"$\mathrm{tanh}'(u)$"),
         ("⟨C, h⟩ 2", r"$\langle C,\,h\rangle2$"),
+        ("step shift", r"$\mathrm{step}\ \mathrm{shift}$"),
         ("layers.0.norm_1", r"\texttt{layers.0.norm\_1}"),
         ("conv2d", r"\texttt{conv2d}"),
         ("a|b*c", r"\texttt{a\textbar{}b*c}"),

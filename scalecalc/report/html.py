@@ -91,7 +91,7 @@ def light(source: str) -> Markup:
     """
     plain = latex.GREEK_LETTERS
     text = re.sub(r"\\mathrm\{([^{}]*)\}", r"\1", source).replace("-", "−")
-    text = text.replace(r"\,", "\N{THIN SPACE}").replace(r"\_", "_")
+    text = text.replace(r"\,", "\N{THIN SPACE}").replace(r"\_", "_").replace("\\ ", " ")
     text = re.sub(r"\\([A-Za-z]+) ?", lambda m: {"langle": "⟨", "rangle": "⟩", **plain}.get(m[1], m[0]), text)
     parts = re.split(r"([_^])\{([^{}]*)\}", text)
     if any(set(part) & set("\\{}_^") for part in parts[::3]) or any(set(part) & set("\\{}^") for part in parts[2::3]):

@@ -154,7 +154,9 @@ def name(words: str) -> str:
         found = _TOKEN.match(words, place)
         if found is None or (found["word"] and _word(found["word"]) is None):
             return rf"\texttt{{{text(words)}}}"
-        out += (_word(found["word"]) if found["word"] else _MARKS.get(found[0], found[0])) or ""
+        between = found[0] == " " and words[place - 1 : place].isalnum() and words[place + 1 : place + 2].isalpha()
+        mark = r"\ " if between else _MARKS.get(found[0], found[0])  # two words stay two
+        out += (_word(found["word"]) if found["word"] else mark) or ""
         place = found.end()
     return f"${out}$" if out else ""
 
