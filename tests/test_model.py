@@ -192,7 +192,7 @@ def test_a_misspelt_argument_is_told_from_an_option() -> None:
         derive("s6", optimiser="sgd")
     with pytest.raises(UnknownName, match="did you mean 'parameterization'"):
         derive("mlp", parametrization="mup")
-    with pytest.raises(UnknownName, match=r"no option of mlp 'deph'; did you mean 'depth'\? Known: activation, depth\.$"):
+    with pytest.raises(UnknownName, match=r"mlp 'deph'; did you mean 'depth'\? Known: activation, depth, dropout\.$"):
         derive("mlp", deph="3")
     with pytest.raises(InputError, match="budget is no option of mlp but an argument of verify: --budget, or budget="):
         derive("mlp", budget=3)

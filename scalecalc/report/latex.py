@@ -109,7 +109,7 @@ _SPECIAL = {
 } | {c: f"\\{c}" for c in "&%$#_{}"}
 _TOKEN = re.compile(r"(?P<word>Δ?[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9Δ]+)*)|(?P<mark>[⟨⟩(),·+′ ])|(?P<number>\d+)")
 _FORMULA = re.compile(  # a dim or θ to a power, or a name with one letter before an index
-    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ|n)\^(?P<power>\([-−+/\d .a-z]*\)|-?\d+(?:\.\d+)?)"
+    r"(?<![\w.])(?:(?P<base>[A-Z](?:_[A-Za-z0-9]+)?|θ|n)\^(?P<power>\([-−+/\d .a-z]*\)|-?\d+(?:[./]\d+)?)"
     r"|(?P<name>[A-Za-z]_[A-Za-z0-9]+)(?![\w^]))"
 )
 _MARKS = {"⟨": r"\langle ", "⟩": r"\rangle", ",": r",\,", "·": r"\,", "′": "'", " ": ""}
