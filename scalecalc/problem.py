@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
+from scalecalc.chain import INIT, PATH
 from scalecalc.claims import (
     QUANTITIES,
     Claim,
@@ -31,7 +32,10 @@ from scalecalc.model import Model
 from scalecalc.scale import Regime, Scale
 
 ONE = Scale.one()
+HALF = Fraction(1, 2)
 MOST_ROUNDS = 12
+KEPT = "only the product with other inits is bounded: it keeps the size of what it multiplies"
+MOST_RAISED = 4  # times that an init is raised in search of a bound
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,37 @@ class Problem:
     def solve(self, start: Mapping[str, Scale] | None = None) -> Answer:
         """Derive, solve, and again at the answer, until it repeats.
 
+        An init that nothing bounds is too small to be seen: what it makes is hidden by what it is added to.  It is raised
+        until it is seen, and then is as large as that.  (It was taken for one that nothing depends on, and given as 1, with
+        rates that were solved for where it was small: N^(1/2) too large for W_in of linear attention.)  One that no size
+        bounds however large it is (before a norm, say) stays where the search began.
+
         Raises:
             Contradiction: what is wanted cannot be had.
         """
         point = {**guess(self.model), **(start or {})}
         seen: list[Mapping[str, Scale]] = []
+        began: dict[str, Scale] = {}
+        raised = 0
         while True:
             answer = self._answer(derive_at(self.model, point, self.regime, self.steps))
+            unseen = _unbounded(answer)
+            if unseen and raised <= MOST_RAISED:
+                raised += 1
+                began = {u: began.get(u, point[u]) for u in unseen}
+                higher = {u: point[u] * self._fan_in(u) ** HALF if raised <= MOST_RAISED else began[u] for u in unseen}
+                point = {**point, **answer.values, **higher}
+                continue
+            answer = replace(answer, values={**answer.values, **{u: point[u] for u in unseen}})
             if all(point[u] is v for u, v in answer.values.items()):
                 return answer
             if answer.values in seen or len(seen) == MOST_ROUNDS:
                 return replace(answer, settled=False)
             seen.append(answer.values)
             point = {**point, **answer.values}
+
+    def _fan_in(self, unknown_name: str) -> Scale:
+        return self.model.program.weights[unknown_name.split(maxsplit=1)[1]].fan_in
 
     def at(self, answer: Answer) -> Answer:
         """The same sizes that were derived for an answer, solved again (in another regime)."""
@@ -117,8 +139,14 @@ class Problem:
         raise error
 
     def _with(
-        self, equalities: Sequence[Constraint], found: Derivation, every: Sequence[Claim], regime: Regime
+        self,
+        equalities: Sequence[Constraint],
+        found: Derivation,
+        every: Sequence[Claim],
+        regime: Regime,
+        kept: Sequence[str] = (),
     ) -> Answer:
+        """``kept``: inits that stay at fan-in^(−1/2), of those of which only the product is bounded."""
         program, dims = self.model.program, self.model.program.dims
         names = unknowns_in((c.size for c in every), dims)
         free = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
@@ -126,6 +154,8 @@ class Problem:
         every = [replace(c, required=r.text) if (r := self._asked(c)) is not None else c for c in every]
         rows = [Constraint(c.size / self._bound(c) / (Scale.of(excess[c.row]) if c.row in excess else ONE), c) for c in every]
         rows += [Constraint(Scale.of(u, -1), Claim("excess", f, (), ONE)) for f, u in excess.items()]
+        inits, first = self._inits(names), self._first(every)
+        rows += [Constraint(inits[u] * self._fan_in(u) ** HALF, Claim("argument", KEPT, (), ONE)) for u in kept]
         system = System([*names, *excess.values()], [*rows, *equalities], regime)
         certificates: dict[str, Certificate] = {}
         for u in excess.values():  # a feature is no larger than what is required makes it
@@ -134,6 +164,8 @@ class Problem:
             for u in filter(is_sum, unknowns_in([goal], dims)):  # what others have done by now, and no larger
                 system.maximize(Scale.of(u, -1))
             certificates[label] = system.maximize(goal)
+            if label in inits and label in first and certificates[label].value is None and label not in kept:
+                return self._with(equalities, found, every, regime, (*kept, label))
         wanted = [u for u in names if u.split()[0] in QUANTITIES]
         if any(unknowns_in([system.value(Scale.of(u))], dims) for u in wanted):
             for u in filter(is_sum, names):
@@ -142,7 +174,7 @@ class Problem:
         assert not system.violated()
         over = {f: solved[u] for f, u in excess.items() if u in solved and solved[u] is not ONE}
         values = {u: solved[u] for u in wanted if u in solved}
-        for u, init in self._inits(names).items():
+        for u, init in inits.items():
             if u not in values and not unknowns_in([size := system.value(init)], dims):
                 values[u] = size
         left = [u for u in wanted if u not in values and u in certificates and certificates[u].value is not None]
@@ -156,7 +188,8 @@ class Problem:
         names = unknowns_in((c.size for c in every), program.dims)
         order = [op.name for op in program.ops if op.rule == "weight"]
         last = [w for w in order if near.get(w, output) == output] if self.learns else []
-        inits = self._inits(names)
+        first, inits = self._first(every), self._inits(names)
+        inits = dict(sorted(inits.items(), key=lambda one: first.get(one[0], len(every))))
         goals = [(u, init) for u, init in inits.items() if u.split(maxsplit=1)[1] not in last]
         depth = {w: program.features[near[w]] for w in order if w in near}
         for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
@@ -167,6 +200,15 @@ class Problem:
         done = {u for _, g in goals for u, _ in g.powers}
         rest = [u for u in names if u not in done and u.split()[0] in QUANTITIES]
         return goals + [(u, Scale.of(u)) for u in sorted(rest, key=lambda u: QUANTITIES.index(u.split()[0]))]
+
+    def _first(self, every: Sequence[Claim]) -> dict[str, int]:
+        """Init → where among the claims is the first initial size that depends on it."""
+        out: dict[str, int] = {}
+        for k, claim in enumerate(every):
+            for name, e in claim.size.powers if claim.kind in ("init", "argument") else ():
+                if e > 0 and name.startswith((INIT, PATH)):
+                    out.setdefault(INIT + name.removeprefix(PATH).removeprefix(INIT), k)
+        return out
 
     def _inits(self, names: Sequence[str]) -> dict[str, Scale]:
         """The formal inits that are bounded by something, in order."""
@@ -231,6 +273,11 @@ class Problem:
                 raise InputError(f"--require {r.text!r}: {who}; it is changed by {by}.")
             lists.append(options)
         return [[c for option in chosen for c in option] for chosen in product(*lists)] or [[]]
+
+
+def _unbounded(answer: Answer) -> list[str]:
+    """The inits that sizes depend on and that nothing bounds."""
+    return [u for u, c in answer.certificates.items() if u.startswith("init ") and u not in answer.values and c.value is None]
 
 
 def _in_dim(size: Scale, dim: str, dims: Sequence[str]) -> Scale:

@@ -65,12 +65,12 @@ def shifts(
             name, size = summed((c.row, c.tag, c.size))
             parts.setdefault(name, []).append(size)
     seen = [c.size for c in claims if c.row == output and c.kind in ("init", "update")]
-    known = unknowns_in(seen, dims)
-    for name in known:
+    reached = unknowns_in(seen, dims)
+    for name in reached:
         seen += parts.get(name, ())
-        known += [u for u in unknowns_in(parts.get(name, ()), dims) if u not in known]
+        reached += [u for u in unknowns_in(parts.get(name, ()), dims) if u not in reached]
     # Decays and ε move with the rates and gradients that they are compared with.
-    seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in known]
+    seen += [c.size for c in claims if c.kind == "optimizer" and unknown("lr", c.tag[0]) in reached]
     names = unknowns_in(seen, dims)
     own = [u for u in names if not is_sum(u)]
     sums = [u for u in reversed(names) if is_sum(u)]  # these are eliminated first
@@ -78,7 +78,8 @@ def shifts(
     basis = [{u: e for u in own if (e := v.get(u))} for v in null_space(rows, [*sums, *own])]
     if before and any(u.startswith(PATH) for u in own):
         own = [INIT + u.removeprefix(PATH) if u.startswith(PATH) else u for u in own]
-        every = _reduced([shift_of_inits(v, before) for v in basis], own)
+        known = frozenset(own)  # an init that no size depends on, as of what is hidden, shifts as it likes
+        every = _reduced([{u: e for u, e in shift_of_inits(v, before).items() if u in known} for v in basis], own)
         basis = [v for v in every if len(v) > 1]  # no size depends on what shifts alone
     found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in basis)
     return tuple(shift for shift in found if shift.powers)

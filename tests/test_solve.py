@@ -275,3 +275,22 @@ def test_of_rows_that_tie_the_first_is_named() -> None:
     printed = str(found)
     assert "y, update by W_B+W_Delta, step 2" in printed
     assert "or y, update by W_B+W_out, step 2" in printed
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "weight", "bound"),
+    [
+        # W_o is hidden beside the residual stream while it is small: it is raised until it is seen.
+        ("linear_attention:decay=fixed,norm=no", "adam", "W_o", "u1, init"),
+        ("linear_attention:decay=fixed,norm=no", "sgd", "W_o", "u1, init"),
+        # Two matrices with no feature between them: only their product is bounded.
+        ("linear_attention", "sgd", "W_down", "l, init"),
+        # A weight that stands before another in the program and behind it in the network.
+        pytest.param("dense_ssm", "adam", "A", "h2, init", marks=pytest.mark.slow),
+    ],
+)
+def test_inits_that_are_hard_to_bound(model: str, optimizer: str, weight: str, bound: str) -> None:
+    p = solve(model, optimizer=optimizer, steps=1)
+    assert not p.notes
+    assert p.bounds[weight, "init"].rows[0].startswith(bound)
+    assert not [row.label for row in p.table().rows if row.klass == "exploding"]

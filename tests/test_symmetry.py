@@ -135,3 +135,10 @@ def test_a_combination_is_found_if_there_is_one(matrix: list[dict[str, Fraction]
     assert found is not None
     assert {u: sum((e * row.get(u, F(0)) for e, row in zip(found, matrix, strict=True)), F(0)) for u in names} == goal
     assert combination(matrix, {**goal, "another": F(1)}) is None
+
+
+def test_an_init_that_no_size_depends_on_is_in_no_shift() -> None:
+    """As that of a skip D behind W, whose product is hidden beside another: with W's path its own would have to shift."""
+    claims = [Claim("init", "f", (), Scale.of("path W") * Scale.of("path C"))]
+    (found,) = shifts(claims, "f", ("N",), {"D": "W"})
+    assert str(found) == "init C · θ, init W · θ^(-1)"
