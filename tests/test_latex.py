@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from scalecalc.compare import Comparison
+from scalecalc.derive import derive
 from scalecalc.dossier import dossier
 from scalecalc.report import derivation
-from scalecalc.report.latex import LARGE_PAGE, MOST_LINES, PAGE, comparison, name, text, to_latex
+from scalecalc.report.latex import LARGE_PAGE, MOST_LINES, PAGE, comparison, name, solution, text, to_latex
 from scalecalc.scale import Scale
+from scalecalc.solve import solve
 from scalecalc.table import Row, Table
 
 NASTY = 'a_b & 50% of $x$ #1 {y} \\z ~^<>|" ⟨ᵀ√≤ – — … ± ∂'
@@ -22,6 +24,17 @@ NASTY = 'a_b & 50% of $x$ #1 {y} \\z ~^<>|" ⟨ᵀ√≤ – — … ± ∂'
 
 def test_derived(derived: Table, snapshot) -> None:
     snapshot(to_latex(derived), "derived.tex")
+
+
+def test_decay_and_epsilon_are_typeset_too() -> None:
+    """In headings and in cells: pdflatex knows no letters but those of ASCII."""
+    solved = solve("mlp", optimizer="adamw")
+    table = solved.table()
+    other = derive("mlp", parameterization="mup", optimizer="adamw")
+    for source in (to_latex(table), solution(solved), comparison(Comparison("mlp", {"solved": table, "mup": other}))):
+        assert r"\epsilon" in source
+        code = "\n".join(line for line in source.splitlines() if not line.startswith("%"))
+        assert code.isascii()
 
 
 def test_measured(verified: Table, snapshot) -> None:

@@ -100,7 +100,7 @@ def _scaling(scaling: WeightScaling | None, write: Writer) -> str:
         return write.text(ABSENT)
     multiplier = [] if scaling.multiplier == Scale.one() else [f"multiplier {write.size(scaling.multiplier)}"]
     others = (("decay", scaling.weight_decay), ("ε", scaling.epsilon))
-    more = [f"{title} {write.size(s)}" for title, s in others if s is not None]
+    more = [f"{write.text(title)} {write.size(s)}" for title, s in others if s is not None]
     return "\n".join([f"init {write.size(scaling.init)}", *multiplier, f"rate {write.size(scaling.lr)}", *more])
 
 

@@ -139,7 +139,7 @@ def _parameterization(table: Table, write: Writer) -> Section:
     scalings = table.parameterization.items()
     titles = {"weight_decay": "decay", "epsilon": "ε"}
     more = {q: title for q, title in titles.items() if any(q in s.given() for _, s in scalings)}
-    columns = ("weight", "role", "init", "multiplier", "rate", *more.values())
+    columns = ("weight", "role", "init", "multiplier", "rate", *map(write.text, more.values()))
     rows = tuple(
         (
             write.name(name),

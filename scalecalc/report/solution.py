@@ -65,7 +65,7 @@ def sections(found: Solution, *, write: Writer = PLAIN) -> list[Section]:
     quantities = shown(found)
     first = found.first.scalings if found.first is not None else {}
     differs = any(first[w].lr is not s.lr for w, s in found.scalings.items() if w in first)
-    columns = ["weight", "role", *(QUANTITIES[q] for q in quantities)]
+    columns = ["weight", "role", *(write.text(QUANTITIES[q]) for q in quantities)]
     if differs:
         columns.append("first-step rate")
     rows: list[tuple[str, ...]] = []
