@@ -217,7 +217,17 @@ def make() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["s6-zoh-sgd", "mlp-adam"])
+QUICK = ("s6-zoh-sgd", "mlp-adam")
+OTHERS = (
+    "s6-zoh-adam", "s6-euler-sgd", "s6-euler-adam", "mlp-sgd", "transformer-adam", "mamba-adam", "s4d-adam", "lru-adam",
+)  # fmt: skip
+
+
+def test_every_report_is_checked_for_drift(make: ModuleType) -> None:
+    assert {*QUICK, *OTHERS} == {*make.REPORTS}
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_what_is_derived_has_not_drifted(make: ModuleType, name: str) -> None:
     files, _ = make.compared(name)
     for file, text in files.items():
