@@ -270,10 +270,8 @@ class _Around:
     _made: dict[Derivative, list[Term]] = field(default_factory=dict[Derivative, list[Term]])
 
     def derivative(self, f: Expandable, by: tuple[int, ...], jump: int) -> list[Term]:
-        """∂f/∂(arguments ``by``) at the leading terms; ``jump``: see :func:`apply`."""
+        """A derivative ``by`` these arguments at the leading terms; ``jump``: see :func:`apply`."""
         if (by, jump) not in self._made:
-            for argument in by:
-                f = f.partial(argument)
             law = f"φ{'′' if len(by) == 1 else '″'} at the leading terms"
             self._made[by, jump] = apply(f, self.leads, self.algebra, law, self.known, jump)
         return self._made[by, jump]
@@ -291,7 +289,7 @@ def _perturb(f: Expandable, around: _Around, small: Sequence[Argument], beside: 
             found.setdefault(i, []).append(t)
     for i, terms in by.items():
         for jump, some in _above(f, terms, algebra):
-            out += _times(around.derivative(f, (i,), jump), some, algebra, law, _typical(f, leads, algebra))
+            out += _times(around.derivative(f.partial(i), (i,), jump), some, algebra, law, _typical(f, leads, algebra))
     law = "entry by entry: φ″ times two smaller terms"
     for i, j in sorted({(i, j) for i in by for j in (*by, *near)}):
         second = f.partial(i).partial(j) if not f.partial(i).zero else f.partial(i)
@@ -300,7 +298,7 @@ def _perturb(f: Expandable, around: _Around, small: Sequence[Argument], beside: 
         others = near.get(j, []) + (by.get(j, []) if i <= j else [])
         squares = simplify(_times(by[i], others, algebra, law), algebra.regime, algebra.margin)
         for jump, some in _above(f, squares, algebra):
-            out += _times(around.derivative(f, (i, j), 2 * jump), some, algebra, law)
+            out += _times(around.derivative(second, (i, j), 2 * jump), some, algebra, law)
     return out
 
 

@@ -78,32 +78,30 @@ def flow_of(found: Derivation) -> Flow:
     assert program.loss is not None
     live = program.live([program.loss, *program.features.values()])
     shown: dict[int, int] = {}  # position → the position of what is drawn for it
-    nodes: list[Node] = []
+    nodes: dict[str, Node] = {}
+    features = frozenset(program.features.values())
     edges: list[Edge] = []
     for i, op in enumerate(program.ops):
         if not live[i] or op.backward:
             continue
-        named = any(position == i for position in program.features.values())
         if op.rule in SAME and op.inputs:
             place = shown[i] = shown[op.inputs[0]]
-            if named:  # of what has no name the feature is one
-                own = [n for n in nodes if n.id == f"n{place}" and not n.feature]
-                nodes = [replace(n, name=op.name, feature=True) if n in own else n for n in nodes]
+            same = nodes[f"n{place}"]
+            if i in features and not same.feature:  # of what has no name the feature is one
+                nodes[same.id] = replace(same, name=op.name, feature=True)
             continue
         shown[i] = i
         value = found.values[i]
         terms = regime.leading(value.sizes()) if value is not None else ()
         kind = op.rule if op.rule in LEAVES else "op"
-        nodes.append(
-            Node(
-                id=f"n{i}", name=op.name, kind=kind, rule="" if kind != "op" else op.rule, equation=equation(program, op),
-                axes=op.axes, terms=terms, section=_section(program, op), feature=named or kind == "weight",
-            )
+        own = Node(
+            id=f"n{i}", name=op.name, kind=kind, rule="" if kind != "op" else op.rule, equation=equation(program, op),
+            axes=op.axes, terms=terms, section=_section(program, op), feature=i in features or kind == "weight",
         )  # fmt: skip
-        sources = dict.fromkeys(shown[j] for j in op.inputs)
-        sizes = {n.id: n.terms for n in nodes}
-        edges += [Edge(f"n{j}", f"n{i}", sizes[f"n{j}"]) for j in sources]
-    return Flow(found.model.name, tuple(nodes), tuple(edges))
+        nodes[own.id] = own
+        sources = (nodes[f"n{shown[j]}"] for j in op.inputs)
+        edges += dict.fromkeys(Edge(source.id, own.id, source.terms) for source in sources)
+    return Flow(found.model.name, tuple(nodes.values()), tuple(edges))
 
 
 def equation(program: Program, op: Op) -> str:

@@ -32,7 +32,6 @@ from scalecalc.model import Model
 from scalecalc.scale import Regime, Scale
 
 ONE = Scale.one()
-HALF = Fraction(1, 2)
 MOST_ROUNDS = 12
 KEPT = "only the product with other inits is bounded: it keeps the size of what it multiplies"
 MOST_RAISED = 4  # times that an init is raised in search of a bound
@@ -75,7 +74,8 @@ class Problem:
         Raises:
             Contradiction: what is wanted cannot be had.
         """
-        point = {**guess(self.model), **(start or {})}
+        usual = guess(self.model)
+        point = {**usual, **(start or {})}
         seen: list[Mapping[str, Scale]] = []
         began: dict[str, Scale] = {}
         raised = 0
@@ -85,7 +85,7 @@ class Problem:
             if unseen and raised <= MOST_RAISED:
                 raised += 1
                 began = {u: began.get(u, point[u]) for u in unseen}
-                higher = {u: point[u] * self._fan_in(u) ** HALF if raised <= MOST_RAISED else began[u] for u in unseen}
+                higher = {u: point[u] / usual[u] if raised <= MOST_RAISED else began[u] for u in unseen}
                 point = {**point, **answer.values, **higher}
                 continue
             answer = replace(answer, values={**answer.values, **{u: point[u] for u in unseen}})
@@ -95,9 +95,6 @@ class Problem:
                 return replace(answer, settled=False)
             seen.append(answer.values)
             point = {**point, **answer.values}
-
-    def _fan_in(self, unknown_name: str) -> Scale:
-        return self.model.program.weights[unknown_name.split(maxsplit=1)[1]].fan_in
 
     def at(self, answer: Answer) -> Answer:
         """The same sizes that were derived for an answer, solved again (in another regime)."""
@@ -146,7 +143,7 @@ class Problem:
         regime: Regime,
         kept: Sequence[str] = (),
     ) -> Answer:
-        """``kept``: inits that stay at fan-in^(−1/2), of those of which only the product is bounded."""
+        """``kept``: inits that stay where the search begins, of those of which only the product is bounded."""
         program, dims = self.model.program, self.model.program.dims
         names = unknowns_in((c.size for c in every), dims)
         free = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
@@ -154,13 +151,14 @@ class Problem:
         every = [replace(c, required=r.text) if (r := self._asked(c)) is not None else c for c in every]
         rows = [Constraint(c.size / self._bound(c) / (Scale.of(excess[c.row]) if c.row in excess else ONE), c) for c in every]
         rows += [Constraint(Scale.of(u, -1), Claim("excess", f, (), ONE)) for f, u in excess.items()]
-        inits, first = self._inits(names), self._first(every)
-        rows += [Constraint(inits[u] * self._fan_in(u) ** HALF, Claim("argument", KEPT, (), ONE)) for u in kept]
+        inits, first, usual = self._inits(names), _first(every), guess(self.model)
+        inits = dict(sorted(inits.items(), key=lambda one: first.get(one[0], len(every))))  # as features need them
+        rows += [Constraint(inits[u] / usual[u], Claim("argument", KEPT, (), ONE)) for u in kept]
         system = System([*names, *excess.values()], [*rows, *equalities], regime)
         certificates: dict[str, Certificate] = {}
         for u in excess.values():  # a feature is no larger than what is required makes it
             certificates[u] = system.maximize(Scale.of(u, -1))
-        for label, goal in self._goals(found, every):
+        for label, goal in self._goals(found, every, inits):
             for u in filter(is_sum, unknowns_in([goal], dims)):  # what others have done by now, and no larger
                 system.maximize(Scale.of(u, -1))
             certificates[label] = system.maximize(goal)
@@ -182,14 +180,12 @@ class Problem:
 
     # ------------------------------------------------------------------ goals
 
-    def _goals(self, found: Derivation, every: Sequence[Claim]) -> list[tuple[str, Scale]]:
+    def _goals(self, found: Derivation, every: Sequence[Claim], inits: Mapping[str, Scale]) -> list[tuple[str, Scale]]:
         """Formal scales to be made large, in order, with the unknown or the weight that each is for."""
         program, near, output = self.model.program, nearest(found), output_of(self.model.program)
         names = unknowns_in((c.size for c in every), program.dims)
         order = [op.name for op in program.ops if op.rule == "weight"]
         last = [w for w in order if near.get(w, output) == output] if self.learns else []
-        first, inits = self._first(every), self._inits(names)
-        inits = dict(sorted(inits.items(), key=lambda one: first.get(one[0], len(every))))
         goals = [(u, init) for u, init in inits.items() if u.split(maxsplit=1)[1] not in last]
         depth = {w: program.features[near[w]] for w in order if w in near}
         for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
@@ -200,15 +196,6 @@ class Problem:
         done = {u for _, g in goals for u, _ in g.powers}
         rest = [u for u in names if u not in done and u.split()[0] in QUANTITIES]
         return goals + [(u, Scale.of(u)) for u in sorted(rest, key=lambda u: QUANTITIES.index(u.split()[0]))]
-
-    def _first(self, every: Sequence[Claim]) -> dict[str, int]:
-        """Init → where among the claims is the first initial size that depends on it."""
-        out: dict[str, int] = {}
-        for k, claim in enumerate(every):
-            for name, e in claim.size.powers if claim.kind in ("init", "argument") else ():
-                if e > 0 and name.startswith((INIT, PATH)):
-                    out.setdefault(INIT + name.removeprefix(PATH).removeprefix(INIT), k)
-        return out
 
     def _inits(self, names: Sequence[str]) -> dict[str, Scale]:
         """The formal inits that are bounded by something, in order."""
@@ -275,9 +262,19 @@ class Problem:
         return [[c for option in chosen for c in option] for chosen in product(*lists)] or [[]]
 
 
+def _first(every: Sequence[Claim]) -> dict[str, int]:
+    """Init → where among the claims is the first initial size that depends on it."""
+    out: dict[str, int] = {}
+    for k, claim in enumerate(every):
+        for name, e in claim.size.powers if claim.kind in ("init", "argument") else ():
+            if e > 0 and name.startswith((INIT, PATH)):
+                out.setdefault(INIT + name.removeprefix(PATH).removeprefix(INIT), k)
+    return out
+
+
 def _unbounded(answer: Answer) -> list[str]:
     """The inits that sizes depend on and that nothing bounds."""
-    return [u for u, c in answer.certificates.items() if u.startswith("init ") and u not in answer.values and c.value is None]
+    return [u for u, c in answer.certificates.items() if u.startswith(INIT) and u not in answer.values and c.value is None]
 
 
 def _in_dim(size: Scale, dim: str, dims: Sequence[str]) -> Scale:

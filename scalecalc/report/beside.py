@@ -9,13 +9,12 @@ from typing import Any
 from scalecalc._version import __version__
 from scalecalc.beside import Beside
 from scalecalc.report.formats import choose, to_csv
-from scalecalc.report.layout import PLAIN, Section, Writer
+from scalecalc.report.layout import MORE, PLAIN, QUANTITIES, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 
 ONE = Scale.one()
 COLUMNS = ("parameterization", "optimizer", "weight", "role", "quantity", "dim", "power", "log_power", "model")
-QUANTITIES = ("init", "multiplier", "lr", "weight_decay", "epsilon")
 MOST_NAMES = 3  # weights that a heading lists; of more it names the first and the last
 
 
@@ -82,7 +81,7 @@ def _lines(
     yield from each("multiplier", lambda s: s.multiplier)
     for optimizer, scalings in block.items():
         yield f"{optimizer} rate", [scalings[w].lr for w in weights]
-    for quantity, word in (("weight_decay", "decay"), ("epsilon", "ε")):
+    for quantity, word in MORE.items():
         for optimizer, scalings in block.items():
             scales = [getattr(scalings[w], quantity) for w in weights]
             if any(scale is not None for scale in scales):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scalecalc._version import __version__
 from scalecalc.compare import Comparison, Key
 from scalecalc.report.formats import choose
-from scalecalc.report.layout import PLAIN, TITLES, Section, Writer
+from scalecalc.report.layout import MORE, PLAIN, TITLES, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.table import Row, WeightScaling
 
@@ -99,8 +99,8 @@ def _scaling(scaling: WeightScaling | None, write: Writer) -> str:
     if scaling is None:
         return write.text(ABSENT)
     multiplier = [] if scaling.multiplier == Scale.one() else [f"multiplier {write.size(scaling.multiplier)}"]
-    others = (("decay", scaling.weight_decay), ("ε", scaling.epsilon))
-    more = [f"{write.text(title)} {write.size(s)}" for title, s in others if s is not None]
+    given = scaling.given()
+    more = [f"{write.text(title)} {write.size(given[q])}" for q, title in MORE.items() if q in given]
     return "\n".join([f"init {write.size(scaling.init)}", *multiplier, f"rate {write.size(scaling.lr)}", *more])
 
 

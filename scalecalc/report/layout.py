@@ -22,6 +22,9 @@ TITLES = {
     "update": "Updates, by the weights that moved",
     "alignment": "Alignments",
 }
+# What a parameterization says of a weight, in the words of every printer; the last two only where they are given.
+QUANTITIES = {"init": "init", "multiplier": "multiplier", "lr": "rate", "weight_decay": "decay", "epsilon": "ε"}
+MORE = {q: QUANTITIES[q] for q in ("weight_decay", "epsilon")}
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,26 @@ def heading(table: Table) -> str:
 def sections(table: Table, *, stacked: bool = False, write: Writer = PLAIN) -> list[Section]:
     """The table's sections; ``stacked`` puts the slopes of all dims into one column, a line each."""
     out = [_parameterization(table, write)] if table.parameterization else []
-    kinds = [*KINDS, *dict.fromkeys(r.kind for r in table if r.kind not in KINDS)]
-    for kind in kinds:
+    return out + [_rows(table, kind, rows, stacked, write) for kind, rows in by_kind(table)]
+
+
+def by_kind(table: Table) -> list[tuple[str, list[Row]]]:
+    """The rows of every kind that there is, updates together that are by the same weights."""
+    out: list[tuple[str, list[Row]]] = []
+    for kind in (*KINDS, *dict.fromkeys(r.kind for r in table if r.kind not in KINDS)):
         rows = [row for row in table if row.kind == kind]
+        if kind == "update":
+            tags = list(dict.fromkeys(row.tag for row in rows))
+            rows.sort(key=lambda row: tags.index(row.tag))
         if rows:
-            out.append(_rows(table, kind, rows, stacked, write))
+            out.append((kind, rows))
     return out
+
+
+def more_of(table: Table) -> dict[str, str]:
+    """Of weight decay and ε what is given for any weight, with its heading."""
+    given = {q for scaling in table.parameterization.values() for q in scaling.given()}
+    return {q: word for q, word in MORE.items() if q in given}
 
 
 def number(value: float) -> str:
@@ -137,8 +154,7 @@ def theta(row: Row, write: Writer = PLAIN) -> str:
 
 def _parameterization(table: Table, write: Writer) -> Section:
     scalings = table.parameterization.items()
-    titles = {"weight_decay": "decay", "epsilon": "ε"}
-    more = {q: title for q, title in titles.items() if any(q in s.given() for _, s in scalings)}
+    more = more_of(table)
     columns = ("weight", "role", "init", "multiplier", "rate", *map(write.text, more.values()))
     rows = tuple(
         (
@@ -157,9 +173,6 @@ def _parameterization(table: Table, write: Writer) -> Section:
 
 
 def _rows(table: Table, kind: str, rows: list[Row], stacked: bool, write: Writer) -> Section:
-    if kind == "update":
-        tags = list(dict.fromkeys(row.tag for row in rows))
-        rows = sorted(rows, key=lambda row: tags.index(row.tag))
     title = [TITLES.get(kind, kind)]
     columns: dict[str, Callable[[Row], str]] = {"row": lambda row: write.name(row.row)}
     tight: set[str] = set()
@@ -183,7 +196,7 @@ def _rows(table: Table, kind: str, rows: list[Row], stacked: bool, write: Writer
             )
             tight.add("measured")
         else:
-            for dim in _measured_dims(table):
+            for dim in measured_dims(table):
                 columns[write.name(dim)] = lambda row, dim=dim: (
                     write.slope(row.measured[dim]) if dim in (row.measured or {}) else ""
                 )
@@ -199,6 +212,7 @@ def _rows(table: Table, kind: str, rows: list[Row], stacked: bool, write: Writer
     return Section(", ".join(title), tuple(columns), cells, breaks, frozenset(tight), lead)
 
 
-def _measured_dims(table: Table) -> list[str]:
+def measured_dims(table: Table) -> list[str]:
+    """The dims along which any row was measured."""
     measured = dict.fromkeys(dim for row in table for dim in row.measured or {})
     return [d for d in table.dims if d in measured] + [d for d in measured if d not in table.dims]

@@ -27,7 +27,6 @@ SYMBOLS = {
     "stable": "●", "learning": "●", "learns": "●", "aligned": "●", "incoherent": "○", "unsettled": "?",
 }  # fmt: skip
 ONE = Scale.one()
-MORE = {"weight_decay": "decay", "epsilon": "ε"}
 # A page stays below three megabytes: of more steps than it holds, each row has those that its derivation ends with; of more
 # plots, those that do not agree come first. A plot takes the room of thirty steps.
 MANY, FEW, PLOTS, ROOM = 4000, 8, 120, 30
@@ -109,7 +108,7 @@ def report_page(found: Dossier, *, links: Sequence[tuple[str, str]] = ()) -> str
     """
     table, proof = found.table, found.proof
     entries = _entries(table, proof)
-    dims = [d for d in table.dims if any(d in (row.measured or {}) for row in table)]
+    dims = layout.measured_dims(table)
     tagged, stepped = any(r.tag for r in table), len({r.step for r in table} - {0}) > 1
     is_judged = judged(table)
     columns = ["row", "kind", *(["by"] * tagged), *(["step"] * stepped), html.name("Theta")]
@@ -130,8 +129,8 @@ def report_page(found: Dossier, *, links: Sequence[tuple[str, str]] = ()) -> str
         kinds=[k for k in KINDS if any(r.kind == k for r in table)],
         classes=list(dict.fromkeys(r.klass for r in table if r.klass)),
         symbols=SYMBOLS,
-        groups=_groups(entries),
-        more={q: title for q, title in MORE.items() if any(q in s.given() for s in table.parameterization.values())},
+        groups=_groups(table, entries),
+        more=layout.more_of(table),
         snippet=groups.to_torch(table),
         latex_parameterization=latex.parameterization(table),
         latex_sizes=latex.to_latex(table),
@@ -191,18 +190,17 @@ def comparison_page(found: Collection, links: Mapping[str, str]) -> str:
 
 def _quantities(tables: Mapping[str, Table]) -> dict[str, str]:
     """Inits and rates; and what else is not the same for every weight."""
-    titles = {"init": "init", "multiplier": "multiplier", "lr": "rate", **MORE}
     scalings = [s.given() for t in tables.values() for s in t.parameterization.values()]
-    return {q: title for q, title in titles.items() if q in ("init", "lr") or any(s.get(q, ONE) != ONE for s in scalings)}
+    differs = {q for s in scalings for q, scale in s.items() if scale != ONE}
+    return {q: title for q, title in layout.QUANTITIES.items() if q in ("init", "lr") or q in differs}
 
 
 def fragment(table: Table) -> str:
     """A table for a notebook, in the notebook's own style."""
-    dims = [d for d in table.dims if any(d in (row.measured or {}) for row in table)]
+    entries = [_entry(i, row) for i, row in enumerate(table)]
     return html.draw(
-        "notebook.html", table=table, verdict=verdict(table), groups=_groups([_entry(i, row) for i, row in enumerate(table)]),
-        heading=layout.heading(table), symbols=SYMBOLS, dims=dims, judged=judged(table),
-        more={q: title for q, title in MORE.items() if any(q in s.given() for s in table.parameterization.values())},
+        "notebook.html", table=table, verdict=verdict(table), groups=_groups(table, entries), heading=layout.heading(table),
+        symbols=SYMBOLS, dims=layout.measured_dims(table), judged=judged(table), more=layout.more_of(table),
     )  # fmt: skip
 
 
@@ -225,17 +223,12 @@ def _entries(table: Table, proof: Proof | None) -> list[Entry]:
     return out
 
 
-def _groups(entries: Sequence[Entry]) -> list[Group]:
-    kinds = [*KINDS, *dict.fromkeys(e.row.kind for e in entries if e.row.kind not in KINDS)]
-    out: list[Group] = []
-    for kind in kinds:
-        own = [e for e in entries if e.row.kind == kind]
-        if kind == "update":
-            tags = list(dict.fromkeys(e.row.tag for e in own))
-            own.sort(key=lambda e: tags.index(e.row.tag))
-        if own:
-            out.append(Group(kind, layout.TITLES.get(kind, kind), tuple(own)))
-    return out
+def _groups(table: Table, entries: Sequence[Entry]) -> list[Group]:
+    by_key = {e.row.key: e for e in entries}
+    return [
+        Group(kind, layout.TITLES.get(kind, kind), tuple(by_key[row.key] for row in rows))
+        for kind, rows in layout.by_kind(table)
+    ]
 
 
 def _diagram(found: Dossier, ids: Mapping[tuple[str, str], str]) -> Markup | None:

@@ -12,7 +12,7 @@ from scalecalc.errors import Contradiction
 from scalecalc.pieces import Piece, formula
 from scalecalc.report.formats import choose
 from scalecalc.report.formats import to_csv as csv_of
-from scalecalc.report.layout import PLAIN, Section, Writer
+from scalecalc.report.layout import PLAIN, QUANTITIES, Section, Writer
 from scalecalc.scale import Scale
 from scalecalc.solution import NAMES, Bound, Match, Solution
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from scalecalc.symmetry import Shift
 
 ONE = Scale.one()
-QUANTITIES = {"init": "init", "multiplier": "multiplier", "lr": "rate", "weight_decay": "decay", "epsilon": "ε"}
 COLUMNS = (
     "weight", "role", "quantity", "step", "rho_low", "rho_high", "dim", "power", "log_power", "does", "bound_by", "optimizer",
     "regime", "model",

@@ -54,6 +54,18 @@ def discretize(d, A, inverse, SCHEME: tl.constexpr, TERMS: tl.constexpr):
 
 
 @triton.jit
+def driven(d, x, B, A, inverse, SCHEME: tl.constexpr, TERMS: tl.constexpr):
+    """a, and what a step adds to a h."""
+    if SCHEME != ZOH:
+        x = x * d
+    a, w = discretize(d, A, inverse, SCHEME, TERMS)
+    drive = B * x
+    if SCHEME == ZOH or SCHEME == BILINEAR:
+        drive = drive * w
+    return a, drive
+
+
+@triton.jit
 def forward(
     u_p, d_p, A_p, B_p, C_p, h0_p, y_p, last_p, square_p, state_p, most_p, factor_p,
     batch, time, channels, states, members, per_split,
@@ -100,12 +112,7 @@ def forward(
         for t in range(time):
             d = tl.load(d_at + t * d_t, mask=there, other=0)
             x = tl.load(u_at + t * channels, mask=there, other=0)
-            if SCHEME != ZOH:
-                x = x * d
-            a, w = discretize(d, A, inverse, SCHEME, TERMS)
-            drive = tl.load(B_at + t * B_t, mask=b_in, other=0) * x
-            if SCHEME == ZOH or SCHEME == BILINEAR:
-                drive = drive * w
+            a, drive = driven(d, x, tl.load(B_at + t * B_t, mask=b_in, other=0), A, inverse, SCHEME, TERMS)
             h = a * h + drive
             y = tl.sum(tl.load(C_at + t * C_t, mask=c_in, other=0) * h, axis=1)[:, None, :]
             y += tl.load(y_at + t * channels, mask=there, other=0)
@@ -183,12 +190,7 @@ def backward(
                     for t in range(k * chunk, (k + 1) * chunk):
                         d = tl.load(d_at + t * d_t, mask=there, other=0)
                         x = tl.load(u_p + row + t * channels, mask=there, other=0)
-                        if SCHEME != ZOH:
-                            x = x * d
-                        a, w = discretize(d, A, inverse, SCHEME, TERMS)
-                        drive = tl.load(B_at + t * B_t, mask=b_in, other=0) * x
-                        if SCHEME == ZOH or SCHEME == BILINEAR:
-                            drive = drive * w
+                        a, drive = driven(d, x, tl.load(B_at + t * B_t, mask=b_in, other=0), A, inverse, SCHEME, TERMS)
                         h = a * h + drive
                 tl.store(marks_at + (chunks - 1) * (BN * BD), h)
                 adjoint = A * 0
@@ -204,12 +206,7 @@ def backward(
                         tl.store(kept_at + (t - first) * (BN * BD), h)
                         d = tl.load(d_at + t * d_t, mask=there, other=0)
                         x = tl.load(u_p + row + t * channels, mask=there, other=0)
-                        if SCHEME != ZOH:
-                            x = x * d
-                        a, w = discretize(d, A, inverse, SCHEME, TERMS)
-                        drive = tl.load(B_at + t * B_t, mask=b_in, other=0) * x
-                        if SCHEME == ZOH or SCHEME == BILINEAR:
-                            drive = drive * w
+                        a, drive = driven(d, x, tl.load(B_at + t * B_t, mask=b_in, other=0), A, inverse, SCHEME, TERMS)
                         h = a * h + drive
                     tl.debug_barrier()
                     for i in range(end - first):
