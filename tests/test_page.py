@@ -134,12 +134,13 @@ def test_by_keyboard_alone(opened: Any) -> None:
     for label, expected in (("latex-parameterization", r"\toprule"), ("torch-groups", "torch.optim.SGD(groups)")):
         page.focus(f"button[data-copy={label}]")
         press(page, "Enter")
-        page.wait_for_function("document.getElementById('said').textContent.includes('copied')")
+        page.wait_for_selector("#said:text('copied')", state="attached")  # a function's text is refused by the page's policy
         assert expected in page.evaluate("navigator.clipboard.readText()")
+        page.evaluate("document.getElementById('said').textContent = ''")
 
     page.focus(".diagram a >> nth=1")
     press(page, "Enter")
-    page.wait_for_function("document.querySelector('tbody.row:target details.why').open")
+    page.wait_for_selector("tbody.row:target details.why[open]", state="attached")
     assert heard == []
 
 
