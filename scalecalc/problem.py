@@ -33,6 +33,7 @@ from scalecalc.scale import Regime, Scale
 
 ONE = Scale.one()
 MOST_ROUNDS = 12
+FREE = "no size grows with it: it stays where the search begins"
 KEPT = "only the product with other inits is bounded: it keeps the size of what it multiplies"
 MOST_RAISED = 4  # times that an init is raised in search of a bound
 
@@ -48,6 +49,7 @@ class Answer:
     claims: Sequence[Claim] = ()
     notes: tuple[str, ...] = ()
     settled: bool = True
+    free: tuple[str, ...] = ()  # inits that no size grows with
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Problem:
         An init that nothing bounds is too small to be seen: what it makes is hidden by what it is added to.  It is raised
         until it is seen, and then is as large as that.  (It was taken for one that nothing depends on, and given as 1, with
         rates that were solved for where it was small: N^(1/2) too large for W_in of linear attention.)  One that no size
-        bounds however large it is (before a norm, say) stays where the search began.
+        bounds however large it is (before a norm, say) stays where the search began, and is held there: its rate is as large
+        against it as the update against the feature.  (It was left open, and the rate with it: 1 for a matrix before a norm
+        under Adam, not 1/N.)
 
         Raises:
             Contradiction: what is wanted cannot be had.
@@ -77,18 +81,18 @@ class Problem:
         usual = guess(self.model)
         point = {**usual, **(start or {})}
         seen: list[Mapping[str, Scale]] = []
-        began: dict[str, Scale] = {}
-        raised = 0
+        raised, free = 0, ()
         while True:
-            answer = self._answer(derive_at(self.model, point, self.regime, self.steps))
+            answer = self._answer(derive_at(self.model, point, self.regime, self.steps), free)
             unseen = _unbounded(answer)
-            if unseen and raised <= MOST_RAISED:
+            if unseen and raised < MOST_RAISED:
                 raised += 1
-                began = {u: began.get(u, point[u]) for u in unseen}
-                higher = {u: point[u] / usual[u] if raised <= MOST_RAISED else began[u] for u in unseen}
-                point = {**point, **answer.values, **higher}
+                point = {**point, **answer.values, **{u: point[u] / usual[u] for u in unseen}}
                 continue
-            answer = replace(answer, values={**answer.values, **{u: point[u] for u in unseen}})
+            if unseen:
+                free = (*free, *unseen)
+                point = {**point, **answer.values, **{u: usual[u] for u in unseen}}
+                continue
             if all(point[u] is v for u, v in answer.values.items()):
                 return answer
             if answer.values in seen or len(seen) == MOST_ROUNDS:
@@ -98,16 +102,16 @@ class Problem:
 
     def at(self, answer: Answer) -> Answer:
         """The same sizes that were derived for an answer, solved again (in another regime)."""
-        return self._answer(answer.found)
+        return self._answer(answer.found, answer.free)
 
-    def _answer(self, found: Derivation) -> Answer:
+    def _answer(self, found: Derivation, free: tuple[str, ...]) -> Answer:
         if self.regime.kind != "free":
-            return self._along(found, self.regime)
+            return self._along(found, self.regime, free)
         # Bounded however the dims grow is bounded in each dim by itself.
         out: list[Answer] = []
         for dim in self.model.program.dims:
             rates = tuple((d, Fraction(int(d == dim))) for d in self.model.program.dims)
-            out.append(self._along(found, Regime("path", rates=rates, text=f"{dim} alone"), only=dim))
+            out.append(self._along(found, Regime("path", rates=rates, text=f"{dim} alone"), free, only=dim))
         values: dict[str, Scale] = {}
         excess: dict[str, Scale] = {}
         for one in out:
@@ -115,14 +119,14 @@ class Problem:
             excess = {u: excess.get(u, ONE) * one.excess.get(u, ONE) for u in {*excess, *one.excess}}
         return replace(out[0], values=values, excess=excess, settled=all(one.settled for one in out))
 
-    def _along(self, found: Derivation, regime: Regime, only: str = "") -> Answer:
+    def _along(self, found: Derivation, regime: Regime, free: tuple[str, ...], only: str = "") -> Answer:
         every = claims(found, {r.feature for r in self.wanted if r.statistic == "entry"})
         if only:
             every = [replace(c, size=_in_dim(c.size, only, self.model.program.dims)) for c in every]
         error: Contradiction | None = None
         for equalities in self._choices(found, every, only):
             try:
-                answer = self._with(equalities, found, every, regime)
+                answer = self._with(equalities, found, every, regime, free)
             except Infeasible as contradicted:
                 error = error or self._contradiction(contradicted)
                 continue
@@ -141,19 +145,21 @@ class Problem:
         found: Derivation,
         every: Sequence[Claim],
         regime: Regime,
+        free: tuple[str, ...],
         kept: Sequence[str] = (),
     ) -> Answer:
         """``kept``: inits that stay where the search begins, of those of which only the product is bounded."""
         program, dims = self.model.program, self.model.program.dims
         names = unknowns_in((c.size for c in every), dims)
-        free = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
-        excess = {f: f"excess {f}" for f in free}
+        other = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
+        excess = {f: f"excess {f}" for f in other}
         every = [replace(c, required=r.text) if (r := self._asked(c)) is not None else c for c in every]
         rows = [Constraint(c.size / self._bound(c) / (Scale.of(excess[c.row]) if c.row in excess else ONE), c) for c in every]
         rows += [Constraint(Scale.of(u, -1), Claim("excess", f, (), ONE)) for f, u in excess.items()]
         inits, first, usual = self._inits(names), _first(every), guess(self.model)
         inits = dict(sorted(inits.items(), key=lambda one: first.get(one[0], len(every))))  # as features need them
         rows += [Constraint(inits[u] / usual[u], Claim("argument", KEPT, (), ONE)) for u in kept]
+        rows += [Constraint(inits[u] / usual[u], Claim("argument", FREE, (), ONE)) for u in free if u in inits]
         system = System([*names, *excess.values()], [*rows, *equalities], regime)
         certificates: dict[str, Certificate] = {}
         for u in excess.values():  # a feature is no larger than what is required makes it
@@ -163,7 +169,7 @@ class Problem:
                 system.maximize(Scale.of(u, -1))
             certificates[label] = system.maximize(goal)
             if label in inits and label in first and certificates[label].value is None and label not in kept:
-                return self._with(equalities, found, every, regime, (*kept, label))
+                return self._with(equalities, found, every, regime, free, (*kept, label))
         wanted = [u for u in names if u.split()[0] in QUANTITIES]
         if any(unknowns_in([system.value(Scale.of(u))], dims) for u in wanted):
             for u in filter(is_sum, names):
@@ -176,7 +182,7 @@ class Problem:
             if u not in values and not unknowns_in([size := system.value(init)], dims):
                 values[u] = size
         left = [u for u in wanted if u not in values and u in certificates and certificates[u].value is not None]
-        return Answer(values, certificates, over, found, every, settled=not left)
+        return Answer(values, certificates, over, found, every, settled=not left, free=free)
 
     # ------------------------------------------------------------------ goals
 

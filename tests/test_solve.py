@@ -294,3 +294,32 @@ def test_inits_that_are_hard_to_bound(model: str, optimizer: str, weight: str, b
     assert not p.notes
     assert p.bounds[weight, "init"].rows[0].startswith(bound)
     assert not [row.label for row in p.table().rows if row.klass == "exploding"]
+
+
+NORMED = """
+from scalecalc.program import Program
+from scalecalc.rule import architecture
+from scalecalc.rules.matmul import matmul
+from scalecalc.rules.norm import rmsnorm
+
+
+@architecture("normed", "a test", parameterization="mup", optimizer="adam", widths={"N": [64, 128]})
+def normed() -> Program:
+    """A matrix before a norm."""
+    p = Program("normed", dims=("N",), fixed={"batch": 4, "in": 8, "out": 8})
+    u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
+    q = p.feature("q", rmsnorm(matmul(p.weight("W_q", "N N'"), u), "N"))
+    p.end(p.feature("f", matmul(p.weight("W_out", "out N"), q)))
+    return p
+"""
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adam", "N^(-1)"), ("sgd", "1")])
+def test_a_matrix_before_a_norm_has_a_rate(tmp_path: Path, optimizer: str, rate: str) -> None:
+    """No size grows with its init: that is held, and the rate is as large against it as against any other's."""
+    (tmp_path / "normed.py").write_text(NORMED)
+    p = solve(f"{tmp_path / 'normed.py'}:normed", optimizer=optimizer, steps=1)
+    assert not p.notes
+    assert str(p["W_q"].init) == "N^(-1/2)"
+    assert str(p["W_q"].lr) == rate
+    assert not [row.label for row in p.table().rows if row.klass == "exploding"]
