@@ -346,10 +346,10 @@ def _class_up_to(regime: Regime, orders: Mapping[tuple[str, ...], list[Scale]], 
 
 
 def notes(found: Derivation) -> tuple[str, ...]:
-    """What a reader of the first step's rows would get wrong."""
+    """What no row says, and what a reader of the first step's rows would get wrong."""
     later = found.later
     if later is None:
-        return ()
+        return found.verdicts
     changed: dict[str, dict[str, list[str]]] = {}
     for (feature, weight), (first, then) in steady_classes(found).items():
         if first != then:
@@ -364,4 +364,4 @@ def notes(found: Derivation) -> tuple[str, ...]:
         out.append(f"Sizes and patterns have not repeated after {later.step} steps.")
     if later.order < MOST_ORDER:
         out.append("Contributions of three updates together are not derived.")
-    return tuple(out)
+    return (*found.verdicts, *out)
