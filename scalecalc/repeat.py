@@ -5,7 +5,9 @@ enters a block, h_l, be of one size for all l.  Then h = h_0 + Σ_l f(h; W_l) is
 one over the axis L by the law of every sum: √L where f is odd in what block l has of its own, L where it is not, as with
 updates, which all follow the one gradient that the skip path carries to every block.  It is solved by running one block
 on its own result, from h = h_0, until sizes and patterns repeat.  (Patterns but for what was summed within them: in that
-the earlier blocks are seen one within the other, each time one deeper.)  L is a symbol throughout.
+the earlier blocks are seen one within the other, each time one deeper.)  Where a branch is smaller than L^(−1/2) what has
+passed through k blocks is smaller than what has passed through k − 1, by a power, and as much so in all that is made of the
+two; it is followed through two blocks then.  L is a symbol throughout.
 
 Where sizes do not repeat, but each time are larger by one factor r, a block regenerates what it is given, and h is no power
 of L: like the product of L factors 1 + r/L if it adds up alike, e^(c r), and if not like the root of the product of L
@@ -87,14 +89,16 @@ def settle(
     labels, formal = entering.labels, algebra.regime.point is not None
     now, before, first = entering, None, None
     growth: list[tuple[Scale, bool]] = []
+    changes: list[Sizes] = []
     for _ in range(MOST_ROUNDS):
         added = block(now)
         if added is None:
             return None
         first = first or added
         summed = algebra.sum(added, loop.over) if loop.over in added.labels else added
-        after = Value(labels, algebra.add(labels, replace(entering, exact=None), replace(summed, labels=labels)).terms)
-        if _repeats(now, after, algebra):
+        after = _largest(algebra.add(labels, replace(entering, exact=None), replace(summed, labels=labels)), algebra)
+        changes.append(_changed(now, after, algebra))
+        if not changes[-1] or _fades(changes, algebra):
             return _alike(program, start, entering, now, first, added, algebra, verdicts)
         growth.append(_growth(now, after, added, loop.over, algebra))
         now, before = after, now
@@ -108,18 +112,41 @@ def settle(
     return None
 
 
-def _repeats(before: Value, after: Value, algebra: Algebra) -> bool:
-    """Are there the same kinds of terms, of the same largest sizes?
-
-    The kind of a term is all but what was summed within it.
-    """
-    return _sizes(before, algebra) == _sizes(after, algebra)
+Tag = tuple[str, ...]
+Sizes = dict[Tag, list[Scale]]
 
 
-def _sizes(value: Value, algebra: Algebra) -> dict[object, frozenset[Scale]]:
+def _changed(before: Value, after: Value, algebra: Algebra) -> Sizes:
+    """The sizes of all kinds of terms that are new or of another size, by tag; the kind is all but what was summed within."""
+    old, new = _sizes(before, algebra), _sizes(after, algebra)
+    out: Sizes = {}
+    for (tag, kind), sizes in new.items():
+        if old.get((tag, kind)) != sizes:
+            out.setdefault(tag, []).extend(sizes)
+    return out
+
+
+def _fades(changes: Sequence[Sizes], algebra: Algebra) -> bool:
+    """Are the last changes smaller than those before by powers?  What is to come is smaller still."""
+    plain = replace(algebra.regime, point=None)
+
+    def below(now: Sizes, last: Sizes) -> bool:
+        return all(any(plain.order(s, t) == -1 for t in last.get(tag, ())) for tag, sizes in now.items() for s in sizes)
+
+    return len(changes) > 1 and below(changes[-1], changes[-2])
+
+
+def _largest(value: Value, algebra: Algebra) -> Value:
+    """Of each kind of terms the largest: W a + W b, with a smaller b that has passed through more blocks."""
+    most = _sizes(value, algebra)
+    at = algebra.regime.point or (lambda size: size)
+    return Value(value.labels, tuple(t for t in value.terms if at(t.size) in most[t.tag, _kind(t.pattern)]))
+
+
+def _sizes(value: Value, algebra: Algebra) -> dict[tuple[Tag, object], frozenset[Scale]]:
     regime = algebra.regime
     at = regime.point or (lambda size: size)
-    found: dict[object, list[Scale]] = {}
+    found: dict[tuple[Tag, object], list[Scale]] = {}
     for t in value.terms:
         found.setdefault((t.tag, _kind(t.pattern)), []).append(at(t.size))
     return {kind: frozenset(replace(regime, point=None).leading(sizes)) for kind, sizes in found.items()}
@@ -156,8 +183,7 @@ def _exponential(program: Program, start: int, rate: Scale, factor: Scale, align
     return (
         f"{name} grows exponentially, like e^(c {rate}): from {'the last block down' if loop.reverse else 'block to block'} it "
         f"gains in proportion to itself, and what it gains {what} (all blocks together {factor} times of what there is). "
-        f"Nothing that depends on it is a power of the widths, and none of it has a row. The blocks' branches have to be "
-        f"smaller by {ONE / factor}."
+        "Nothing that depends on it is a power of the widths, and none of it has a row. Branches have to be smaller."
     )
 
 

@@ -106,7 +106,7 @@ def _size_class(regime: Regime, terms: Sequence[Scale]) -> str:
 
 def _update_class(regime: Regime, terms: Sequence[Scale], init: Sequence[Scale]) -> str:
     """Exploding above both 1 and the initial size, lazy below both, learning between."""
-    bounds = [ONE, *init]
+    bounds = [ONE, *regime.leading(init)]
     if any(all(regime.order(t, b) not in (-1, 0) for b in bounds) for t in terms):
         return "exploding"
     return "learning" if any(any(regime.order(b, t) in (-1, 0) for b in bounds) for t in terms) else "lazy"
