@@ -41,7 +41,7 @@ def residual_depth(
     h = p.feature("h", layers(u, inner, "L"))
     y = function(activation)(p.feature("z", matmul(inner, normalised(p, norm, h))))
     if matrices == MATRICES:
-        y = matmul(p.weight("W_2", "L N N'", stacked="L"), y)
+        y = matmul(p.weight("W_2", "L N N'", "branch", stacked="L"), y)
     scale = parse_scale(branch, ("L",))
     if scale.dims:
         y = y * p.index("s", "", 1, scale=scale)
