@@ -38,6 +38,7 @@ from scalecalc.value import Algebra, Value
 ONE = Scale.one()
 MOST_ROUNDS = 8  # tags join round by round, up to three of them
 SURE = 3  # rounds with one factor, from which growth is taken to go on
+FORMAL_ROUNDS = 3  # where unknowns are solved for: what grows is bounded by them, and what is bounded has shown its kinds
 
 
 @dataclass
@@ -90,7 +91,7 @@ def settle(
     now, before, first = entering, None, None
     growth: list[tuple[Scale, bool]] = []
     changes: list[Sizes] = []
-    for _ in range(MOST_ROUNDS):
+    for _ in range(FORMAL_ROUNDS if formal else MOST_ROUNDS):
         added = block(now)
         if added is None:
             return None
