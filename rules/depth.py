@@ -49,13 +49,13 @@ def residual_sum(h: Tensor, y: Tensor, over: str = "") -> Tensor:
     start = p.tensor(h.op.inputs[0]) if loop else h
     if set(y.axes) != {*start.axes, over}:
         raise ProgramError(
-            f"each block of {p.name} adds {y.name} ({' '.join(y.axes)}) to {start.name} ({' '.join(start.axes)}): it must have "
-            f"the same axes and {over or 'the one'}, which counts the blocks."
+            f"each block of {p.name} adds {y.name} ({' '.join(y.axes)}) to {start.name} ({' '.join(start.axes)}): it must "
+            f"have the same axes and {over or 'the one'}, which counts the blocks."
         )
     if loop:
         inside = p.after(h.index)
         if y.index not in inside:
-            raise ProgramError(f"{y.name}, which the blocks of {p.name} add, does not depend on {h.name}, which enters them.")
+            raise ProgramError(f"{y.name}, which the blocks of {p.name} add, does not depend on what enters them, {h.name}.")
         if any(other in inside and p.loops[other].increment in p.before(y.index) for other in p.loops):
             raise ProgramError(f"the repeated blocks of {p.name} have repeated blocks within them, which is not supported.")
         p.loops[h.index] = Loop(over, y.index, h.op.params["reverse"])
@@ -65,8 +65,10 @@ def residual_sum(h: Tensor, y: Tensor, over: str = "") -> Tensor:
 def _open(p: Program, index: int, slot: int) -> Tensor | None:
     """What enters the blocks that are in the loop of an increment (slot 1), or that run over blocks backwards (slot 0)."""
     if slot:
-        return next((p.tensor(i) for i, loop in p.loops.items() if loop.increment == index and not p.ops[i].backward), None)
-    return next((p.tensor(i) for i, op in enumerate(p.ops) if op.rule == "layers" and op.backward and op.inputs[1] == index), None)
+        found = [i for i, loop in p.loops.items() if loop.increment == index and not p.ops[i].backward]
+    else:
+        found = [i for i, op in enumerate(p.ops) if op.rule == "layers" and op.backward and op.inputs[1] == index]
+    return p.tensor(found[0]) if found else None
 
 
 @rule("layers", SOURCE)

@@ -152,8 +152,9 @@ class Program:
         """A program of its own with the same operations."""
         return replace(
             self,
-            fixed=self.fixed.copy(), held=self.held.copy(), multiples=self.multiples.copy(), loops=self.loops.copy(), remarks=self.remarks.copy(),
-            ops=self.ops.copy(), weights=self.weights.copy(), features=self.features.copy(), gradients=self.gradients.copy(),
+            fixed=self.fixed.copy(), held=self.held.copy(), multiples=self.multiples.copy(), loops=self.loops.copy(),
+            remarks=self.remarks.copy(), ops=self.ops.copy(), weights=self.weights.copy(), features=self.
+            features.copy(), gradients=self.gradients.copy(),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ leaves

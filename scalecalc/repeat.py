@@ -97,7 +97,8 @@ def settle(
             return None
         first = first or added
         summed = algebra.sum(added, loop.over) if loop.over in added.labels else added
-        after = _largest(algebra.add(labels, replace(entering, exact=None), replace(summed, labels=labels)), algebra)
+        both = algebra.add(labels, replace(entering, exact=None), replace(summed, labels=labels))
+        after = _largest(both, algebra)
         changes.append(_changed(now, after, algebra))
         if not changes[-1] or _fades(changes, algebra):
             return _alike(program, start, entering, now, first, added, algebra, verdicts)
@@ -155,7 +156,8 @@ def _sizes(value: Value, algebra: Algebra) -> dict[tuple[Tag, object], frozenset
 
 @cache
 def _kind(one: Pattern) -> object:
-    odd = sorted(str((a.tensors, [_bare(slots) for _, slots in a.atoms] if isinstance(a, Knot) else _bare(a.slots))) for a in one.odd)
+    parts = [(a.tensors, [_bare(s) for _, s in a.atoms] if isinstance(a, Knot) else _bare(a.slots)) for a in one.odd]
+    odd = sorted(map(str, parts))
     masks = frozenset((m.density, m.labels) for m in one.masks)
     return one.shape, masks, tuple(odd)
 
@@ -172,9 +174,8 @@ def _growth(before: Value, after: Value, added: Value, over: str, algebra: Algeb
             continue
         (old,), (new,) = sizes
         if algebra.regime.order(new, old) == 1:
-            laws = [sum_pattern(t.pattern, over) for t in added.terms if t.tag == tag]
-            made = [law for law, t in zip(laws, (t for t in added.terms if t.tag == tag), strict=True) if t.size * law[0] is new]
-            return new / old, any(aligned for _, _, aligned in made)
+            made = [(t.size, sum_pattern(t.pattern, over)) for t in added.terms if t.tag == tag]
+            return new / old, any(aligned for size, (times, _, aligned) in made if size * times is new)
     return ONE, False
 
 
@@ -182,8 +183,8 @@ def _exponential(program: Program, start: int, rate: Scale, factor: Scale, align
     loop, name = program.loops[start], program.ops[start].name
     what = "is the same for all blocks and adds up" if aligned else "is independent from block to block"
     return (
-        f"{name} grows exponentially, like e^(c {rate}): from {'the last block down' if loop.reverse else 'block to block'} it "
-        f"gains in proportion to itself, and what it gains {what} (all blocks together {factor} times of what there is). "
+        f"{name} grows exponentially, like e^(c {rate}): {'from the last block down' if loop.reverse else 'block by block'} "
+        f"it gains in proportion to itself, and what it gains {what} (all blocks together {factor} times of what there is). "
         "Nothing that depends on it is a power of the widths, and none of it has a row. Branches have to be smaller."
     )
 
@@ -209,8 +210,8 @@ def _alike(
     adds = [regime.leading(t.size for t in v.terms if not t.tag) for v in (first, last)]
     if not all(any(regime.order(s, t) in (-1, 0) for t in adds[1]) for s in adds[0]):
         verdicts.say(
-            f"{name} grows along the blocks, and the larger it is the less they add to it: how the sum over all of them grows "
-            "is not derived."
+            f"{name} grows along the blocks, and the larger it is the less they add to it: how the sum over all of them "
+            "grows is not derived."
         )
         return None
     return now

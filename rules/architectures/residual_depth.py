@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from scalecalc.desiderata import parse_scale
 from scalecalc.errors import InputError
 from scalecalc.program import Program

@@ -194,8 +194,8 @@ def _repeat(program: Program, start: int, values: dict[int, Any], evaluate: Call
     count = values[start].shape[1 + ops[start].axes.index(loop.over)]
     now = _block(program, start, loop.over, values[start], 0)
     found: dict[int, list[torch.Tensor]] = {i: [now] * 0 for i in (start, *block)}
-    for l in reversed(range(count)) if loop.reverse else range(count):
-        here = {j: _block(program, j, loop.over, values[j], l) for j in outside} | {start: now}
+    for k in reversed(range(count)) if loop.reverse else range(count):
+        here = {j: _block(program, j, loop.over, values[j], k) for j in outside} | {start: now}
         for i in block:
             here[i] = _apply(program, i, [here[j] for j in ops[i].inputs])
         for i, parts in found.items():
@@ -207,10 +207,10 @@ def _repeat(program: Program, start: int, values: dict[int, Any], evaluate: Call
             values[i] = torch.cat(parts[::-1] if loop.reverse else parts, 1 + ops[i].axes.index(loop.over))
 
 
-def _block(program: Program, i: int, over: str, x: torch.Tensor, l: int) -> torch.Tensor:
+def _block(program: Program, i: int, over: str, x: torch.Tensor, k: int) -> torch.Tensor:
     """A tensor for one block: a slice of length one of what has an axis of blocks."""
     axes = program.ops[i].axes
-    return x.narrow(1 + axes.index(over), l, 1) if over in axes else x
+    return x.narrow(1 + axes.index(over), k, 1) if over in axes else x
 
 
 def rms(x: torch.Tensor) -> torch.Tensor:
