@@ -153,8 +153,8 @@ class Program:
         return replace(
             self,
             fixed=self.fixed.copy(), held=self.held.copy(), multiples=self.multiples.copy(), loops=self.loops.copy(),
-            remarks=self.remarks.copy(), ops=self.ops.copy(), weights=self.weights.copy(), features=self.
-            features.copy(), gradients=self.gradients.copy(),
+            remarks=self.remarks.copy(), ops=self.ops.copy(), weights=self.weights.copy(),
+            features=self.features.copy(), gradients=self.gradients.copy(),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ leaves

@@ -110,7 +110,7 @@ def settle(
             return None
     if formal:
         return before or now  # that it does not grow is bounded by its first rounds
-    verdicts.say(f"The sizes of {name} do not repeat from block to block after {MOST_ROUNDS} rounds; nothing is derived of it.")
+    verdicts.say(f"The sizes of {name} do not repeat from block to block in {MOST_ROUNDS} rounds; nothing is derived of it.")
     return None
 
 
@@ -141,16 +141,18 @@ def _fades(changes: Sequence[Sizes], algebra: Algebra) -> bool:
 def _largest(value: Value, algebra: Algebra) -> Value:
     """Of each kind of terms the largest: W a + W b, with a smaller b that has passed through more blocks."""
     most = _sizes(value, algebra)
-    at = algebra.regime.point or (lambda size: size)
-    return Value(value.labels, tuple(t for t in value.terms if at(t.size) in most[t.tag, _kind(t.pattern)]))
+    return Value(value.labels, tuple(t for t in value.terms if _at(t.size, algebra) in most[t.tag, _kind(t.pattern)]))
+
+
+def _at(size: Scale, algebra: Algebra) -> Scale:
+    return algebra.regime.point(size) if algebra.regime.point is not None else size
 
 
 def _sizes(value: Value, algebra: Algebra) -> dict[tuple[Tag, object], frozenset[Scale]]:
     regime = algebra.regime
-    at = regime.point or (lambda size: size)
     found: dict[tuple[Tag, object], list[Scale]] = {}
     for t in value.terms:
-        found.setdefault((t.tag, _kind(t.pattern)), []).append(at(t.size))
+        found.setdefault((t.tag, _kind(t.pattern)), []).append(_at(t.size, algebra))
     return {kind: frozenset(replace(regime, point=None).leading(sizes)) for kind, sizes in found.items()}
 
 

@@ -93,7 +93,7 @@ def _axis(feature: str) -> int:
 def test_residual_sums_are_a_root_of_the_depth_initially_and_the_depth_once_updates_align(
     branch: Fraction, optimizer: str
 ) -> None:
-    table = sc.derive(f"residual_depth:branch=L^(-{branch})", optimizer=optimizer)
+    table = sc.derive(f"residual_depth:branch=L^(-{branch})", parameterization="mup", optimizer=optimizer)
     assert table["h", "init"].terms == (power(0, 0),)
     assert table["y", "init"].terms == (power(0, -branch),)
     assert table["W_1", "gradient"].terms == (power(-1, -branch),)
@@ -104,7 +104,7 @@ def test_residual_sums_are_a_root_of_the_depth_initially_and_the_depth_once_upda
 
 
 def test_a_table_says_by_which_law_blocks_add_up() -> None:
-    found = interpret(resolve("residual_depth:branch=L^(-1/2),activation=relu", optimizer="sgd"), FREE)
+    found = interpret(resolve("residual_depth:activation=relu", optimizer="sgd"), FREE)
     position = found.model.program.features["v"]
     initial, moved = found.values[position], found.updated[position]
     assert initial is not None
@@ -137,7 +137,7 @@ def test_a_depth_that_is_held_costs_the_same_whatever_it_is(depth: int) -> None:
     ],
 )
 def test_blocks_that_regenerate_what_they_are_given_grow_exponentially(options: str, what: str, rate: str) -> None:
-    table = sc.derive(f"residual_depth:{options}")
+    table = sc.derive(f"residual_depth:{options}", parameterization="mup")
     (note,) = [text for text in table.notes if "exponentially" in text]
     assert note.startswith(f"{what} grows exponentially, like {rate}")
     rows = {(row.row, row.kind) for row in table}
@@ -158,7 +158,7 @@ def test_relu_residuals_grow_like_exp_of_the_root_of_the_depth_in_numbers() -> N
 
 
 def test_where_layers_are_not_alike_backwards_nothing_is_guessed() -> None:
-    table = sc.derive("residual_depth:norm=rms")  # branches of order one behind a norm: h grows like the root of the layer
+    table = sc.derive("residual_depth:norm=rms", parameterization="mup")  # branches of order one, whatever they are given
     assert table["v", "init"].terms == (power(0, HALF),)
     assert any("not alike at all layers" in note for note in table.notes)
     assert not [row for row in table if row.kind == "update" and row.row == "h"]

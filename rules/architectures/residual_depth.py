@@ -17,7 +17,7 @@ MATRICES = 2
 @architecture(
     "residual_depth",
     "He et al. 2016, arXiv 1603.05027; depth: Yang et al. 2023, arXiv 2310.02244 (Tensor Programs VI)",
-    parameterization="mup",
+    parameterization="depth_mup",
     optimizer="adam",
     widths={"N": [64, 128], "L": [4, 8, 16, 32, 64]},
 )
@@ -27,7 +27,13 @@ def residual_depth(
     """Residual multilayer perceptron of width N and depth L, both growing: L blocks, recorded once, and a readout.
 
     A block adds W_2 φ(W_1 h) to what enters it (or φ(W_1 h), with one matrix), times the branch multiplier.  Every block
-    has matrices of its own; a row of an update is what those of all blocks change together.
+    has matrices of its own; a row of an update is what those of all blocks change together, h what enters each of them.
+
+    Its table under depth-mup or CompleteP is mup's, and free of L but for what a single block adds.  What differs from the
+    habit is that a branch is multiplied by a power of L at all, and that under Adam rates fall with L^(−1/2) where it is
+    L^(−1/2) and not where it is 1/L.  Watch branches that are not multiplied: with tanh h grows like L^(1/2) and the gradient
+    exponentially in L^(1/2); with relu h grows exponentially in L, and with one matrix in L^(1/2) even behind L^(−1/2).  Such
+    rows are left out of the table, and a note says so.
 
     Options: ``branch`` (the multiplier, a power of L: ``L^(-1/2)``; with two matrices the same as a multiplier of W_2),
     ``matrices`` per block (1 or 2), ``activation``, ``norm`` (before each branch: see ``residual``).
