@@ -100,13 +100,17 @@ def formal(model: Model, held: Mapping[str, WeightScaling] | None = None) -> Mod
 
 
 def guess(model: Model) -> dict[str, Scale]:
-    """Where the search starts: inits fan-in^(−1/2), rates that disturb nothing."""
+    """Where the search starts: inits fan-in^(−1/2), rates that disturb nothing.
+
+    The last weight of a branch that is repeated is such that what all blocks add is of order one.
+    """
     out: dict[str, Scale] = {}
     for name, weight in model.program.weights.items():
-        out[unknown("init", name)] = weight.fan_in**-HALF
-        out[unknown("lr", name)] = (weight.fan_in * weight.fan_out) ** -2
+        entries = weight.fan_in * weight.fan_out * weight.copies
+        out[unknown("init", name)] = (weight.fan_in * weight.copies if weight.role == "branch" else weight.fan_in) ** -HALF
+        out[unknown("lr", name)] = entries**-2
         out[unknown("weight_decay", name)] = ONE
-        out[unknown("epsilon", name)] = (weight.fan_in * weight.fan_out) ** -2
+        out[unknown("epsilon", name)] = entries**-2
     return out
 
 

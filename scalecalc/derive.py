@@ -30,6 +30,7 @@ from scalecalc.interpreter import exact_leaf, initial_weights, run
 from scalecalc.model import Model, TorchModule, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
+from scalecalc.repeat import Verdicts
 from scalecalc.rows import sums
 from scalecalc.scale import Regime, Scale
 from scalecalc.steps import Later
@@ -55,6 +56,7 @@ class Derivation:
         weights: the initial weights.
         later: the steps after the first, if they were asked for.
         sums: bounds from below on the sizes by which updates are summed up, where they are.
+        verdicts: what is no power of the widths, in sentences; it has no value.
     """
 
     model: Model
@@ -65,6 +67,7 @@ class Derivation:
     weights: Mapping[str, Value]
     later: Later | None = None
     sums: tuple[Bounded, ...] = ()
+    verdicts: tuple[str, ...] = ()
 
 
 @uncollected()
@@ -89,16 +92,19 @@ def interpret(
     features = list(program.features.values())
     positions = program.leaves("weight")
     wanted = features + [program.gradients[i] for i in [*features, *positions.values()] if i in program.gradients]
-    values = run(program, algebra, weights, wanted)
+    verdicts = Verdicts()
+    values = run(program, algebra, weights, wanted, verdicts=verdicts)
     gradients = {
         name: value
         for name, i in positions.items()
         if i in program.gradients and (value := values[program.gradients[i]]) is not None
     }
     updates = training.step(model, algebra, weights, gradients)
-    updated = run(program, algebra, training.moved(weights, updates, 1), features, cuts)
-    later = training.train(model, algebra, weights, updates, steps, wanted, cuts) if steps > 1 else None
-    return Derivation(model, algebra, values, updates, updated, weights, later, tuple(cuts.bounds) if cuts else ())
+    updated = run(program, algebra, training.moved(weights, updates, 1), features, cuts, verdicts)
+    later = training.train(model, algebra, weights, updates, steps, wanted, cuts) if steps > 1 and updates else None
+    return Derivation(
+        model, algebra, values, updates, updated, weights, later, tuple(cuts.bounds) if cuts else (), tuple(verdicts.words)
+    )
 
 
 def derive(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scalecalc import backward
 from scalecalc.model import Model
 from scalecalc.program import LEAVES, Op, Program
+from scalecalc.repeat import Verdicts, inside, settle
 from scalecalc.scale import Scale
 from scalecalc.term import Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value, exact_value
@@ -25,42 +26,93 @@ def run(
     weights: Mapping[str, Value],
     wanted: Sequence[int],
     cuts: Cuts | None = None,
+    verdicts: Verdicts | None = None,
 ) -> list[Value | None]:
     """The scale interpreter: the value of every operation that the wanted ones need, in order.
 
-    ``cuts``: where what is carried on is a summary of the value (which is returned as it is).
+    What depends on something that is no power of the widths has none; ``verdicts`` says why.
+
+    Args:
+        cuts: where what is carried on is a summary of the value (which is returned as it is).
     """
     live = program.live(wanted)
     limits = replace(algebra.limits, centred=_centred(program, live), harmonics=harmonics(program))
-    algebra = replace(algebra, limits=limits)
-    out: list[Value | None] = []
-    whole: dict[int, Value] = {}
-    for i, op in enumerate(program.ops):
-        if not live[i]:
-            out.append(None)
-            continue
+    passed = _Pass(program, replace(algebra, limits=limits), weights, cuts, verdicts or Verdicts())
+    for i in range(len(program.ops)):
+        if live[i] and i not in passed.done:
+            passed.evaluate(i)
+    return [passed.whole.get(i, value) for i, value in enumerate(passed.out)]
+
+
+class _Pass:
+    """One run under way: the values found so far, ``whole`` where they are carried on as a summary."""
+
+    def __init__(
+        self, program: Program, algebra: Algebra, weights: Mapping[str, Value], cuts: Cuts | None, verdicts: Verdicts
+    ):
+        self.program, self.algebra, self.weights, self.cuts, self.verdicts = program, algebra, weights, cuts, verdicts
+        self.out: list[Value | None] = [None] * len(program.ops)
+        self.whole: dict[int, Value] = {}
+        self.done = set[int]()
+
+    def evaluate(self, i: int) -> None:
+        self.done.add(i)
+        here = replace(self.algebra, rule=self.program.ops[i].rule, at=self.program.ops[i].name, place=i)
+        value = self._value(i, here)
+        self._put(i, value)
+        if value is not None and i in self.program.loops:
+            self._repeat(i, value, here)
+
+    def _value(self, i: int, here: Algebra) -> Value | None:
+        program, op = self.program, self.program.ops[i]
         labels = program.growing(op.axes)
-        here = replace(algebra, rule=op.rule, at=op.name, place=i)
         if op.rule == "weight":
-            value = replace(weights[op.name], labels=labels)
-        elif op.rule == "input":
+            return replace(self.weights[op.name], labels=labels)
+        if op.rule == "input":
             odd = [atom(f"input {i}", labels)] if labels else []
-            value = Value(labels, (Term(ONE, pattern((), odd), (), here.step("independent standard normal entries")),))
-        elif op.rule == "index":
+            return Value(labels, (Term(ONE, pattern((), odd), (), here.step("independent standard normal entries")),))
+        if op.rule == "index":
             value = _exact(program, op, op.params.get("expression"), here)
-            if "scale" in op.params:
-                value = here.scale(value, op.params["scale"], f"times {op.params['scale']}")
-        else:
-            inputs = [v for j in op.inputs if (v := out[j]) is not None]
-            value = backward.rule_of(program, i).law(here, op, labels, *inputs)
+            return here.scale(value, op.params["scale"], f"times {op.params['scale']}") if "scale" in op.params else value
+        inputs: list[Value] = []
+        for j in op.inputs:
+            if (known := self.out[j]) is None:
+                return None
+            inputs.append(known)
+        return backward.rule_of(program, i).law(here, op, labels, *inputs)
+
+    def _put(self, i: int, value: Value | None) -> None:
+        if value is None:
+            self.out[i] = None
+            return
+        op = self.program.ops[i]
         if not op.complex and any(imaginary(t) for t in value.terms):
             value = value.only(lambda t: not imaginary(t))  # cancelled by its conjugate, which is there, too
-        own = frozenset((i, label) for label in labels)
+        own = frozenset((i, label) for label in self.program.growing(op.axes))
         value = replace(value, ray=value.ray | own)
-        if cuts is not None and i in cuts.at:
-            whole[i], value = value, cuts.cut(i, value)
-        out.append(value)
-    return [whole.get(i, value) for i, value in enumerate(out)]
+        if self.cuts is not None and i in self.cuts.at:
+            self.whole[i], value = value, self.cuts.cut(i, value)
+        self.out[i] = value
+
+    def _repeat(self, start: int, entering: Value, here: Algebra) -> None:
+        """Repeated blocks: what enters them, and with it all that is made of it."""
+        program, block = self.program, inside(self.program, start)
+        end = program.loops[start].increment
+        needed = program.before(end)
+        for i in range(start + 1, end):  # weights, and what is made of them alone
+            if i in needed and i not in block and i not in self.done:
+                self.evaluate(i)
+
+        def added(value: Value) -> Value | None:
+            self._put(start, value)
+            for i in block:
+                self.evaluate(i)
+            return self.out[end]
+
+        found = settle(program, start, entering, here, added, self.verdicts)
+        if found is None:
+            for i in (start, *block):
+                self._put(i, None)
 
 
 def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:

@@ -36,7 +36,8 @@ class Weight:
 
     ``role`` is what a parameterization goes by: embedding, hidden, readout or vector, read off the growing axes, unless
     the architecture gives a more special one (``selection_B``).  ``regime``: how the dims are taken to grow against each
-    other, for a parameterization that compares two of them.
+    other, for a parameterization that compares two of them.  ``stacked``: axes along which there is a weight of its own each,
+    one per block; ``copies``: their number, as far as it grows.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Weight:
     fan_out: Scale
     role: str
     regime: Regime = FREE
+    stacked: tuple[str, ...] = ()
+    copies: Scale = field(default_factory=Scale.one)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,21 @@ class Op:
     backward: bool = False
     complex: bool = False
     section: str = ""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Blocks that are recorded once and repeated along a growing axis, h_(l+1) = h_l + f(h_l; W_l).
+
+    Args:
+        over: the label of the axis that counts them.
+        increment: position of what each block adds.
+        reverse: from the last block to the first, as gradients go.
+    """
+
+    over: str
+    increment: int
+    reverse: bool = False
 
 
 class Tensor:
@@ -107,8 +125,8 @@ SAME = ("rename", "broadcast", "view", "part", "padded", "windows")  # no other 
 class Program:
     """What an architecture records.  ``dims`` grow; ``fixed`` maps every other axis to its size, ``held`` dims among them.
 
-    ``multiples``: growing labels whose axes are not the dim's width long but a constant times that; ``remarks``: what a
-    reader of its table must know.
+    ``multiples``: growing labels whose axes are not the dim's width long but a constant times that; ``loops``: repeated
+    blocks, by the position of what enters them; ``remarks``: what a reader of its table must know.
 
     Raises (all methods):
         ProgramError: an axis that is neither a growing dim nor declared, a name used twice, tensors of two programs.
@@ -119,6 +137,7 @@ class Program:
     fixed: dict[str, int] = field(default_factory=dict[str, int])
     held: dict[str, int] = field(default_factory=dict[str, int])
     multiples: dict[str, Fraction] = field(default_factory=dict[str, Fraction])
+    loops: dict[int, Loop] = field(default_factory=dict[int, Loop])
     remarks: list[str] = field(default_factory=list[str])
     ops: list[Op] = field(default_factory=list[Op])
     weights: dict[str, Weight] = field(default_factory=dict[str, Weight])
@@ -133,8 +152,9 @@ class Program:
         """A program of its own with the same operations."""
         return replace(
             self,
-            fixed=self.fixed.copy(), held=self.held.copy(), multiples=self.multiples.copy(), remarks=self.remarks.copy(),
-            ops=self.ops.copy(), weights=self.weights.copy(), features=self.features.copy(), gradients=self.gradients.copy(),
+            fixed=self.fixed.copy(), held=self.held.copy(), multiples=self.multiples.copy(), loops=self.loops.copy(),
+            remarks=self.remarks.copy(), ops=self.ops.copy(), weights=self.weights.copy(),
+            features=self.features.copy(), gradients=self.gradients.copy(),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ leaves
@@ -157,24 +177,31 @@ class Program:
         return self._leaf("index", name, axes, values=values)
 
     def weight(
-        self, name: str, axes: str, role: str = "", init: Any = None, scale: Scale | None = None, orthogonal: bool = False
-    ) -> Tensor:
+        self, name: str, axes: str, role: str = "", init: Any = None, scale: Scale | None = None, orthogonal: bool = False,
+        stacked: str = "",
+    ) -> Tensor:  # fmt: skip
         """A trainable tensor: independent centred entries scaled as the parameterization says, or exactly ``init``.
 
         ``init``: a sympy expression in n, the index along the last axis (1 for a gain or a skip); ``scale``: times so much.
         ``orthogonal``: a matrix that is drawn with orthogonal rows or columns; its law is that of independent entries.
+        ``stacked``: axes that count the copies of a repeated block's weight and belong to neither of its sides.
         """
         labels = tuple(axes.split())
         more: dict[str, Any] = {} if scale is None else {"scale": scale}
         more |= {"orthogonal": True} if orthogonal else {}
         tensor = self._leaf("weight", name, axes, init=init, **more)
-        out, inner = (labels[:-1], labels[-1:]) if len(labels) > 1 else (labels, ())
-        fan_in, fan_out = self.count(inner), self.count(out)
-        if not role:
-            grows = (bool(fan_in.dims), bool(fan_out.dims))
-            role = ROLES.get(grows, "vector") if len(labels) > 1 else "vector"
-        self.weights[name] = Weight(name, labels, fan_in, fan_out, role)
+        self.weights[name] = self._weight(name, labels, role, tuple(stacked.split()))
         return tensor
+
+    def _weight(self, name: str, labels: tuple[str, ...], role: str, stacked: tuple[str, ...]) -> Weight:
+        own = tuple(label for label in labels if label not in stacked)
+        out, inner = (own[:-1], own[-1:]) if len(own) > 1 else (own, ())
+        fan_in, fan_out = self.count(inner), self.count(out)
+        if not role or role in ROLES.values():
+            grows = (bool(fan_in.dims), bool(fan_out.dims))
+            found = ROLES.get(grows, "vector") if len(own) > 1 else "vector"
+            role = found if not role or self.held else role
+        return Weight(name, labels, fan_in, fan_out, role, stacked=stacked, copies=self.count(stacked))
 
     def hold(self, sizes: Mapping[str, int]) -> None:
         """Hold growing dims at one width each: they become fixed axes, and weights have the role that is left to them."""
@@ -182,12 +209,7 @@ class Program:
         self.held.update(sizes)
         self.fixed.update(sizes)
         for name, weight in self.weights.items():
-            out, inner = (weight.axes[:-1], weight.axes[-1:]) if len(weight.axes) > 1 else (weight.axes, ())
-            fan_in, fan_out = self.count(inner), self.count(out)
-            role = weight.role
-            if role in ROLES.values():
-                role = ROLES.get((bool(fan_in.dims), bool(fan_out.dims)), "vector")
-            self.weights[name] = Weight(name, weight.axes, fan_in, fan_out, role)
+            self.weights[name] = self._weight(name, weight.axes, weight.role, weight.stacked)
 
     def _leaf(self, kind: str, name: str, axes: str, **params: Any) -> Tensor:
         labels = tuple(axes.split())
@@ -313,31 +335,38 @@ class Program:
             i = stack.pop()
             if not out[i]:
                 out[i] = True
-                stack += () if i in given else self.ops[i].inputs
+                stack += () if i in given else self.needs(i)
         return out
+
+    def needs(self, position: int) -> tuple[int, ...]:
+        """What an operation is made of: its inputs; of what enters repeated blocks also what each of them adds."""
+        loop = self.loops.get(position)
+        return self.ops[position].inputs + ((loop.increment,) if loop is not None else ())
 
     def after(self, position: int) -> set[int]:
         """Positions of the operations that depend on this one, itself included."""
-        out = {position}
-        for i, op in enumerate(self.ops):
-            if any(j in out for j in op.inputs):
-                out.add(i)
+        return self._followed({position})
+
+    def _followed(self, out: set[int]) -> set[int]:
+        """All that depends on some operations, these included; what a repeated block makes enters it again."""
+        for _ in range(2 if self.loops else 1):
+            for i in range(len(self.ops)):
+                if any(j in out for j in self.needs(i)):
+                    out.add(i)
         return out
+
+    def before(self, position: int) -> set[int]:
+        """Positions of the operations that this one is made of, itself included."""
+        return {i for i, needed in enumerate(self.live([position])) if needed}
 
     def reaches(self, name: str) -> set[int]:
         """Positions of the operations that depend on the leaf of this name."""
-        out: set[int] = set()
-        for i, op in enumerate(self.ops):
-            if (op.name == name and not op.inputs) or any(j in out for j in op.inputs):
-                out.add(i)
-        return out
+        return self._followed({i for i, op in enumerate(self.ops) if op.name == name and not op.inputs})
 
     def trainable(self) -> list[bool]:
         """Per operation: does it depend on a weight?"""
-        out: list[bool] = []
-        for op in self.ops:
-            out.append(op.rule == "weight" or any(out[i] for i in op.inputs))
-        return out
+        out = self._followed({i for i, op in enumerate(self.ops) if op.rule == "weight"})
+        return [i in out for i in range(len(self.ops))]
 
 
 def _is_complex(expression: Any) -> bool:

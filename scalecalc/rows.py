@@ -106,7 +106,7 @@ def _size_class(regime: Regime, terms: Sequence[Scale]) -> str:
 
 def _update_class(regime: Regime, terms: Sequence[Scale], init: Sequence[Scale]) -> str:
     """Exploding above both 1 and the initial size, lazy below both, learning between."""
-    bounds = [ONE, *init]
+    bounds = [ONE, *regime.leading(init)]
     if any(all(regime.order(t, b) not in (-1, 0) for b in bounds) for t in terms):
         return "exploding"
     return "learning" if any(any(regime.order(b, t) in (-1, 0) for b in bounds) for t in terms) else "lazy"
@@ -346,10 +346,10 @@ def _class_up_to(regime: Regime, orders: Mapping[tuple[str, ...], list[Scale]], 
 
 
 def notes(found: Derivation) -> tuple[str, ...]:
-    """What a reader of the first step's rows would get wrong."""
+    """What no row says, and what a reader of the first step's rows would get wrong."""
     later = found.later
     if later is None:
-        return ()
+        return found.verdicts
     changed: dict[str, dict[str, list[str]]] = {}
     for (feature, weight), (first, then) in steady_classes(found).items():
         if first != then:
@@ -364,4 +364,4 @@ def notes(found: Derivation) -> tuple[str, ...]:
         out.append(f"Sizes and patterns have not repeated after {later.step} steps.")
     if later.order < MOST_ORDER:
         out.append("Contributions of three updates together are not derived.")
-    return tuple(out)
+    return (*found.verdicts, *out)

@@ -161,7 +161,7 @@ def _boundaries(plan: Plan, program: Program, moving: Iterable[str]) -> dict[str
     out: dict[str, list[int]] = {}
     for name in moving:
         after, position = program.reaches(name), plan.weights[name]
-        needed = {j for i in after if live[i] for j in program.ops[i].inputs}
+        needed = {j for i in after if live[i] for j in program.needs(i)}
         out[name] = sorted(needed - after | {position})
     return out
 

@@ -15,8 +15,10 @@ import torch
 
 from scalecalc.backward import rule_of
 from scalecalc.errors import MeasureError
-from scalecalc.measure.hidden import evaluate
+from scalecalc.measure.hidden import evaluate as evaluate_hidden
 from scalecalc.program import Program
+from scalecalc.repeat import inside
+from scalecalc.rule import spread
 from scalecalc.table import WeightScaling
 
 
@@ -133,34 +135,82 @@ def run(
     """
     live = program.live(wanted, given)
     last: dict[int, int] = {}
-    for i, op in enumerate(program.ops):
+    for i in range(len(program.ops)):
         if live[i]:
-            last.update(dict.fromkeys(op.inputs, i))
+            last.update(dict.fromkeys(program.ops[i].inputs, i))
     keep = set(wanted)
     values: dict[int, Any] = {}
-    for i, op in enumerate(program.ops):
-        if not live[i]:
-            continue
+
+    def evaluate(i: int) -> None:
         if i in given:
             values[i] = given[i]
-            continue
-        inputs = [values[j] for j in op.inputs]
-        axes = [program.ops[j].axes for j in op.inputs]
-        try:
-            fused = "hidden" in op.params or "readout" in op.params
-            values[i] = evaluate(op, axes, inputs) if fused else rule_of(program, i).torch(op, axes, *inputs)
-        except RuntimeError as error:
-            if "memory" in str(error).lower() or "alloc" in str(error).lower():
-                raise MeasureError(
-                    f"not enough memory for {op.name} ({' '.join(op.axes)}); measure at smaller widths (--dims)."
-                ) from error
-            raise
+            return
+        values[i] = _apply(program, i, [values[j] for j in program.ops[i].inputs])
+        if i in program.loops:
+            _repeat(program, i, values, evaluate)
+
+    def let_go(i: int) -> None:
+        if i in given:
+            return
         if watch is not None:
-            watch(i, values[i], inputs)
-        for j in set(op.inputs):
+            watch(i, values[i], [values[j] for j in program.ops[i].inputs])
+        for j in set(program.ops[i].inputs):
             if last[j] == i and j not in keep:
                 del values[j]
+
+    for i in range(len(program.ops)):
+        if live[i]:
+            if i not in values:
+                evaluate(i)
+            let_go(i)
     return {i: values[i] for i in wanted}
+
+
+def _apply(program: Program, i: int, inputs: Sequence[Any]) -> Any:
+    op = program.ops[i]
+    axes = [program.ops[j].axes for j in op.inputs]
+    try:
+        fused = "hidden" in op.params or "readout" in op.params
+        return evaluate_hidden(op, axes, inputs) if fused else rule_of(program, i).torch(op, axes, *inputs)
+    except RuntimeError as error:
+        if "memory" in str(error).lower() or "alloc" in str(error).lower():
+            raise MeasureError(
+                f"not enough memory for {op.name} ({' '.join(op.axes)}); measure at smaller widths (--dims)."
+            ) from error
+        raise
+
+
+def _repeat(program: Program, start: int, values: dict[int, Any], evaluate: Callable[[int], None]) -> None:
+    """Repeated blocks, one after the other: fills in what enters each, and all that is made of it, along their axis.
+
+    ``values[start]`` is what enters the first, along the axis; each block is run on slices of length one.
+    """
+    loop, block = program.loops[start], inside(program, start)
+    ops, needed = program.ops, program.before(loop.increment)
+    for i in range(start + 1, loop.increment):
+        if i in needed and i not in values and i not in block:
+            evaluate(i)
+    outside = {j for i in block for j in ops[i].inputs if j not in block and j != start}
+    count = values[start].shape[1 + ops[start].axes.index(loop.over)]
+    now = _block(program, start, loop.over, values[start], 0)
+    found: dict[int, list[torch.Tensor]] = {i: [now] * 0 for i in (start, *block)}
+    for k in reversed(range(count)) if loop.reverse else range(count):
+        here = {j: _block(program, j, loop.over, values[j], k) for j in outside} | {start: now}
+        for i in block:
+            here[i] = _apply(program, i, [here[j] for j in ops[i].inputs])
+        for i, parts in found.items():
+            parts.append(here[i])
+        (added,) = spread([ops[loop.increment].axes], ops[start].axes, here[loop.increment])
+        now = now + added
+    for i, parts in found.items():
+        if loop.over in ops[i].axes:
+            values[i] = torch.cat(parts[::-1] if loop.reverse else parts, 1 + ops[i].axes.index(loop.over))
+
+
+def _block(program: Program, i: int, over: str, x: torch.Tensor, k: int) -> torch.Tensor:
+    """A tensor for one block: a slice of length one of what has an axis of blocks."""
+    axes = program.ops[i].axes
+    return x.narrow(1 + axes.index(over), k, 1) if over in axes else x
 
 
 def rms(x: torch.Tensor) -> torch.Tensor:

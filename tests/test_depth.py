@@ -1,0 +1,233 @@
+"""Blocks repeated along a growing axis: the loop in numbers, its sizes, what is no size, and the rates that follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+
+import pytest
+import torch
+
+import scalecalc as sc
+from scalecalc import rulebook
+from scalecalc.derive import interpret
+from scalecalc.errors import InputError, ProgramError
+from scalecalc.measure.interpret import Setting, draw_leaves, run
+from scalecalc.model import resolve
+from scalecalc.program import Program, Tensor
+from scalecalc.scale import FREE, Scale
+from scalecalc.term import Term
+
+rulebook.load()
+
+from scalecalc.rules.depth import layers, residual_sum  # noqa: E402
+from scalecalc.rules.elementwise import tanh  # noqa: E402
+from scalecalc.rules.matmul import matmul  # noqa: E402
+
+HALF = Fraction(1, 2)
+
+
+def power(n: int | Fraction, of_depth: int | Fraction) -> Scale:
+    return Scale.of("N", n) * Scale.of("L", of_depth)
+
+
+# ---------------------------------------------------------------------- in numbers
+
+
+def numbers(model: str, names: list[str], widths: dict[str, int], seeds: int = 2) -> dict[str, torch.Tensor]:
+    found = resolve(model)
+    p = found.program
+    leaves = draw_leaves(p, Setting(widths, seeds, 1), found.scalings, [True] * len(p.ops))
+    where = {**p.features, **p.leaves("weight"), **p.leaves("input")}
+    where |= {f"d{name}": p.gradients[i] for name, i in where.items() if i in p.gradients}
+    values = run(p, leaves, [where[name] for name in names])
+    return {name: values[where[name]] for name in names}
+
+
+def test_blocks_run_one_after_the_other() -> None:
+    names = ["W_1", "W_2", "u", "h", "v"]
+    got = numbers("residual_depth:branch=L^(-1/2)", names, {"N": 6, "L": 5})
+    h = got["u"]  # (seeds, N, batch): as the first matrix multiplies
+    for block in range(5):
+        entering = got["h"].select(1 + 2, block)
+        assert torch.allclose(entering, h)
+        z = torch.einsum("smn,snb->smb", got["W_1"][:, block], h)
+        h = h + 5**-0.5 * torch.einsum("smn,snb->smb", got["W_2"][:, block], z.tanh())
+    assert torch.allclose(got["v"], h)
+
+
+@pytest.mark.parametrize("options", ["matrices=1", "branch=L^(-1/2),norm=rms"])
+def test_the_gradient_of_repeated_blocks_is_that_of_autograd(options: str) -> None:
+    found = resolve(f"residual_depth:{options}")
+    p = found.program
+    leaves = draw_leaves(p, Setting({"N": 6, "L": 4}, 2, 0), found.scalings, [True] * len(p.ops))
+    weights = p.leaves("weight")
+    trained = {i: leaves[i].detach().requires_grad_() for i in weights.values()}
+    assert p.loss is not None
+    f = run(p, {**leaves, **trained}, [p.loss])[p.loss]
+    c = leaves[p.gradients[p.loss]]  # of a linear loss
+    wanted = torch.autograd.grad((f * c).sum(), list(trained.values()))
+    got = run(p, leaves, [p.gradients[i] for i in trained])
+    for (name, i), gradient in zip(weights.items(), wanted, strict=True):
+        assert torch.allclose(got[p.gradients[i]], gradient), name
+
+
+def test_the_gradient_of_what_enters_a_block_is_that_of_all_above_it() -> None:
+    got = numbers("residual_depth", ["dh", "du", "dv", "dy"], {"N": 6, "L": 4})
+    assert torch.allclose(got["dh"][..., 0], got["du"])  # what enters the first
+    assert torch.allclose(got["dh"][..., 1], got["dy"].movedim(1 + _axis("y"), -1)[..., 0])  # leaves it
+    assert torch.allclose(got["dv"], got["dy"].movedim(1 + _axis("y"), -1)[..., -1])
+
+
+def _axis(feature: str) -> int:
+    p = resolve("residual_depth").program
+    return p.ops[p.gradients[p.features[feature]]].axes.index("L")
+
+
+# ---------------------------------------------------------------------- sizes
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("branch", [HALF, Fraction(1)])
+def test_residual_sums_are_a_root_of_the_depth_initially_and_the_depth_once_updates_align(
+    branch: Fraction, optimizer: str
+) -> None:
+    table = sc.derive(f"residual_depth:branch=L^(-{branch})", parameterization="mup", optimizer=optimizer)
+    assert table["h", "init"].terms == (power(0, 0),)
+    assert table["y", "init"].terms == (power(0, -branch),)
+    assert table["W_1", "gradient"].terms == (power(-1, -branch),)
+    together = 1 - branch * (2 if optimizer == "sgd" else 1)  # L blocks, each moves h by the branch times its gradient's
+    for weight in ("W_1", "W_2"):
+        assert table["v", "update", weight].terms == (power(0, together),)
+        assert table["f", "update", weight].terms == (power(0, together),)
+
+
+def test_a_table_says_by_which_law_blocks_add_up() -> None:
+    found = interpret(resolve("residual_depth:activation=relu", optimizer="sgd"), FREE)
+    position = found.model.program.features["v"]
+    initial, moved = found.values[position], found.updated[position]
+    assert initial is not None
+    assert moved is not None
+    assert "sum over L: central limit (odd in W_1, W_2), L^(1/2)" in _laws(initial.terms)
+    assert "sum over L: law of large numbers, L" in _laws(t for t in moved.terms if t.tag == ("W_2",))
+
+
+def _laws(terms: Iterable[Term]) -> set[str]:
+    return {t.why.law for t in terms if t.why is not None}
+
+
+@pytest.mark.parametrize("depth", [4, 1000])
+def test_a_depth_that_is_held_costs_the_same_whatever_it_is(depth: int) -> None:
+    model = resolve("residual_depth", fix={"L": depth})
+    assert len(model.program.ops) == len(resolve("residual_depth").program.ops)
+    table = sc.derive("residual_depth", fix={"L": depth})
+    assert table["v", "update", "W_2"].terms == (power(0, 0),)
+
+
+# ---------------------------------------------------------------------- what is no power
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "rate"),
+    [
+        ("matrices=1,activation=relu,branch=L^(-1/2)", "h", "e^(c L^(1/2))"),  # hard case W6
+        ("activation=relu", "h", "e^(c L)"),
+        ("matrices=1", "dy", "e^(c L^(1/2))"),  # Yang & Schoenholz 2017, arXiv 1712.08969: tanh, the gradient
+    ],
+)
+def test_blocks_that_regenerate_what_they_are_given_grow_exponentially(options: str, what: str, rate: str) -> None:
+    table = sc.derive(f"residual_depth:{options}", parameterization="mup")
+    (note,) = [text for text in table.notes if "exponentially" in text]
+    assert note.startswith(f"{what} grows exponentially, like {rate}")
+    rows = {(row.row, row.kind) for row in table}
+    assert ("u", "init") in rows
+    assert ("v", "gradient") in rows  # what does not pass the blocks is a power all the same
+    assert ("u", "gradient") not in rows
+    assert (("v", "init") in rows) == (what == "dy")
+    if what == "dy":
+        assert table["v", "init"].terms == (power(0, HALF),)
+
+
+def test_relu_residuals_grow_like_exp_of_the_root_of_the_depth_in_numbers() -> None:
+    model = "residual_depth:matrices=1,activation=relu,branch=L^(-1/2)"
+    found = (numbers(model, ["v"], {"N": 96, "L": depth}, 6)["v"] for depth in (64, 256))
+    small, large = (float(v.square().mean().log()) / 2 for v in found)
+    slope = (large - small) / (16 - 8)
+    assert abs(slope - 1 / math.sqrt(2 * math.pi)) < 0.06
+
+
+def test_where_layers_are_not_alike_backwards_nothing_is_guessed() -> None:
+    table = sc.derive("residual_depth:norm=rms", parameterization="mup")  # branches of order one, whatever they are given
+    assert table["v", "init"].terms == (power(0, HALF),)
+    assert any("not alike at all layers" in note for note in table.notes)
+    assert not [row for row in table if row.kind == "update" and row.row == "h"]
+
+
+# ---------------------------------------------------------------------- rates
+
+
+def test_the_largest_branches_that_are_stable_are_those_of_depth_mup() -> None:
+    found = sc.solve("residual_depth", optimizer="adam", steps=1)
+    assert [m.name for m in found.matches] == ["depth_mup"]
+    assert found["W_2"].init == power(-HALF, -HALF)
+    assert set(found.fates.values()) == {"learning"}
+
+
+def test_branches_of_one_over_the_depth_have_the_rates_of_completep() -> None:
+    found = sc.solve("residual_depth", optimizer="sgd", steps=1, require=["y = L^-1"])
+    assert [m.name for m in found.matches] == ["completep"]
+    assert found["W_1"].lr == power(0, 1)
+
+
+@pytest.mark.parametrize("name", ["depth_mup", "completep"])
+def test_a_parameterization_for_depth_is_mup_where_nothing_is_repeated(name: str) -> None:
+    assert bool(sc.equivalent("mlp", "mup", name, optimizer="adam"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["depth_mup", "completep"])
+def test_depth_is_measured(name: str) -> None:
+    dims = {"N": [32, 64], "L": [4, 8, 16, 32]}
+    table = sc.verify("residual_depth", parameterization=name, optimizer="adam", dims=dims, budget=6)
+    counts = table.counts()
+    assert not counts.get("disagrees")
+    assert counts["agrees"] >= 5  # as many as a busy machine settles in these seconds
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+def blocks() -> tuple[Program, Tensor, Tensor, Tensor]:
+    p = Program("demo", dims=("N", "L"), fixed={"batch": 2})
+    x, W = p.input("x", "N batch"), p.weight("W", "L N N'", stacked="L")
+    return p, x, W, layers(x, W, "L")
+
+
+def test_a_block_adds_what_it_is_given_the_axes_of() -> None:
+    _p, x, W, h = blocks()
+    with pytest.raises(ProgramError, match="must have the same axes and L"):
+        residual_sum(h, x)
+    with pytest.raises(ProgramError, match="does not depend on what enters them"):
+        residual_sum(h, matmul(W, tanh(x)))
+
+
+def test_blocks_within_blocks_are_refused() -> None:
+    p, _x, W, h = blocks()
+    y = matmul(W, h)
+    inner = layers(y, p.weight("V", "L' N N'", stacked="L'"), "L'")
+    after = residual_sum(inner, tanh(inner))
+    with pytest.raises(ProgramError, match="repeated blocks within them"):
+        residual_sum(h, after)
+
+
+def test_the_weights_of_all_blocks_have_the_sides_of_one() -> None:
+    p, *_ = blocks()
+    weight = p.weights["W"]
+    assert (weight.fan_in, weight.fan_out, weight.copies) == (Scale.of("N"), Scale.of("N"), Scale.of("L"))
+    assert weight.role == "hidden"
+
+
+def test_a_block_has_one_matrix_or_two() -> None:
+    with pytest.raises(InputError, match="one matrix or two"):
+        resolve("residual_depth:matrices=3")
