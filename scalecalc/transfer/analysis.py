@@ -229,10 +229,10 @@ def _fate(
     for group in dict.fromkeys(curve.group for curve in own):
         of = [curve for curve in own if curve.group == group]
         known = noises([means(curve) for curve in of])
-        widened = shifts(known)
+        widened, skew = shifts(known), random.standard_normal(draws)
         for curve, m, loss in zip(of, known, losses(of), strict=True):
             # The interval of a single width is that of a reader who looks at one; the drift's is simultaneous.
-            drawn = draw(m, random, alpha, widened, draws)
+            drawn = draw(m, random, alpha, widened, draws, skew)
             found[id(curve)] = m, drawn, Width(curve, drawn.best, stable(curve), loss)
     axes = tuple(_axis(line, [found[id(curve)] for curve in line.curves], tolerance, level) for line in along)
     verdict = NOT if any(axis.verdict == NOT for axis in axes) else TRANSFERS

@@ -23,7 +23,9 @@ Statistical Applications in Genetics and Molecular Biology 3).
 
 Tried: the parabola alone, which has less noise.  Losses are steeper towards large rates, and over the wide window that a
 noisy curve needs it then errs by half an octave; its interval holds the best rate in four cases of five instead of nineteen
-of twenty.  Half the gap between the two is kept as the standard error of the cubic.
+of twenty.  Half the gap between the two is kept as a standard error of the cubic that curves of one parameterization share,
+since they err to the same side, and a third as one of each curve alone.  With half of it for each alone, intervals of the
+drift were twice as wide and held it always.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ Array = NDArray[np.float64]
 DRAWS = 8000
 LENT = 4.0
 TIED = 2.0  # standard errors of a difference below which two rates cannot be told apart
-UNSEEN = 1 / 8  # of the spacing of rates: by how much a parabola through three points is taken to err (one standard error)
+UNSEEN = 1 / 4  # of the spacing of rates: by how much a parabola without a cubic to correct it errs (one standard error)
+ROUGH = 1 / 32  # by how much a cubic through rates an octave apart errs at least; coarser rates hide more of the curve
 TINY = 1e-7  # of a log loss: noise below which ties are broken at random
 
 
@@ -254,12 +257,15 @@ def _slope(found: Fit, m: Means) -> Array:
     return out
 
 
-def draw(m: Means, random: np.random.Generator, alpha: float, widened: float = 1.0, draws: int = DRAWS) -> Drawn:
+def draw(
+    m: Means, random: np.random.Generator, alpha: float, widened: float = 1.0, draws: int = DRAWS, skew: Array | None = None
+) -> Drawn:
     """The best rate and its draws.
 
     Args:
         alpha: the two-sided error of the interval.
         widened: :func:`shifts`.
+        skew: standard normal draws of what the fits of several curves share: all err alike if the curves are alike.
     """
     if not len(m.x):
         return _nothing(m, draws)
@@ -276,14 +282,15 @@ def draw(m: Means, random: np.random.Generator, alpha: float, widened: float = 1
     x = m.x[at] + np.where(np.isfinite(squares) & np.isfinite(cubics), cubics, squares)
     window, gap = m.x[found.square[0]], cubic - square if math.isfinite(square) else 0.0
     spacing = float(window[-1] - window[0]) / (len(window) - 1)
-    misfit = max(abs(gap) / 2, UNSEEN * spacing / 2) if gap else UNSEEN * spacing
+    own = max(abs(gap) / 3, ROUGH * spacing**2) if gap else spacing * UNSEEN
+    shared = 0.5 * float(np.clip(gap, -spacing, spacing))
     inner = x[np.isfinite(x)]
     noise = float(np.std(np.clip(inner, window[0], window[-1]))) if len(inner) else math.inf
-    x = x + misfit * random.standard_normal(draws)
+    x = x + own * random.standard_normal(draws) + shared * (random.standard_normal(draws) if skew is None else skew)
     rate = m.x[at] + (cubic if math.isfinite(square) else 0.0)
     ends = _ends(m, x, window, low, high, random)
     rate = float(np.clip(rate, window[0], window[-1]))
-    return _drawn(Best("inside", rate, tried=float(m.x[at]), noise=noise, misfit=misfit), *ends, alpha)
+    return _drawn(Best("inside", rate, tried=float(m.x[at]), noise=noise, misfit=math.hypot(own, shared)), *ends, alpha)
 
 
 def _ends(
