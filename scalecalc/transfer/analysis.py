@@ -283,9 +283,9 @@ def _settle(axis: Axis, drawn: Sequence[Drawn], tolerance: float) -> str:
     if misfit > noise:
         return "finer rates near the best: the curve between those tried is most of the error"
     times = (half / off) ** 2 if off else math.inf
-    if times > MANY:
-        return "larger widths: the drift lies too near the tolerance for more seeds to tell"
     seeds = max(point.curve.seeds for point in axis.points)
+    if times > MANY:
+        return f"larger widths, or runs with less noise: of such runs it would take more than {math.ceil(seeds * MANY)} seeds"
     return f"about {math.ceil(seeds * max(times, 1.3))} seeds instead of {seeds}, or larger widths"
 
 

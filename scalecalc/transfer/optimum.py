@@ -105,17 +105,18 @@ class Drawn:
 def means(curve: Curve) -> Means:
     """Mean log losses of the rates that can be fitted; over what is near the lowest, seeds and rates in two ways."""
     cells = curve.fitting
-    seeds = sorted({seed for cell in cells for seed in cell.losses})
-    raw = np.array([[cell.losses.get(seed, math.nan) for cell in cells] for seed in seeds], float).reshape(len(seeds), -1)
-    values = np.log(raw) if raw.size and np.nanmin(raw) > 0 else raw
     x = np.array([cell.rate for cell in cells], float)
+    if not cells:
+        return Means(curve, x, x, x, x[:, None], 0.0, 0)
+    seeds = sorted({seed for cell in cells for seed in cell.losses})
+    raw = np.array([[cell.losses.get(seed, math.nan) for cell in cells] for seed in seeds], float)
+    values = np.log(raw) if np.nanmin(raw) > 0 else raw
     present = ~np.isnan(values)
     counts = present.sum(0).astype(float)
-    if not x.size:
-        return Means(curve, x, x, counts, values, 0.0, 0)
     rates, _ = _two_way(values, present)
     # Noise grows towards divergence and where training has hardly begun: that near the lowest counts.
-    near = np.abs(np.arange(len(x)) - int(np.argmin(rates))) <= 2
+    at = int(np.argmin(rates))
+    near = (np.abs(np.arange(len(x)) - at) <= 2) | (np.abs(x - x[at]) <= 1)
     inner = values[:, near]
     fitted = _two_way(inner, present[:, near])
     rest = np.where(present[:, near], inner - fitted[0][None, :] - fitted[1][:, None], math.nan)
@@ -162,7 +163,7 @@ class Fit:
 
 
 def fit(m: Means) -> Fit | None:
-    """The windows about the lowest mean; None where it has no neighbour to both sides."""
+    """The windows about the lowest mean; None where it has no neighbour to both sides.  There must be a mean."""
     at, (first, last) = int(np.argmin(m.y)), _tied(m)
     if at in (0, len(m.x) - 1):
         return None
@@ -234,7 +235,7 @@ def shifts(all_means: Sequence[Means]) -> float:
     """
     seen = expected = 0.0
     for m in all_means:
-        found = fit(m) if m.known else None
+        found = fit(m) if m.known and len(m.x) else None
         if found is None:
             continue
         slope = _slope(found, m)

@@ -49,6 +49,7 @@ TITLES = {
     "rates": "Loss against rate", "best": "Rates against width", "loss": "Loss against width",
     "divergence": "Divergence", "training": "Training",
 }  # fmt: skip
+SCALE = 1.4
 RAMP_DARK = ("#9b7fd4", "#7f95e0", "#5fa8e0", "#3fbcc9", "#46d3a4", "#86e07a", "#c4e64f", "#fdee68")
 
 
@@ -85,7 +86,7 @@ def drifts(found: Summary, stacked: bool = False) -> Section:
 def widths(found: Summary) -> list[Section]:
     """A section per parameterization and group: the best rate and its loss, the largest stable rate, at every width."""
     out: list[Section] = []
-    columns = ("width", "best rate", "loss", "stable to", "diverges at", "room")
+    columns = ("width", "best rate", "loss", "stable", "diverges", "room")
     for fate in found.fates:
         for group in dict.fromkeys(point.curve.group for point in fate.points):
             rows = tuple(_width(point) for point in fate.points if point.curve.group == group)
@@ -164,8 +165,8 @@ def method(found: Summary) -> list[str]:
         f"whole interval lies within ±{found.tolerance:g}, and does not if one lies wholly outside; its intervals are made "
         f"to hold together with probability {level}, so that a wrong one of these two verdicts is rarer than "
         f"{100 * found.alpha:g} %.",
-        "Largest stable rate: that up to which no run diverged. The interval of its drift is the range over all edges "
-        "between it and the rate from which on every run diverged.",
+        "Largest stable rate: that up to which no run diverged; its room is log₂ of it over the best rate. The interval of "
+        "its drift is the range over all edges between it and the rate from which on every run diverged.",
         "Loss: the mean over seeds at the best rate that was tried; it rises or falls where the simultaneous interval of the "
         "difference of neighbouring widths leaves zero out.",
     ]
@@ -292,11 +293,20 @@ def _figures(found: Summary) -> list[dict[str, object]]:
     for name, (make, caption) in PLOTS.items():
         made = make(found)
         if made is not None:
-            svg = inline(made, name, TITLES[name])
+            svg = _larger(inline(made, name, TITLES[name]))
             for i, color in enumerate(RAMP):
                 svg = svg.replace(color, f"var(--ramp-{i})")
             out.append({"id": name, "title": TITLES[name], "svg": Markup(svg), "caption": caption})
     return out
+
+
+def _larger(svg: str) -> str:
+    """A plot drawn for paper at the size of a page on a screen."""
+    import re
+
+    head, rest = svg.split(">", 1)
+    head = re.sub(r'\b(width|height)="([\d.]+)pt"', lambda m: f'{m[1]}="{SCALE * float(m[2]):.0f}pt"', head)
+    return f"{head}>{rest}"
 
 
 def rate(words: str) -> Markup:
