@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scalecalc.report.plots import COLORS, GROUND, INK, LINE, MARKERS, SOFT, figure, styled
+from scalecalc.report.plots import COLORS, GROUND, INK, LINE, MARKERS, SOFT, STYLE, figure, styled
 from scalecalc.report.plots import _math as mathematics
-from scalecalc.transfer.analysis import Axis, Summary, Width, number
+from scalecalc.transfer.analysis import Axis, Summary, Width
 from scalecalc.transfer.curves import Curve, Setting
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RAMP = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#8fce2f", "#c8c020")  # viridis, darker at its end
 SIGNS = "osD^vP<>"
+LONGEST = 30  # characters of a name
 Key = tuple[str, str, Setting]  # a panel's row: dim, group, the other dims
 
 
@@ -38,7 +39,12 @@ def _axis(found: Summary, name: str, key: Key) -> Axis | None:
 def _titles(key: Key) -> str:
     dim, group, others = key
     at = f" at {', '.join(f'{mathematics(d)} = {n}' for d, n in others)}" if others else ""
-    return f"{mathematics(dim)} grows{at}" + (f"; rate of {mathematics(group)} alone" if group else "")
+    return f"{mathematics(dim)} grows{at}" + (f"; rate of {_name(group)} alone" if group else "")
+
+
+def _name(words: str) -> str:
+    """A name for a title, its end where it is long: the end of a file's path says more than its beginning."""
+    return mathematics(words if len(words) <= LONGEST else f"…{words[1 - LONGEST :]}")
 
 
 def ramp(count: int) -> list[int]:
@@ -76,14 +82,15 @@ def _panels(found: Summary, size: tuple[float, float]) -> tuple[Figure, list[tup
     for panels, key in zip(axes, keys, strict=True):
         own = [one for name in names if (one := _axis(found, name, key)) is not None]
         shown = list(zip(panels, own, strict=False))
+        said = len(keys) > 1 or bool(key[1] or key[2])
         for ax, one in shown:
-            ax.set_title(one.parameterization)
+            ax.set_title((" \n" if said else "") + _name(one.parameterization))  # room for a line above
         for ax in panels[len(own) :]:
             ax.set_visible(False)
-        first = shown[0][0]
-        if len(keys) > 1 or key[1] or key[2]:
-            first.annotate(_titles(key), (0, 1), (0, 18), xycoords="axes fraction", textcoords="offset points",
-                           color=SOFT, fontsize=8.5)  # fmt: skip
+        if said:
+            above = shown[0][0].annotate(_titles(key), (0, 1), (0, 18), xycoords="axes fraction",
+                                         textcoords="offset points", color=SOFT, fontsize=8.5)  # fmt: skip
+            above.set_in_layout(False)  # it may be wider than its panel
         out.append((key, shown))
     return made, out
 
@@ -231,7 +238,7 @@ def _names(names: Sequence[str]) -> tuple[list[Any], list[str]]:
     handles = [
         Line2D([], [], color=COLORS[i % len(COLORS)], marker=MARKERS[i % len(MARKERS)]) for i in range(len(names))
     ]
-    return handles, list(names)
+    return handles, [_name(name) for name in names]
 
 
 @styled
@@ -396,4 +403,18 @@ PLOTS: dict[str, tuple[Callable[[Summary], Any], str]] = {
     "training": (training, "Training curves at the best rate, the mean over the seeds."),
 }  # fmt: skip
 
-__all__ = ["PLOTS", "RAMP", "best", "divergence", "loss", "number", "rates", "training"]
+
+
+def figures(found: Summary) -> dict[str, Figure]:
+    """All plots that there is something for, laid out once: to lay one out takes longer than to write it."""
+    import matplotlib as mpl
+
+    out: dict[str, Figure] = {}
+    for name, (make, _) in PLOTS.items():
+        made = make(found)
+        if made is not None:
+            with mpl.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
+                made.draw_without_rendering()
+            made.set_layout_engine("none")
+            out[name] = made
+    return out

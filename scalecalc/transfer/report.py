@@ -16,7 +16,7 @@ Every file opens with the command, the version and the seeds that made it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ from scalecalc.transfer.records import Job
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.figure import Figure
 
 PAGE = "report.html"
 SHOWN = {TRANSFERS: "✓ transfers", NOT: "✗ does not", UNDECIDED: "? undecided"}
@@ -235,9 +236,17 @@ def _tex_cell(cell: str) -> str:
     )
 
 
-def page(found: Summary, made: Made, *, links: Sequence[tuple[str, str]] = ()) -> str:
-    """The report as one HTML file.  ``links``: files beside it and what they are."""
+def page(
+    found: Summary, made: Made, *, links: Sequence[tuple[str, str]] = (), drawn: Mapping[str, Figure] | None = None
+) -> str:
+    """The report as one HTML file.
+
+    Args:
+        links: files beside it and what they are.
+        drawn: its plots, if they have been drawn already.
+    """
     from scalecalc.report import html
+    from scalecalc.transfer.plots import figures
 
     klass = {NOT: "disagrees", TRANSFERS: "agrees"}.get(_worst(found), "inconclusive")
     names = ", ".join(fate.parameterization for fate in found.fates)
@@ -266,7 +275,7 @@ def page(found: Summary, made: Made, *, links: Sequence[tuple[str, str]] = ()) -
         drift=drifts(found),
         widths=widths(found),
         classes=CLASSES,
-        figures=_figures(found),
+        figures=_figures(figures(found) if drawn is None else drawn),
         method=method(found),
     )
 
@@ -283,20 +292,19 @@ def _ramp() -> tuple[str, ...]:
     return RAMP
 
 
-def _figures(found: Summary) -> list[dict[str, object]]:
+def _figures(drawn: Mapping[str, Figure]) -> list[dict[str, object]]:
+    """Each plot as SVG in the colours of the page."""
     from markupsafe import Markup
 
     from scalecalc.report.inline import inline
     from scalecalc.transfer.plots import PLOTS, RAMP
 
     out: list[dict[str, object]] = []
-    for name, (make, caption) in PLOTS.items():
-        made = make(found)
-        if made is not None:
-            svg = _larger(inline(made, name, TITLES[name]))
-            for i, color in enumerate(RAMP):
-                svg = svg.replace(color, f"var(--ramp-{i})")
-            out.append({"id": name, "title": TITLES[name], "svg": Markup(svg), "caption": caption})
+    for name, made in drawn.items():
+        svg = _larger(inline(made, name, TITLES[name]))
+        for i, color in enumerate(RAMP):
+            svg = svg.replace(color, f"var(--ramp-{i})")
+        out.append({"id": name, "title": TITLES[name], "svg": Markup(svg), "caption": PLOTS[name][1]})
     return out
 
 
@@ -325,8 +333,8 @@ def rate(words: str) -> Markup:
 # ------------------------------------------------------------------ the folder
 
 
-def texts(found: Summary, made: Made) -> dict[str, str]:
-    """The text files of a report by name, the page among them."""
+def texts(found: Summary, made: Made, drawn: Mapping[str, Figure] | None = None) -> dict[str, str]:
+    """The text files of a report by name, the page among them.  ``drawn``: see :func:`page`."""
     from scalecalc.report.folder import _comment, _tex
 
     line = made.line()
@@ -337,7 +345,7 @@ def texts(found: Summary, made: Made) -> dict[str, str]:
         "transfer.md": f"<!-- {_comment(line)} -->\n\n{to_markdown(found)}",
         "transfer.tex": _tex(line) + to_latex(found),
     }
-    return {PAGE: page(found, made, links=list(LINKS.items())), **out}
+    return {PAGE: page(found, made, links=list(LINKS.items()), drawn=drawn), **out}
 
 
 def write(
@@ -354,20 +362,20 @@ def write(
     """
     from scalecalc.report import output, plots
     from scalecalc.report.folder import made_folder
-    from scalecalc.transfer.plots import PLOTS
+    from scalecalc.transfer.plots import figures
 
     found = jobs if isinstance(jobs, Summary) else verdicts(jobs, tolerance)
     made = made or Made("scalecalc transfer", seed=min((job.seed for job in found.jobs), default=0))
     target = made_folder(folder)
     done: list[Path] = []
-    for name, text in texts(found, made).items():
+    drawn = figures(found)
+    for name, text in texts(found, made, drawn).items():
         output.write(text, target / name)
         done.append(target / name)
-    for name, (make, _) in PLOTS.items():
-        figure = make(found)
-        for format in plots.FORMATS if figure is not None else ():
+    for name, figure in drawn.items():
+        for format in plots.FORMATS:
             path = made_folder(target / "plots") / f"{name}.{format}"
-            plots.save(figure, path, how=made.line())  # pyright: ignore[reportArgumentType]
+            plots.save(figure, path, how=made.line())
             done.append(path)
     return done
 
