@@ -44,7 +44,7 @@ def _titles(key: Key) -> str:
 
 def _name(words: str) -> str:
     """A name for a title, its end where it is long: the end of a file's path says more than its beginning."""
-    return mathematics(words if len(words) <= LONGEST else f"…{words[1 - LONGEST :]}")
+    return (words if len(words) <= LONGEST else f"…{words[1 - LONGEST :]}").replace("$", r"\$")
 
 
 def ramp(count: int) -> list[int]:

@@ -318,15 +318,17 @@ def _larger(svg: str) -> str:
 
 
 def rate(words: str) -> Markup:
-    """Text in which powers of two are set as such."""
+    """Text in which powers of two, and what else is mathematics, are set as such."""
     import re
 
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
+
+    from scalecalc.report.html import sentence
 
     parts = re.split(r"2\^(−?[\d.]*\d)", words)
     out = Markup()
     for i, part in enumerate(parts):
-        out += Markup("2<sup>{}</sup>").format(part) if i % 2 else escape(part)
+        out += Markup("2<sup>{}</sup>").format(part) if i % 2 else sentence(part)
     return out
 
 
