@@ -39,7 +39,7 @@ class Sweep:
         steps, batch, length: optimizer steps, sequences (or examples) per step, bytes per sequence.
         schedule: of the rate: ``constant``, or ``cosine`` to zero behind a linear warm-up over the first tenth.
         weight_decay: at base.
-        final: ``train``, the mean training loss over the last tenth of the steps, or ``valid``, the loss on what was held out.
+        final: ``train``, the mean training loss over the last tenth of the steps; ``valid``, the loss on what was held out.
     """
 
     model: str

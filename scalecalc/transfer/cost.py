@@ -92,8 +92,8 @@ def workers(setups: Sequence[Setup], asked: int | None, cores: int, free: float)
         return 1
     if needs[0] > free:
         raise InputError(
-            f"the widest job needs about {needs[0] / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; leave out the largest widths, "
-            "or take a smaller --batch."
+            f"the widest job needs about {needs[0] / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; leave out the largest "
+            "widths, or take a smaller --batch."
         )
     fit = max(1, int(free / needs[0]))
     return max(1, min(asked or cores, fit, len(setups)))

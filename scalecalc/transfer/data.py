@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -69,12 +69,13 @@ class Text:
             raise InputError(f"the text is too short for windows of {length} bytes; give more, or a smaller --length.")
         ends = np.cumsum(room)
         # as a memory map: the operating system reads what is asked for and no more
-        maps = [np.memmap(f, np.uint8, "r") if n else np.zeros(0, np.uint8) for f, n in zip(self.files, self.sizes, strict=True)]
+        maps = [np.memmap(f, np.uint8, "r") if size else None for f, size in zip(self.files, self.sizes, strict=True)]
         while True:
             drawn = rng.integers(0, ends[-1], batch)
             which = np.searchsorted(ends, drawn, side="right")
             starts = drawn - (ends - room)[which] + np.array([spans[i][0] for i in which])
-            rows = np.stack([maps[i][s : s + length + 1] for i, s in zip(which, starts, strict=True)]).astype(np.int64)
+            pieces = [cast("np.memmap", maps[i])[s : s + length + 1] for i, s in zip(which, starts, strict=True)]
+            rows = np.stack(pieces).astype(np.int64)
             yield rows[:, :-1], rows[:, 1:]
 
 

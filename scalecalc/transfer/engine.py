@@ -101,7 +101,8 @@ class Engine:
         try:
             client = Client(self.scheduler, timeout=10)
         except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"there is no dask scheduler at {self.scheduler!r} ({error or type(error).__name__}).") from error
+            why = str(error) or type(error).__name__
+            raise InputError(f"there is no dask scheduler at {self.scheduler!r} ({why}).") from error
         with client:
             count = sum(client.nthreads().values())
             if not count:

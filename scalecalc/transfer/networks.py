@@ -36,7 +36,8 @@ class Network:
         reads: ``text`` or ``examples``.
         names: parameter → weight, with the dims of its axes where they differ.
         dims: widths to train at, unless told otherwise; the first of each is the base.
-        module: a user's ``factory``, whose exponents are found by tracing.
+        batches: the model's own data, from seed and batch size; None: those that ``reads`` says.
+        digest: of a user's file.
     """
 
     program: str
@@ -44,8 +45,8 @@ class Network:
     reads: str
     names: Names = field(default_factory=dict[str, Any])
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
-    loss: Callable[[nn.Module, Any, Any], torch.Tensor] | None = None
     batches: Callable[..., Any] | None = None
+    digest: str = ""
 
 
 def network(text: str) -> Network:
@@ -166,8 +167,8 @@ def _s6(options: dict[str, str]) -> Network:
         blocks = [S6Block(dims["N_u"], dims["N_x"], options, transition) for _ in range(depth)]
         return LanguageModel(dims["N_u"], inputs, outputs, blocks)  # pyright: ignore[reportArgumentType]
 
-    weights = ["W_Delta", "W_B", "W_C", *(w for w, o in (("D", "skip"), ("W_z", "gate")) if options.get(o, "no").lower() in YES)]
-    names = {f"blocks.*.{w}": w for w in weights}
+    extra = (w for w, option in (("D", "skip"), ("W_z", "gate")) if options.get(option, "no").lower() in YES)
+    names = {f"blocks.*.{w}": w for w in ("W_Delta", "W_B", "W_C", *extra)}
     return Network(_typed("s6", program), build, "text", names, {"N_u": (64, 128, 256, 512), "N_x": (16,)})
 
 
@@ -229,7 +230,7 @@ def _transformer(options: dict[str, str]) -> Network:
 
     def build(dims: Mapping[str, int], inputs: int, outputs: int) -> nn.Module:
         if dims["N"] % (2 * heads):
-            raise InputError(f"transformer: N={dims['N']} is no multiple of {2 * heads}, so that heads have pairs of features.")
+            raise InputError(f"transformer: N={dims['N']} is no multiple of {2 * heads}; heads have pairs of features.")
         return LanguageModel(dims["N"], inputs, outputs, [TransformerBlock(dims["N"], heads) for _ in range(depth)])
 
     wide = {f"blocks.*.{w}": (w, ("N", "N")) for w in ("W_q", "W_k", "W_v", "W_o")}  # the heads' axes as one

@@ -56,7 +56,7 @@ def grid(
 
 
 def decoupled(first: Sequence[Setup], ended: Sequence[Job], group: str, members: Sequence[str]) -> list[Setup]:
-    """The same jobs with one group's rate swept, the others at the rate that was best for all, per parameterization and widths.
+    """The same jobs with one group's rate swept, the others at the rate that was best for all (per parameterization, widths).
 
     Raises:
         UnknownName: the group names a weight that there is not.
@@ -82,6 +82,43 @@ def tuned(jobs: Sequence[Job]) -> dict[tuple[str, tuple[tuple[str, int], ...]], 
             own.setdefault(job.log2_rate, []).append(job.loss if job.loss is not None else math.inf)
     means = {where: {rate: sum(all_) / len(all_) for rate, all_ in own.items()} for where, own in losses.items()}
     return {where: min(own, key=own.__getitem__) for where, own in means.items() if min(own.values()) < math.inf}
+
+
+def parse_widths(texts: Sequence[str], base: Mapping[str, int], known: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
+    """``["N_u=64:256", "N_x=8,16 N_u=128"]``: each text is a product of widths, and dims that it does not name stay at base.
+
+    >>> parse_widths(["N_u=64:128", "N_x=8,16 N_u=128"], {"N_x": 8}, {"N_u": (64,), "N_x": (16,)})
+    [{'N_u': 64, 'N_x': 8}, {'N_u': 128, 'N_x': 8}, {'N_u': 128, 'N_x': 16}]
+
+    Args:
+        base: widths at base, of some dims; others have the least of their widths.
+        known: the dims of the model, with the widths to train at where nothing is said.
+
+    Raises:
+        InputError: malformed text, a dim that the model does not have or that is named twice in one text.
+    """
+    from scalecalc.request import parse_product
+
+    lines = [parse_product(text) for text in texts] or [{dim: list(widths)} for dim, widths in known.items()]
+    for dim in (*base, *(dim for line in lines for dim in line)):
+        if dim not in known:
+            raise UnknownName("growing dim of the model", dim, known)
+    at = base_of(lines, base, known)
+    out: dict[tuple[tuple[str, int], ...], dict[str, int]] = {}
+    for line in lines:
+        full = {dim: line.get(dim, [at[dim]]) for dim in known}
+        for widths in itertools.product(*full.values()):
+            one = dict(zip(full, widths, strict=True))
+            out[tuple(one.items())] = one
+    return list(out.values())
+
+
+def base_of(
+    lines: Sequence[Mapping[str, Sequence[int]]], base: Mapping[str, int], known: Mapping[str, Sequence[int]]
+) -> dict[str, int]:
+    """The width of every dim at base: the one given, or the least."""
+    least = {dim: min((w for line in lines for w in line.get(dim, ())), default=known[dim][0]) for dim in known}
+    return {**least, **base}
 
 
 def parse_rates(text: str) -> list[float]:

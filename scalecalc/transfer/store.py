@@ -96,7 +96,7 @@ class Store:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise StoreError(f"the database {self.path} cannot be {what}: {error}. What was written before is in it.") from error
+            raise StoreError(f"the database {self.path} cannot be {what}: {error}. What it had before is in it.") from error
         except sqlite3.DatabaseError as error:
             raise InputError(f"{self.path} is no SQLite database ({error}); name another file.") from error
 

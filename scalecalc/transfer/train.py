@@ -2,8 +2,8 @@
 
 When a run ends early:
 
-- *diverged*: a loss that is not finite; or, after a quarter of the steps or more, a mean over the last tenth of the steps that
-  is above the loss of the untrained network.  Not training at all would have been better.
+- *diverged*: a loss that is not finite; or, after a quarter of the steps or more, a mean over the last tenth of the steps
+  that is above the loss of the untrained network.  Not training at all would have been better.
 - *dominated*, where it is asked for: after half of the steps or more, a mean loss that is more than so much above the one
   that a finished run of the same width, seed and parameterization had there.
 
@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -124,7 +125,7 @@ def _trained(setup: Setup, history: History) -> tuple[Any, str, float | None]:
 def _hopeless(history: History, step: int, steps: int, bar: dict[int, float]) -> tuple[str, str] | None:
     recent, start = history.recent, history.losses[0]
     if step >= PATIENCE * steps and step > history.tail and recent > start:
-        return "diverged", f"a loss of {recent:.4g} at step {step} of {steps}, above that of the untrained network, {start:.4g}"
+        return "diverged", f"a loss of {recent:.4g} at step {step} of {steps}, above the {start:.4g} of the untrained network"
     if step >= steps / 2 and step in bar and history.curve[-1][1] > bar[step]:
         return "dominated", f"a loss of {history.curve[-1][1]:.4g} at step {step} of {steps}, above {bar[step]:.4g}"
     return None
@@ -179,7 +180,8 @@ def validated(setup: Setup, net: Network, model: nn.Module, data: Any) -> float:
     if data is None:
         raise InputError("a loss on held-out data needs --data; leave out --final valid.")
     held = data.batches(0, setup.sweep.batch, setup.sweep.length, valid=True)
-    losses = [loss_of(net, model, torch.as_tensor(x), torch.as_tensor(y)).item() for _, (x, y) in zip(range(VALIDATION), held)]
+    pairs = (map(torch.as_tensor, pair) for pair in islice(held, VALIDATION))
+    losses = [loss_of(net, model, x, y).item() for x, y in pairs]
     return sum(losses) / len(losses)
 
 
