@@ -53,10 +53,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Text:
-    """Bytes of files that lie one behind the other."""
+    """Bytes of files that lie one behind the other, or of one text that is in memory."""
 
     files: tuple[Path, ...]
     sizes: tuple[int, ...]
+    text: bytes = b""
 
     features = outputs = BYTES
 
@@ -69,12 +70,13 @@ class Text:
             raise InputError(f"the text is too short for windows of {length} bytes; give more, or a smaller --length.")
         ends = np.cumsum(room)
         # as a memory map: the operating system reads what is asked for and no more
-        maps = [np.memmap(f, np.uint8, "r") if size else None for f, size in zip(self.files, self.sizes, strict=True)]
+        maps = [np.memmap(f, np.uint8, "r") if f.stat().st_size else None for f in self.files]
+        maps = maps or [np.frombuffer(self.text, np.uint8)]
         while True:
             drawn = rng.integers(0, ends[-1], batch)
             which = np.searchsorted(ends, drawn, side="right")
             starts = drawn - (ends - room)[which] + np.array([spans[i][0] for i in which])
-            pieces = [cast("np.memmap", maps[i])[s : s + length + 1] for i, s in zip(which, starts, strict=True)]
+            pieces = [cast("np.ndarray", maps[i])[s : s + length + 1] for i, s in zip(which, starts, strict=True)]
             rows = np.stack(pieces).astype(np.int64)
             yield rows[:, :-1], rows[:, 1:]
 
@@ -98,7 +100,9 @@ def read(name: str, kind: str) -> tuple[Data, str]:
         InputError: there is no such file, it is of another kind, or a package is missing.
     """
     if kind == "text":
-        files = _files(name) if name else (_topics(),)
+        if not name:
+            return (data := _topics()), hashlib.sha256(data.text).hexdigest()[:20]
+        files = _files(name)
         data = Text(files, tuple(f.stat().st_size for f in files))
         return data, _text_digest(data)
     if name in ("", "digits"):
@@ -121,11 +125,13 @@ def _files(name: str) -> tuple[Path, ...]:
     return tuple(f.resolve() for f in files)
 
 
-def _topics() -> Path:
-    """Python's own language reference, some 700 kB of English with code, which ships as a module."""
-    import pydoc_data.topics as topics
+@cache
+def _topics() -> Text:
+    """The topics of Python's ``help()``, some 500 kB of English with code, which ship as a module."""
+    from pydoc_data.topics import topics
 
-    return Path(topics.__file__).resolve()
+    text = "\n\n".join(topics[key] for key in sorted(topics)).encode()
+    return Text((), (len(text),), text)
 
 
 def _text_digest(data: Text) -> str:
