@@ -34,7 +34,7 @@ class Network:
         program: what is derived, with its options.
         build: the module from widths, numbers of inputs and outputs.
         reads: ``text`` or ``examples``.
-        names: parameter → weight, with the dims of its axes where they differ.
+        names: parameter → weight, with the dims of its axes where they differ; None: traced, and found by ``names_of``.
         dims: widths to train at, unless told otherwise; the first of each is the base.
         batches: the model's own data, from seed and batch size; None: those that ``reads`` says.
         digest: of a user's file.
@@ -43,7 +43,7 @@ class Network:
     program: str
     build: Callable[[Mapping[str, int], int, int], nn.Module]
     reads: str
-    names: Names = field(default_factory=dict[str, Any])
+    names: Names | None = field(default_factory=dict[str, Any])
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     batches: Callable[..., Any] | None = None
     digest: str = ""
@@ -71,6 +71,26 @@ def network(text: str) -> Network:
         if option in ("depth", "heads") and not (value.isdecimal() and 1 <= int(value) <= 100):
             raise InputError(f"{request.name}:{option}={value} is no whole number from 1 to 100.")
     return make(dict(request.options))
+
+
+def names_of(net: Network, model: nn.Module, axes: Mapping[str, tuple[str, ...]]) -> Names:
+    """Parameter → weight.  Of a traced model a weight has its parameter's name, less axes of one entry, and what has no
+    effect is no weight.
+
+    Args:
+        axes: the dims of every weight's axes, as the parameterization has them.
+    """
+    if net.names is not None:
+        return net.names
+    out: dict[str, Any] = {}
+    for name, parameter in model.named_parameters():
+        own = list(axes.get(name, ()))
+        if name in axes and len(own) < parameter.ndim:
+            filled = ["" if size == 1 else own.pop(0) if own else "" for size in parameter.shape]
+            out[name] = (name, tuple(filled))
+        else:
+            out[name] = name if name in axes else None
+    return out
 
 
 def weight(*shape: int, fan_in: int) -> nn.Parameter:

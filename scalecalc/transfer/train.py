@@ -29,7 +29,7 @@ from scalecalc._version import __version__
 from scalecalc.errors import InputError
 from scalecalc.transfer.config import Setup
 from scalecalc.transfer.data import read
-from scalecalc.transfer.networks import Network, network
+from scalecalc.transfer.networks import Network, names_of, network
 from scalecalc.transfer.records import Job
 
 POINTS = 50  # of a curve
@@ -195,7 +195,7 @@ def built(setup: Setup, net: Network, data: Any) -> tuple[nn.Module, nn.Module]:
         torch.manual_seed(setup.seed)
         made.append(net.build(dims, *ends))
     model, base = made
-    initialize(model, setup.scheme, base=base, names=net.names)
+    initialize(model, setup.scheme, base=base, names=names_of(net, model, setup.scheme.axes))
     return model, base
 
 
@@ -204,15 +204,15 @@ def optimizers_of(setup: Setup, net: Network, model: nn.Module, base: nn.Module)
     from scalecalc.torch import param_groups
     from scalecalc.torch.names import places
 
-    sweep, lr = setup.sweep, 2.0**setup.log2_rate
+    sweep, lr, names = setup.sweep, 2.0**setup.log2_rate, names_of(net, model, setup.scheme.axes)
     rates: Any = lr
     if setup.group:
         assert setup.log2_others is not None
-        own = {place.name: lr for place in places(model, setup.scheme, net.names) if place.weight in setup.members}
+        own = {place.name: lr for place in places(model, setup.scheme, names) if place.weight in setup.members}
         rates = {"*": 2.0**setup.log2_others, **own}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # dims that grow one at a time, and not along the path solved for, do so by design
-        groups = param_groups(model, setup.scheme, base=base, lr=rates, weight_decay=sweep.weight_decay, names=net.names)
+        groups = param_groups(model, setup.scheme, base=base, lr=rates, weight_decay=sweep.weight_decay, names=names)
     return OPTIMIZERS[sweep.optimizer](groups)
 
 
