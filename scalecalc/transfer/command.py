@@ -178,6 +178,23 @@ def trial(setup: Setup) -> None:
 
 def conclude(jobs: Sequence[Job], given: dict[str, Any]) -> None:
     """Print what was found, and write the report if one is asked for."""
-    from scalecalc.transfer.progress import table
+    if not any(job.loss is not None for job in jobs):
+        click.echo("scalecalc: no run has come to a loss; there is nothing to judge.", err=True)
+        return
+    from scalecalc.cli import paper, typed
+    from scalecalc.dossier import made
 
-    click.echo(table(jobs))
+    try:
+        from scalecalc.transfer.analysis import verdicts
+        from scalecalc.transfer.report import to_terminal, write
+    except ImportError:
+        from scalecalc.transfer.progress import table
+
+        click.echo(table(jobs))
+        return
+    found = verdicts(jobs)
+    click.echo(to_terminal(found, **paper({"output": None})))
+    if given["output"] is not None:
+        files = write(given["output"], found, made=made(typed(click.get_current_context()), 0))
+        if not given["quiet"]:
+            click.echo(f"scalecalc: wrote {len(files)} files into {given['output']}; open {files[0]}.", err=True)
