@@ -229,10 +229,10 @@ def _fate(
     for group in dict.fromkeys(curve.group for curve in own):
         of = [curve for curve in own if curve.group == group]
         known = noises([means(curve) for curve in of])
-        widened = shifts(known)
+        widened, skew = shifts(known), random.standard_normal(draws)
         for curve, m, loss in zip(of, known, losses(of), strict=True):
             # The interval of a single width is that of a reader who looks at one; the drift's is simultaneous.
-            drawn = draw(m, random, alpha, widened, draws)
+            drawn = draw(m, random, alpha, widened, draws, skew)
             found[id(curve)] = m, drawn, Width(curve, drawn.best, stable(curve), loss)
     axes = tuple(_axis(line, [found[id(curve)] for curve in line.curves], tolerance, level) for line in along)
     verdict = NOT if any(axis.verdict == NOT for axis in axes) else TRANSFERS
@@ -283,9 +283,9 @@ def _settle(axis: Axis, drawn: Sequence[Drawn], tolerance: float) -> str:
     if misfit > noise:
         return "finer rates near the best: the curve between those tried is most of the error"
     times = (half / off) ** 2 if off else math.inf
-    if times > MANY:
-        return "larger widths: the drift lies too near the tolerance for more seeds to tell"
     seeds = max(point.curve.seeds for point in axis.points)
+    if times > MANY:
+        return f"larger widths, or runs with less noise: of such runs it would take more than {math.ceil(seeds * MANY)} seeds"
     return f"about {math.ceil(seeds * max(times, 1.3))} seeds instead of {seeds}, or larger widths"
 
 

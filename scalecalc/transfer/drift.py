@@ -3,9 +3,9 @@
 The drift is the slope of a line through the best rates, each weighted by how well it is known.  Its interval comes from
 the slopes of the draws (:mod:`scalecalc.transfer.optimum`); of a draw that is a bound, both ends count, the lower for the
 lower end of the interval and the upper for the upper.  So a best rate at the edge of what was tried leaves one end of the
-drift open, and the other may decide all the same.  Where best rates scatter about the line by more than they should, the interval is
-wider by the same factor (Birge's ratio, as the Particle Data Group does): either their errors are too small, or the line is
-none.
+drift open, and the other may decide all the same.  Where best rates scatter about the line by more than they should, the
+interval is wider by the same factor (Birge's ratio, as the Particle Data Group does): either their errors are too small, or
+the line is none.
 
 The edge of stability is known to lie between a rate at which no run diverged and one from which on every run did.  No law of
 chance is assumed between them: the drift's interval is the range of slopes through any edges within.

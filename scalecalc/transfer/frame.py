@@ -1,9 +1,9 @@
 """A sweep as tidy data: a line per quantity for CSV and pandas, every run as a line of its own, and JSON.
 
-``summary.csv`` begins with lines of the kind ``made``: how it was made, by name (``quantity``) and value (``note``).  Then, by
-``kind``: ``verdict`` a line per parameterization; ``drift`` of best and stable rate, in octaves per doubling of ``dim``, a line
-per axis; ``width`` for each curve the best and the largest stable rate as log₂, and the loss at the best tried.  ``low`` and
-``high`` are the interval; an empty cell is an end that nothing is known of.
+``summary.csv`` begins with lines of the kind ``made``: how it was made, by name (``quantity``) and value (``note``).  Then
+by ``kind``: ``verdict``, a line per parameterization; ``drift`` of the best and of the largest stable rate, in octaves per
+doubling of ``dim``, along every line of settings; ``width``, for each curve the best and the largest stable rate as log₂, and
+the loss at the best that was tried.  ``low`` and ``high`` are the interval; an empty cell is an end that nothing is known of.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ def to_json(found: Summary, made: Made | None = None) -> str:
         },
         "runs": [job.__dict__ for job in found.jobs],
     }
-    return json.dumps(_bare(plain(data)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(plain(_bare(data)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _bare(value: Any) -> Any:
-    """Without the text that stands for a number that is none: null."""
-    if isinstance(value, dict):
-        return {key: _bare(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_bare(item) for item in value]
-    return None if value in ("nan", "inf", "-inf") else value
+    """Null for what is no number; the texts that plain has for it could be names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _bare(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return [_bare(item) for item in value] if isinstance(value, (list, tuple)) else value  # pyright: ignore[reportUnknownVariableType]
 
 
 def records(found: Summary) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,9 @@ Statistical Applications in Genetics and Molecular Biology 3).
 
 Tried: the parabola alone, which has less noise.  Losses are steeper towards large rates, and over the wide window that a
 noisy curve needs it then errs by half an octave; its interval holds the best rate in four cases of five instead of nineteen
-of twenty.  Half the gap between the two is kept as the standard error of the cubic.
+of twenty.  Half the gap between the two is kept as a standard error of the cubic that curves of one parameterization share,
+since they err to the same side, and a third as one of each curve alone.  With half of it for each alone, intervals of the
+drift were twice as wide and held it always.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ Array = NDArray[np.float64]
 DRAWS = 8000
 LENT = 4.0
 TIED = 2.0  # standard errors of a difference below which two rates cannot be told apart
-UNSEEN = 1 / 8  # of the spacing of rates: by how much a parabola through three points is taken to err (one standard error)
+UNSEEN = 1 / 4  # of the spacing of rates: by how much a parabola without a cubic to correct it errs (one standard error)
+ROUGH = 1 / 32  # by how much a cubic through rates an octave apart errs at least; coarser rates hide more of the curve
 TINY = 1e-7  # of a log loss: noise below which ties are broken at random
 
 
@@ -102,17 +105,18 @@ class Drawn:
 def means(curve: Curve) -> Means:
     """Mean log losses of the rates that can be fitted; over what is near the lowest, seeds and rates in two ways."""
     cells = curve.fitting
-    seeds = sorted({seed for cell in cells for seed in cell.losses})
-    raw = np.array([[cell.losses.get(seed, math.nan) for cell in cells] for seed in seeds], float).reshape(len(seeds), -1)
-    values = np.log(raw) if raw.size and np.nanmin(raw) > 0 else raw
     x = np.array([cell.rate for cell in cells], float)
+    if not cells:
+        return Means(curve, x, x, x, x[:, None], 0.0, 0)
+    seeds = sorted({seed for cell in cells for seed in cell.losses})
+    raw = np.array([[cell.losses.get(seed, math.nan) for cell in cells] for seed in seeds], float)
+    values = np.log(raw) if np.nanmin(raw) > 0 else raw
     present = ~np.isnan(values)
     counts = present.sum(0).astype(float)
-    if not x.size:
-        return Means(curve, x, x, counts, values, 0.0, 0)
     rates, _ = _two_way(values, present)
     # Noise grows towards divergence and where training has hardly begun: that near the lowest counts.
-    near = np.abs(np.arange(len(x)) - int(np.argmin(rates))) <= 2
+    at = int(np.argmin(rates))
+    near = (np.abs(np.arange(len(x)) - at) <= 2) | (np.abs(x - x[at]) <= 1)
     inner = values[:, near]
     fitted = _two_way(inner, present[:, near])
     rest = np.where(present[:, near], inner - fitted[0][None, :] - fitted[1][:, None], math.nan)
@@ -159,7 +163,7 @@ class Fit:
 
 
 def fit(m: Means) -> Fit | None:
-    """The windows about the lowest mean; None where it has no neighbour to both sides."""
+    """The windows about the lowest mean; None where it has no neighbour to both sides.  There must be a mean."""
     at, (first, last) = int(np.argmin(m.y)), _tied(m)
     if at in (0, len(m.x) - 1):
         return None
@@ -231,7 +235,7 @@ def shifts(all_means: Sequence[Means]) -> float:
     """
     seen = expected = 0.0
     for m in all_means:
-        found = fit(m) if m.known else None
+        found = fit(m) if m.known and len(m.x) else None
         if found is None:
             continue
         slope = _slope(found, m)
@@ -254,12 +258,15 @@ def _slope(found: Fit, m: Means) -> Array:
     return out
 
 
-def draw(m: Means, random: np.random.Generator, alpha: float, widened: float = 1.0, draws: int = DRAWS) -> Drawn:
+def draw(
+    m: Means, random: np.random.Generator, alpha: float, widened: float = 1.0, draws: int = DRAWS, skew: Array | None = None
+) -> Drawn:
     """The best rate and its draws.
 
     Args:
         alpha: the two-sided error of the interval.
         widened: :func:`shifts`.
+        skew: standard normal draws of what the fits of several curves share: all err alike if the curves are alike.
     """
     if not len(m.x):
         return _nothing(m, draws)
@@ -276,14 +283,15 @@ def draw(m: Means, random: np.random.Generator, alpha: float, widened: float = 1
     x = m.x[at] + np.where(np.isfinite(squares) & np.isfinite(cubics), cubics, squares)
     window, gap = m.x[found.square[0]], cubic - square if math.isfinite(square) else 0.0
     spacing = float(window[-1] - window[0]) / (len(window) - 1)
-    misfit = max(abs(gap) / 2, UNSEEN * spacing / 2) if gap else UNSEEN * spacing
+    own = max(abs(gap) / 3, ROUGH * spacing**2) if gap else spacing * UNSEEN
+    shared = 0.5 * float(np.clip(gap, -spacing, spacing))
     inner = x[np.isfinite(x)]
     noise = float(np.std(np.clip(inner, window[0], window[-1]))) if len(inner) else math.inf
-    x = x + misfit * random.standard_normal(draws)
+    x = x + own * random.standard_normal(draws) + shared * (random.standard_normal(draws) if skew is None else skew)
     rate = m.x[at] + (cubic if math.isfinite(square) else 0.0)
     ends = _ends(m, x, window, low, high, random)
     rate = float(np.clip(rate, window[0], window[-1]))
-    return _drawn(Best("inside", rate, tried=float(m.x[at]), noise=noise, misfit=misfit), *ends, alpha)
+    return _drawn(Best("inside", rate, tried=float(m.x[at]), noise=noise, misfit=math.hypot(own, shared)), *ends, alpha)
 
 
 def _ends(

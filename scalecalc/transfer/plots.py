@@ -1,8 +1,8 @@
 """Plots of a sweep, drawn as the papers draw them.
 
-Widths go from dark to light (:data:`RAMP`, between viridis's violet and yellow so that every line stands out of a white page);
-in a page the colours are variables, and in the dark run from light to lighter.  Lines of widths are told apart by markers,
-too.  A run that diverged is a cross at the top; a best rate is a bar over its interval, with an arrow where it is a bound.
+Widths go from dark to light (:data:`RAMP`, viridis with a darker end, so that every line stands out of a white page); in a
+page the colours are variables, and in the dark run from light to lighter.  Widths are told apart by markers, too.  A run that
+diverged is a cross at the top; a best rate is a bar over its interval, with an arrow where it is a bound.
 """
 
 from __future__ import annotations
@@ -69,20 +69,18 @@ def rates(found: Summary) -> Figure | None:
 
 
 def _panels(found: Summary, size: tuple[float, float]) -> tuple[Figure, list[tuple[Key, list[tuple[Axes, Axis]]]]]:
-    """A panel per parameterization and line of settings: rows by what grows, each with the panels that it has."""
+    """A panel per parameterization and line of settings: rows by what grows; what has no such line leaves no gap."""
     keys, names = _rows(found), [fate.parameterization for fate in found.fates]
     made, axes = figure(len(names), len(keys), size=size)
     out: list[tuple[Key, list[tuple[Axes, Axis]]]] = []
     for panels, key in zip(axes, keys, strict=True):
-        shown: list[tuple[Axes, Axis]] = []
-        for ax, name in zip(panels, names, strict=True):
-            one = _axis(found, name, key)
-            ax.set_visible(one is not None)
-            if one is not None:
-                ax.set_title(name)
-                shown.append((ax, one))
+        own = [one for name in names if (one := _axis(found, name, key)) is not None]
+        shown = list(zip(panels, own, strict=False))
+        for ax, one in shown:
+            ax.set_title(one.parameterization)
+        for ax in panels[len(own) :]:
+            ax.set_visible(False)
         first = shown[0][0]
-        first.tick_params(labelleft=True)
         if len(keys) > 1 or key[1] or key[2]:
             first.annotate(_titles(key), (0, 1), (0, 18), xycoords="axes fraction", textcoords="offset points",
                            color=SOFT, fontsize=8.5)  # fmt: skip
@@ -92,7 +90,8 @@ def _panels(found: Summary, size: tuple[float, float]) -> tuple[Figure, list[tup
 
 def _beside(ax: Axes, key: Key, handles: list[Any], labels: list[str]) -> None:
     """The legend of a row, to the right of its last panel."""
-    ax.legend(handles, labels, title=mathematics(key[0]), loc="upper left", bbox_to_anchor=(1.0, 1.03))
+    made = ax.legend(handles, labels, title=mathematics(key[0]), loc="upper left", bbox_to_anchor=(1.0, 1.03))
+    made.set_in_layout(ax.get_subplotspec().is_last_col())  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def _panel(ax: Axes, one: Axis, widths: Sequence[int], limits: tuple[float, float, bool]) -> None:
@@ -244,8 +243,12 @@ def best(found: Summary) -> Figure | None:
 
         for ax in made.axes:
             ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+            ax.yaxis.set_major_formatter(FuncFormatter(_tick))
     return made
+
+
+def _tick(value: float, _: object) -> str:
+    return _power(value)
 
 
 def _best(ax: Axes, one: Axis, color: str, mark: str, aside: float) -> None:
@@ -377,7 +380,7 @@ def _curves(point: Width) -> dict[int, float]:
     found = [dict(job.curve) for job in cell.jobs if job.curve and job.status == "done"] if cell else []
     if not found:
         return {}
-    steps = sorted(set.intersection(*(set(one) for one in found)))
+    steps = sorted(step for step in found[0] if all(step in one for one in found))
     means = {step: sum(one[step] for one in found) / len(found) for step in steps}
     return {step: value for step, value in means.items() if step > 0 and math.isfinite(value)}
 
