@@ -183,15 +183,9 @@ def conclude(jobs: Sequence[Job], given: dict[str, Any]) -> None:
         return
     from scalecalc.cli import paper, typed
     from scalecalc.dossier import made
+    from scalecalc.transfer.analysis import verdicts
+    from scalecalc.transfer.report import to_terminal, write
 
-    try:
-        from scalecalc.transfer.analysis import verdicts
-        from scalecalc.transfer.report import to_terminal, write
-    except ImportError:
-        from scalecalc.transfer.progress import table
-
-        click.echo(table(jobs))
-        return
     found = verdicts(jobs)
     click.echo(to_terminal(found, **paper({"output": None})))
     if given["output"] is not None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from scalecalc.transfer.cost import Estimate
-from scalecalc.transfer.plan import tuned
 from scalecalc.transfer.records import Job
 
 
@@ -64,21 +61,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{math.ceil(seconds)} s"
     return f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def table(jobs: Sequence[Job]) -> str:
-    """Per parameterization and widths, the best rate of those that were tried, its mean loss, and how runs ended."""
-    from tabulate import tabulate
-
-    best = tuned(jobs)
-    rows: list[list[Any]] = []
-    for where in sorted({(j.parameterization, tuple(sorted(j.dims.items()))) for j in jobs if not j.group}):
-        scheme, dims = where
-        own = [j for j in jobs if not j.group and (j.parameterization, tuple(sorted(j.dims.items()))) == where]
-        at = [j.loss for j in own if j.log2_rate == best.get(where) and j.loss is not None]
-        ends = Counter(j.status for j in own)
-        rows.append([
-            scheme, " ".join(f"{d}={w}" for d, w in dims), best.get(where), sum(at) / len(at) if at else None,
-            ", ".join(f"{n} {status}" for status, n in sorted(ends.items())),
-        ])  # fmt: skip
-    return tabulate(rows, ["parameterization", "widths", "log2 best rate", "loss", "runs"], floatfmt=".4g")
