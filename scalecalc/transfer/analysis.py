@@ -260,13 +260,9 @@ def _axis(line: Line, found: Sequence[tuple[Means, Drawn, Width]], tolerance: fl
 
 def _settle(axis: Axis, drawn: Sequence[Drawn], tolerance: float) -> str:
     """What would settle an undecided axis: other rates where bounds leave it open, else what makes most of its error."""
-    for kind, where in (("above", "larger"), ("below", "smaller")):
-        at = [f"{n}" for n, d in zip(axis.widths, drawn, strict=True) if d.best.kind == kind]
-        if at:
-            edge = min if kind == "above" else max
-            rate = edge(d.best.tried for d in drawn if d.best.kind == kind)
-            why = f"the best is the {where[:-1]}st that was tried"
-            return f"rates {where} than {rate_words(rate)} at {axis.dim} = {', '.join(at)}: {why}"
+    beyond = [advice for end in (-1, 0) if (advice := _beyond(axis, end))]
+    if beyond:
+        return "; ".join(beyond)
     empty = [str(n) for n, d in zip(axis.widths, drawn, strict=True) if d.best.kind == "none"]
     if empty:
         return f"more rates at {axis.dim} = {', '.join(empty)}: no best rate can be read off"
@@ -287,6 +283,21 @@ def _settle(axis: Axis, drawn: Sequence[Drawn], tolerance: float) -> str:
     if times > MANY:
         return f"larger widths, or runs with less noise: of such runs it would take more than {math.ceil(seeds * MANY)} seeds"
     return f"about {math.ceil(seeds * max(times, 1.3))} seeds instead of {seeds}, or larger widths"
+
+
+def _beyond(axis: Axis, end: int) -> str:
+    """Advice to try rates beyond the largest (``end`` −1) or the smallest (0), where the best is open to there; or nothing."""
+    where, infinite = ("larger", math.inf) if end else ("smaller", -math.inf)
+    open_ = [
+        (n, p) for n, p in zip(axis.widths, axis.points, strict=True)
+        if (p.best.high if end else p.best.low) == infinite and p.best.kind != "none"
+    ]  # fmt: skip
+    if not open_:
+        return ""
+    rate = (min if end else max)(p.curve.fitting[end].rate for _, p in open_)
+    there = all(p.best.tried == p.curve.fitting[end].rate for _, p in open_)
+    why = f"the best is the {where[:-1]}st that was tried" if there else "the best may lie beyond those that were tried"
+    return f"rates {where} than {rate_words(rate)} at {axis.dim} = {', '.join(str(n) for n, _ in open_)}: {why}"
 
 
 def _compared(fates: Sequence[Fate], alpha: float) -> Comparison | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scalecalc.transfer.records import Job
     from scalecalc.transfer.store import Store
 
-INTERRUPTED = 130
+INTERRUPTED, UNDECIDED = 130, 3
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon", "muon_rms")
 RATES = {"sgd": "-6:3", "momentum": "-8:1", "nesterov": "-8:1"}  # by optimizer; others move entries by the rate itself
 DEFAULT_RATES = "-12:-4"
@@ -70,6 +70,12 @@ At the base width every parameterization is the same network. The rates are thos
 @click.option("--db", default="transfer.sqlite", show_default=True, metavar="FILE", help="Where finished runs are kept.")
 @click.option("--resume", is_flag=True, help="Go on with a sweep that the database has runs of.")
 @click.option("-o", "--output", type=click.Path(), metavar="DIR", help="Write report and plots; made if need be.")
+@click.option(
+    "--tolerance", type=Number(), default="0.1", show_default=True, metavar="X",
+    help="How far the best rate may move per doubling of a width and still transfer, in powers of two.",
+)  # fmt: skip
+@click.option("--require", type=click.Choice(["transfer"]), help="Exit status 1 where the best rate does not transfer.")
+@click.option("--strict", is_flag=True, help="What is undecided counts: exit status 3.")
 @rules_option
 @click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
 def transfer(**given: Any) -> int:
@@ -90,11 +96,11 @@ def transfer(**given: Any) -> int:
         except KeyboardInterrupt:
             stopped = True
     jobs = store.jobs(sweep)
-    conclude(jobs, given)
+    status = conclude(jobs, given)
     if stopped or not complete:
         why = "interrupted" if stopped else "the budget is spent"
         click.echo(f"scalecalc: {why}; {len(jobs)} runs are in {given['db']}, and --resume goes on from there.", err=True)
-    return INTERRUPTED if stopped else 0
+    return INTERRUPTED if stopped else status
 
 
 def stages(setups: Sequence[Setup], store: Store, sweep: str, groups: dict[str, str]) -> Any:
@@ -176,19 +182,20 @@ def trial(setup: Setup) -> None:
     next(batches(setup, net, data))
 
 
-def conclude(jobs: Sequence[Job], given: dict[str, Any]) -> None:
-    """Print what was found, and write the report if one is asked for."""
+def conclude(jobs: Sequence[Job], given: dict[str, Any]) -> int:
+    """Print what was found, and write the report if one is asked for; the exit status."""
     if not any(job.loss is not None for job in jobs):
         click.echo("scalecalc: no run has come to a loss; there is nothing to judge.", err=True)
-        return
+        return UNDECIDED if given["strict"] else 0
     from scalecalc.cli import paper, typed
     from scalecalc.dossier import made
     from scalecalc.transfer.analysis import verdicts
     from scalecalc.transfer.report import to_terminal, write
 
-    found = verdicts(jobs)
+    found = verdicts(jobs, given["tolerance"])
     click.echo(to_terminal(found, **paper({"output": None})))
     if given["output"] is not None:
         files = write(given["output"], found, made=made(typed(click.get_current_context()), 0))
         if not given["quiet"]:
             click.echo(f"scalecalc: wrote {len(files)} files into {given['output']}; open {files[0]}.", err=True)
+    return found.exit_status(require=given["require"] is not None, strict=given["strict"])
