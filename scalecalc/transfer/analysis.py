@@ -286,7 +286,7 @@ def _settle(axis: Axis, drawn: Sequence[Drawn], tolerance: float) -> str:
 
 
 def _beyond(axis: Axis, end: int) -> str:
-    """Advice to try rates beyond the largest (``end`` −1) or the smallest (0), where the best is open to there; or nothing."""
+    """Advice to try rates beyond the largest (``end`` −1) or the smallest (0), where the best is open to it; or nothing."""
     where, infinite = ("larger", math.inf) if end else ("smaller", -math.inf)
     open_ = [
         (n, p) for n, p in zip(axis.widths, axis.points, strict=True)

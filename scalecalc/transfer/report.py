@@ -29,6 +29,7 @@ from scalecalc.transfer.analysis import (
     TOLERANCE,
     TRANSFERS,
     UNDECIDED,
+    Axis,
     Summary,
     Width,
     number,
@@ -78,10 +79,16 @@ def drifts(found: Summary, stacked: bool = False) -> Section:
         for axis in fate.axes:
             name, verdict = fate.parameterization, SHOWN[axis.verdict]
             named = (f"{name}\n{axis.words}",) if stacked else (name, axis.words)
-            rows.append((*named, slope_words(axis.drift), verdict, slope_words(axis.stable_drift), axis.trend.words()))
+            rows.append((*named, slope_words(axis.drift), verdict, _stable(axis), axis.trend.words()))
     columns = (*(("under",) if stacked else ("under", "growing")), "best rate", "verdict", "largest stable rate", "loss")
     title = "Drift with the width, in octaves per doubling"
     return Section(title, columns, tuple(rows), frozenset(breaks - {0}), frozenset({"verdict", "best rate"}), 2 - stacked)
+
+
+def _stable(axis: Axis) -> str:
+    """The drift of the edge of stability; of rates none of which diverged there is none."""
+    seen = any(cell.diverged for point in axis.points for cell in point.curve.cells)
+    return slope_words(axis.stable_drift) if seen else "no rate diverged"
 
 
 def widths(found: Summary) -> list[Section]:
