@@ -122,11 +122,13 @@ def _minimum(ax: Axes, point: Width, color: str, mark: str) -> None:
     best, y = point.best, point.loss.value
     if best.kind == "none" or not math.isfinite(y):
         return
-    low, high = max(best.low, best.tried - 1.2), min(best.high, best.tried + 1.2)
+    left, right = ax.get_xlim()
+    low, high = max(best.low, best.tried - 1.2, left + 0.2), min(best.high, best.tried + 1.2, right - 0.2)
     x = best.rate
     ax.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt", zorder=4)
     for end, open_, sign in ((low, math.isinf(best.low), "<"), (high, math.isinf(best.high), ">")):
-        ax.plot([end], [y], marker=sign if open_ else "|", color=INK, markersize=3.5 if open_ else 5, zorder=4)
+        cut = not open_ and end not in (best.low, best.high)  # the bar goes on
+        ax.plot([end], [y], marker=sign if open_ or cut else "|", color=INK, markersize=3.5 if open_ or cut else 5, zorder=4)
     ax.plot([x], [y], marker=mark, markersize=4.6, color=color, markeredgecolor=INK, markeredgewidth=0.8, zorder=5)
 
 
@@ -278,10 +280,9 @@ def _stable(ax: Axes, one: Axis, color: str, mark: str, aside: float) -> None:
     for at, edge in known:
         ax.plot([at], [edge.low], marker=mark, color=color)
         if math.isfinite(edge.high):
-            ax.plot([at, at], [edge.low, edge.high], color=color, linewidth=1.2, linestyle=":")
             ax.plot([at], [edge.high], marker="_", color=color, markersize=7)
-        else:
-            ax.plot([at], [edge.low + 0.35], marker="^", color=color, markersize=4)
+        high = edge.high if math.isfinite(edge.high) else edge.low + 0.6
+        ax.plot([at, at], [edge.low, high], color=color, linewidth=1.2, linestyle=":")
 
 
 @styled
@@ -396,7 +397,8 @@ PLOTS: dict[str, tuple[Callable[[Summary], Any], str]] = {
     "rates": (rates, "Loss against learning rate, a line per width; the band spans the seeds. The large marker is the best "
               "rate, the bar its interval, an arrow a bound. Crosses at the top: runs that diverged, thin where only some."),
     "best": (best, "The best and the largest stable rate against the width: level where they transfer. Open markers: the "
-             "best lies between rates, or beyond those that were tried. Dotted: up to the first rate that always diverges."),
+             "best lies between rates, or beyond those that were tried. Dotted: up to the first rate that always "
+             "diverges, without a bar where none was seen."),
     "loss": (loss, "Loss at the best rate that was tried, against the width, with two standard errors."),
     "divergence": (divergence, "Share of the runs that diverged. A ring marks the best rate, a dot runs that were stopped "
                    "as dominated."),
