@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scalecalc.parameterization import Parameterization
 
-CODE = 1  # of the training code: counts up when the same config trains to other numbers
+CODE = 2  # of the training code: counts up when the same config trains to other numbers
 
 
 def digest(config: Mapping[str, Any]) -> str:

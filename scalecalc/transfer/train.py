@@ -3,7 +3,8 @@
 When a run ends early:
 
 - *diverged*: a loss that is not finite; or, after a quarter of the steps or more, a mean over the last tenth of the steps
-  that is above the loss of the untrained network.  Not training at all would have been better.
+  that is above twice the loss of the untrained network.  (Not once: that loss is one batch's, and a run at a rate too small
+  to move stays as near to it as batches differ.)
 - *dominated*, where it is asked for: after half of the steps or more, a mean loss that is more than so much above the one
   that a finished run of the same width, seed and parameterization had there.
 
@@ -33,7 +34,7 @@ from scalecalc.transfer.networks import Network, names_of, network
 from scalecalc.transfer.records import Job
 
 POINTS = 50  # of a curve
-TENTH, PATIENCE = 0.1, 0.25
+TENTH, PATIENCE, ABOVE = 0.1, 0.25, 2.0
 EPSILON = 1e-12  # Adam's ε, below every gradient of consequence, so that widths differ by their exponents alone
 VALIDATION = 16  # batches
 
@@ -124,8 +125,8 @@ def _trained(setup: Setup, history: History) -> tuple[Any, str, float | None]:
 
 def _hopeless(history: History, step: int, steps: int, bar: dict[int, float]) -> tuple[str, str] | None:
     recent, start = history.recent, history.losses[0]
-    if step >= PATIENCE * steps and step > history.tail and recent > start:
-        return "diverged", f"a loss of {recent:.4g} at step {step} of {steps}, above the {start:.4g} of the untrained network"
+    if step >= PATIENCE * steps and step > history.tail and recent > ABOVE * start:
+        return "diverged", f"a loss of {recent:.4g} at step {step} of {steps}, above twice the untrained {start:.4g}"
     if step >= steps / 2 and step in bar and history.curve[-1][1] > bar[step]:
         return "dominated", f"a loss of {history.curve[-1][1]:.4g} at step {step} of {steps}, above {bar[step]:.4g}"
     return None
