@@ -123,7 +123,8 @@ def _minimum(ax: Axes, point: Width, color: str, mark: str) -> None:
     if best.kind == "none" or not math.isfinite(y):
         return
     left, right = ax.get_xlim()
-    low, high = max(best.low, best.tried - 1.2, left + 0.2), min(best.high, best.tried + 1.2, right - 0.2)
+    low = max(best.low if math.isfinite(best.low) else best.tried - 1.2, left + 0.2)
+    high = min(best.high if math.isfinite(best.high) else best.tried + 1.2, right - 0.2)
     x = best.rate
     ax.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt", zorder=4)
     for end, open_, sign in ((low, math.isinf(best.low), "<"), (high, math.isinf(best.high), ">")):
