@@ -53,6 +53,7 @@ def test_help_imports_nothing_heavy():
     assert json.loads(out.splitlines()[-1]) == []
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_the_report(capsys, tmp_path):
     db, folder = tmp_path / "runs.sqlite", tmp_path / "report"
     ask = [
