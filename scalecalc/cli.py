@@ -41,6 +41,7 @@ from scalecalc.options import (
 )
 from scalecalc.report.formats import format_for
 from scalecalc.starter import STARTERS
+from scalecalc.transfer.command import transfer
 
 if TYPE_CHECKING:
     from scalecalc.dossier import Dossier
@@ -382,6 +383,9 @@ def completion(shell: str) -> int:
     assert make is not None
     click.echo(make(cli, {}, "scalecalc", "_SCALECALC_COMPLETE").source())
     return 0
+
+
+cli.add_command(transfer)
 
 
 def prepare(given: dict[str, Any], schemes: Sequence[str] = (), optimizers: Sequence[str] = ()) -> str:

@@ -117,6 +117,30 @@ def parse_dims(texts: Iterable[str]) -> dict[str, list[int]]:
     return dims
 
 
+def parse_product(text: str) -> dict[str, list[int]]:
+    """``N_u=64:256 N_x=16``: widths of several dims, all of each with all of the others.
+
+    >>> parse_product("N_u=64:256 N_x=16")
+    {'N_u': [64, 128, 256], 'N_x': [16]}
+
+    Raises:
+        InputError: malformed text, a width that is no whole number from 1 to 2^20, a width or a dim given twice.
+    """
+    out: dict[str, list[int]] = {}
+    for part in _short(text).split():
+        dim, equals, tail = (piece.strip() for piece in part.partition("="))
+        if not equals or not tail or not _DIM.fullmatch(dim):
+            raise InputError(f"--dims {text!r} is malformed; {_DIMS_FORMS}.")
+        if dim in out:
+            raise InputError(f"--dims {text!r} gives {dim} twice; {_DIMS_FORMS}.")
+        out[dim] = _range(tail, part) if ":" in tail else _list(tail, part)
+        if not out[dim]:
+            raise InputError(f"--dims {text!r} gives {dim} no power of two; {_DIMS_FORMS}.")
+    if not out:
+        raise InputError(f"--dims {text!r} is malformed; {_DIMS_FORMS}.")
+    return out
+
+
 def parse_fix(texts: Iterable[str], option: str = "--fix") -> dict[str, int]:
     """``["N_x=16"]`` as one width per dim, of ``--fix`` and of other options like it.
 

@@ -7,6 +7,7 @@ from scalecalc.rule import architecture
 from scalecalc.rules.architectures._selective import RANK, gated, selective
 from scalecalc.rules.elementwise import activation as function
 from scalecalc.rules.matmul import matmul
+from scalecalc.rules.norm import rmsnorm
 
 
 @architecture(
@@ -23,6 +24,7 @@ def s6(
     skip: bool = False,
     residual: bool = False,
     gate: bool = False,
+    norm: bool = False,
     activation: str = "tanh",
 ) -> Program:
     """Selective state space layer, N_u channels and N_x states per channel, transition A_n = −(n + 1).
@@ -43,17 +45,19 @@ def s6(
     - ``skip``: adds D·u to y, D = 1 per channel.
     - ``residual``: adds the layer's input u to its output, after the gate.
     - ``gate``: multiplies y by silu(z), z = W_z u, as mamba's gate.
+    - ``norm``: the layer's input, and what the readout reads, are divided by their root-mean-square, as in a language model.
     - ``activation``: of the embedding.
     """
     p = Program("s6", dims=("N_u", "N_x"), fixed={"batch": 8, "time": 2, "in": 32, "out": 4, "rank": RANK})
     x = p.input("x", "batch time in")
     u = p.feature("u", function(activation)(matmul(p.weight("W_in", "N_u in"), x)))
-    y = selective(p, u, discretization, transition, step, skip)
+    a = rmsnorm(u, "N_u") if norm else u
+    y = selective(p, a, discretization, transition, step, skip)
     if gate:
-        y = gated(p, y, u)
+        y = gated(p, y, a)
     if residual:
         y = y + u
     y = p.feature("y", y)
-    f = p.feature("f", matmul(p.weight("W_out", "out N_u"), y))
+    f = p.feature("f", matmul(p.weight("W_out", "out N_u"), rmsnorm(y, "N_u") if norm else y))
     p.end(f)
     return p
