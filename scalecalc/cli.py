@@ -41,7 +41,7 @@ from scalecalc.options import (
 )
 from scalecalc.report.formats import format_for
 from scalecalc.starter import STARTERS
-from scalecalc.transfer.command import transfer
+from scalecalc.sweep_options import TRANSFER_HELP, transfer_options
 
 if TYPE_CHECKING:
     from scalecalc.dossier import Dossier
@@ -385,7 +385,12 @@ def completion(shell: str) -> int:
     return 0
 
 
-cli.add_command(transfer)
+@cli.command(help=TRANSFER_HELP)
+@transfer_options
+def transfer(**given: Any) -> int:
+    from scalecalc.transfer.command import transfer as run
+
+    return run(given)
 
 
 def prepare(given: dict[str, Any], schemes: Sequence[str] = (), optimizers: Sequence[str] = ()) -> str:

@@ -24,10 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # ---------------------------------------------------------------- who imports whom
 
 TORCH_SIDE = ("scalecalc.measure", "scalecalc.torch", "scalecalc.trace", "scalecalc.transfer", "scalecalc.dynamics")
-COMMANDS = ("scalecalc.transfer.command",)  # of the command line, though beside what they call
 ABOVE = (
     "scalecalc", "scalecalc.checks.law", "scalecalc.checks.sample", "scalecalc.cli", "scalecalc.dossier", "scalecalc.model",
-    "scalecalc.testing", "scalecalc.transfer.command",
+    "scalecalc.testing",
 )  # may call the torch side, inside functions
 LAYERS = ("errors", "scale", "pattern", "term", "value", "program", "rule", "derive", "solve", "cli")
 RANK = {f"scalecalc.{name}": rank for rank, name in enumerate(LAYERS)}
@@ -74,10 +73,6 @@ def imports(module: str, source: str, *, package: bool = False) -> Iterator[Impo
     yield from visit(ast.parse(source), True)
 
 
-def torch_side(name: str) -> bool:
-    return within(name, TORCH_SIDE) and not within(name, COMMANDS)
-
-
 def offences(sources: Mapping[str, str]) -> list[str]:
     """Every import that house rules forbid, among modules given by name."""
     packages = {name.rpartition(".")[0] for name in sources}
@@ -86,9 +81,9 @@ def offences(sources: Mapping[str, str]) -> list[str]:
     for name, its in found.items():
         for one in its:
             where = f"{name}, line {one.line}, imports {one.name}"
-            if one.runs and within(one.name, ("torch",)) and not torch_side(name):
+            if one.runs and within(one.name, ("torch",)) and not within(name, TORCH_SIDE):
                 out.append(f"{where} when it is imported")
-            if torch_side(one.name) and not torch_side(name):
+            if within(one.name, TORCH_SIDE) and not within(name, TORCH_SIDE):
                 if name not in ABOVE:
                     out.append(f"{where} from below the command line")
                 elif one.runs:
@@ -140,7 +135,6 @@ def test_imports_point_the_right_way() -> None:
         ("scalecalc.derive", "def f():\n  from scalecalc.measure import verify", "from below the command line"),
         ("scalecalc.derive", "def f():\n  from . import measure", "imports scalecalc.measure from below"),
         ("scalecalc.cli", "from scalecalc.measure.verify import verify", "when it is imported"),
-        ("scalecalc.transfer.command", "from scalecalc.transfer.engine import Engine", "when it is imported"),
         ("scalecalc.report.json", "def f():\n  from scalecalc.derive import derive", "a report sees what it prints only"),
         ("scalecalc.report.json", "from ..rule import find", "imports scalecalc.rule.find, but a report sees"),
         (

@@ -305,7 +305,7 @@ from scalecalc.rules.norm import rmsnorm
 
 @architecture("normed", "a test", parameterization="mup", optimizer="adam", widths={"N": [64, 128]})
 def normed() -> Program:
-    """A matrix before a norm."""
+    "A matrix before a norm."
     p = Program("normed", dims=("N",), fixed={"batch": 4, "in": 8, "out": 8})
     u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
     q = p.feature("q", rmsnorm(matmul(p.weight("W_q", "N N'"), u), "N"))

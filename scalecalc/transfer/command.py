@@ -12,7 +12,6 @@ import click
 
 from scalecalc import request
 from scalecalc.errors import InputError
-from scalecalc.options import Number, Registered, rules_option
 
 if TYPE_CHECKING:
     from scalecalc.transfer.config import Setup
@@ -20,65 +19,13 @@ if TYPE_CHECKING:
     from scalecalc.transfer.store import Store
 
 INTERRUPTED, UNDECIDED = 130, 3
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon", "muon_rms")
 RATES = {"sgd": "-6:3", "momentum": "-8:1", "nesterov": "-8:1"}  # by optimizer; others move entries by the rate itself
 DEFAULT_RATES = "-12:-4"
-LENGTH, TEXT_BATCH, BATCH = 128, 16, 64
+TEXT_BATCH, BATCH = 16, 64
 
 
-@click.command(
-    help="""Does the learning rate transfer? Trains at a grid of widths, rates and seeds, and says where the best rate lies.
-
-MODEL is mlp, or s6 or transformer as a language model of bytes, with options after a colon (s6:gate=yes,depth=2), or
-path/to/file.py:factory. Every finished run is kept in the database; what is there already is not run again.
-
-At the base width every parameterization is the same network. The rates are those at base, as powers of two."""
-)
-@click.argument("model", metavar="MODEL")
-@click.option("--data", default="", metavar="FILE|FOLDER", help="Text; for mlp digits, teacher or a .npz file with x and y.")
-@click.option(
-    "--dims", multiple=True, metavar="DIM=A:B", help="Widths: N_u=64:512, or 'N_x=8,16 N_u=128'. Repeatable; others at base."
-)
-@click.option("--base", multiple=True, metavar="DIM=N", help="The width at base.  [default: the least of each dim]")
-@click.option("--rates", metavar="A:B[:STEP]", help="Powers of two: -12:-4, -12:-4:0.5 or -12,-10.  [default: by optimizer]")
-@click.option("--seeds", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="Random seeds per width.")
-@click.option(
-    "--parameterization", "parameterizations", multiple=True, type=Registered("parameterization"), metavar="NAME|FILE",
-    help="A registered name, a TOML or JSON file, or solved. Repeatable.  [default: sp and the model's own]",
-)  # fmt: skip
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=500, show_default=True, metavar="K", help="Steps of a run.")
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Examples per step.  [default: 64; of text 16]")
-@click.option("--length", type=click.IntRange(1), default=LENGTH, show_default=True, metavar="N", help="Bytes of an example.")
-@click.option("--schedule", type=click.Choice(["constant", "cosine"]), default="constant", show_default=True)
-@click.option("--weight-decay", type=Number(), metavar="X", help="At base; of optimizers that have it.")
-@click.option(
-    "--final", type=click.Choice(["train", "valid"]), default="train", show_default=True,
-    help="A run's loss: of training, over the last tenth of the steps; or on what was held out.",
-)  # fmt: skip
-@click.option(
-    "--group", "groups", multiple=True, metavar="NAME=W,…",
-    help="Then sweep the rate of these weights alone, the others at their best one: ssm=W_B,W_C,W_Delta. Repeatable.",
-)  # fmt: skip
-@click.option(
-    "--dominated", type=Number(), metavar="X",
-    help="Stop a run whose loss, past the half, is by X above that of a finished one of the same width and seed.",
-)  # fmt: skip
-@click.option("--budget", type=Number(), metavar="SECONDS", help="Begin no run that would not end within them.")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes of one thread.  [default: one per core]")
-@click.option("--scheduler", metavar="ADDRESS", help="Of a dask scheduler, whose workers are used: tcp://host:8786.")
-@click.option("--db", default="transfer.sqlite", show_default=True, metavar="FILE", help="Where finished runs are kept.")
-@click.option("--resume", is_flag=True, help="Go on with a sweep that the database has runs of.")
-@click.option("-o", "--output", type=click.Path(), metavar="DIR", help="Write report and plots; made if need be.")
-@click.option(
-    "--tolerance", type=Number(), default="0.1", show_default=True, metavar="X",
-    help="How far the best rate may move per doubling of a width and still transfer, in powers of two.",
-)  # fmt: skip
-@click.option("--require", type=click.Choice(["transfer"]), help="Exit status 1 where the best rate does not transfer.")
-@click.option("--strict", is_flag=True, help="What is undecided counts: exit status 3.")
-@rules_option
-@click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
-def transfer(**given: Any) -> int:
+def transfer(given: dict[str, Any]) -> int:
+    """What the command does; returns the exit status."""
     setups, store, sweep = prepare(given)
     groups = {name: members for name, _, members in (text.partition("=") for text in given["groups"])}
     from scalecalc.transfer.engine import Engine
