@@ -327,7 +327,7 @@ lag; without one a teacher's. -o DIR writes a page with the learning curves, -o 
 @click.option("--step", type=Number(), metavar="X", help="Of gradient descent, over 1/(rate at the end).  [default: 0.04]")
 @click.option("--seeds", type=click.IntRange(2), default=3, show_default=True, metavar="N", help="Runs per N.")
 @click.option("--tolerance", type=Number(), default=0.05, show_default=True, metavar="X", help="Of a slope.")
-@click.option("--color", type=float, default=0.0, metavar="R", help="Without FILE: the inputs' correlation from step to step.")
+@click.option("--color", type=float, default=0.0, metavar="R", help="Without FILE: correlation of neighbouring inputs.")
 @click.option("--noise", type=float, default=0.0, metavar="S", help="Without FILE: standard deviation of output noise.")
 @click.option("--measure/--no-measure", default=True, help="Whether to train; deriving alone needs no torch.")
 @click.option("--explain", "topic", metavar="TOPIC", help="Print a derivation instead; `--explain list` has the topics.")

@@ -7,11 +7,11 @@ hidden units; what the data say of it are σ and η (:mod:`scalecalc.dynamics.sp
 >>> from scalecalc import dynamics
 >>> table = dynamics.derive(["tied_balanced", "tied_frozen"])
 >>> for row in table:
-...     print(row.label, "|", row.formula(), "|", row.klass)
+...     print(row.label, "|", row.formula(), "|", row.klass or "-")
 tied_balanced, time constant | N^(-1) sigma^(-1) | O(τ/(Nσ))
-tied_balanced, half-rise | N^(-1) sigma^(-1) log G |
 tied_frozen, time constant | N^(-2) eta^(-1) | O(τ/(N²η))
-tied_frozen, half-rise | N^(-2) eta^(-1) |
+tied_balanced, half-rise | N^(-1) sigma^(-1) log G | -
+tied_frozen, half-rise | N^(-2) eta^(-1) | -
 
 :func:`derive` needs no torch; :func:`measure` trains by torch's autograd.  Time is the number of steps times the rate.
 """

@@ -130,7 +130,7 @@ def learn(
     half = _numbers(derived.half, n, sigma * s, eta * e, g) * rate
     steps = math.ceil((float(half.max()) + TAIL) / step)
     random = np.random.default_rng(seed)
-    jitter = np.exp(JITTER * random.standard_normal((len(every), int(n.max()))))
+    jitter = np.exp(JITTER / one.layers * random.standard_normal((len(every), int(n.max()))))
     jitter[::seeds] = 1
     curves = train(
         one, found, pole, n.astype(int), final / g, step / rate, steps, u=np.sqrt(e), y=s / np.sqrt(e), jitter=jitter
