@@ -330,6 +330,7 @@ lag; without one a teacher's. -o DIR writes a page with the learning curves, -o 
 @click.option("--color", type=float, default=0.0, metavar="R", help="Without FILE: correlation of neighbouring inputs.")
 @click.option("--noise", type=float, default=0.0, metavar="S", help="Without FILE: standard deviation of output noise.")
 @click.option("--measure/--no-measure", default=True, help="Whether to train; deriving alone needs no torch.")
+@click.option("--beyond", is_flag=True, help="Also finite steps, finite length and learned poles: a minute more.")
 @click.option("--explain", "topic", metavar="TOPIC", help="Print a derivation instead; `--explain list` has the topics.")
 @click.option("--strict", is_flag=True, help="Inconclusive rows count: exit status 3.")
 @output_options

@@ -79,6 +79,8 @@ def measure(
     step: float | None = None,
     color: float = 0.0,
     noise: float = 0.0,
+    curves: bool = False,
+    beyond: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Study:
     """Derive, train by gradient descent at every N, and judge; with the learning curves, predicted and measured.
@@ -91,6 +93,8 @@ def measure(
         tolerance: how far from the derived exponent still agrees.
         step: of gradient descent, in units of the inverse of the derived rate at the end; 0.04 unless given.
         color, noise: of the teacher's inputs and outputs, see :func:`scalecalc.dynamics.synthetic.teacher`.
+        curves: also resonant modes learnt in stages, for the plots.
+        beyond: also finite steps, finite length and learned poles, a row each.
         progress: is called with what is going on.
 
     Returns:
@@ -126,6 +130,8 @@ def measure(
         step=step,
         color=color,
         noise=noise,
+        curves=curves,
+        beyond=beyond,
         progress=progress or (lambda _: None),
     )
     return replace(found, table=replace(found.table, seconds=time.perf_counter() - began))

@@ -66,8 +66,8 @@ def run(file: str | None, given: Mapping[str, Any], say: Callable[[str], None], 
         raise InputError(
             "--color and --noise are of the teacher that stands in for a file; leave them out, or leave out FILE."
         )
-    options = {key: given[key] for key in ("pole", "seeds", "seed", "tolerance", "step", "color", "noise")}
-    found = dynamics.measure(file, settings=names, states=states, progress=say, **options)
+    options = {key: given[key] for key in ("pole", "seeds", "seed", "tolerance", "step", "color", "noise", "beyond")}
+    found = dynamics.measure(file, settings=names, states=states, curves=folder, progress=say, **options)
     if not folder:
         return found.table, []
     from scalecalc.dynamics.report import write

@@ -126,8 +126,8 @@ def learn(
     every = [run for run in plan for _ in range(seeds)]
     n, s, e, g = (np.array([getattr(run, key) for run in every], float) for key in ("states", "sigma", "eta", "gain"))
     final = (sigma * s) / (eta * e)
-    rate = _numbers(derived.rate, n, sigma * s, eta * e, g)
-    half = _numbers(derived.half, n, sigma * s, eta * e, g) * rate
+    rate = numbers(derived.rate, n, sigma * s, eta * e, g)
+    half = numbers(derived.half, n, sigma * s, eta * e, g) * rate
     steps = math.ceil((float(half.max()) + TAIL) / step)
     random = np.random.default_rng(seed)
     jitter = np.exp(JITTER / one.layers * random.standard_normal((len(every), int(n.max()))))
@@ -192,7 +192,7 @@ def _row(
     return row.with_measurement(judgement.slopes, judgement.verdict, judgement.settle, points)
 
 
-def _numbers(expression: object, n: Array, sigma: Array, eta: Array, gain: Array) -> Array:
+def numbers(expression: object, n: Array, sigma: Array, eta: Array, gain: Array) -> Array:
     import sympy as sp
 
     from scalecalc.dynamics.settings import G

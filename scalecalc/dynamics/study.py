@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scalecalc.dynamics import convergence, synthetic
+from scalecalc.dynamics import convergence, experiments, synthetic
 from scalecalc.dynamics import data as files
+from scalecalc.dynamics.experiments import Lengths, Stages
 from scalecalc.dynamics.settings import setting
 from scalecalc.dynamics.spectra import Moments, Sequences, Spectra, dominant, moments, taps
 from scalecalc.errors import InputError
@@ -48,13 +49,20 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """All of it; ``learned`` has the curves, a record per setting."""
+    """All of it; ``learned`` has the curves, a record per setting.
+
+    ``projected``: the spectra of the one pair of directions that settings are trained on; ``stages`` and ``lengths``: None
+    unless asked for.
+    """
 
     table: Table
     name: str
     spectra: Spectra
     statistics: Statistics
     learned: tuple[convergence.Learned, ...]
+    projected: Spectra
+    stages: Stages | None = None
+    lengths: Lengths | None = None
 
 
 def study(
@@ -69,6 +77,8 @@ def study(
     step: float | None,
     color: float,
     noise: float,
+    curves: bool,
+    beyond: bool,
     progress: Callable[[str], None],
 ) -> Study:
     """See :func:`scalecalc.dynamics.measure`."""
@@ -102,18 +112,42 @@ def study(
                 share=len(chosen),
             )
         )
-    rows = tuple(each.rows[k] for k in (0, 1) for each in learned)
-    notes = (*_about(name, found, about), *derived.notes, *_raw(learned), *_errors(learned))
+    rows = [each.rows[k] for k in (0, 1) for each in learned]
+    side, bounded = None, None
+    if curves or beyond:
+        progress("stages")
+        side = experiments.stages(one, _longer(data, about))
+    if beyond:
+        progress("finite length, finite steps, learned poles")
+        bounded = experiments.lengths(about.pole, tolerance)
+        few = [states[0], states[len(states) // 2], states[-1]]
+        teacher = moments(synthetic.teacher(pole=about.pole, seed=seed), taps(about.pole, 4096))
+        rows += experiments.largest_steps(form, about.pole, few, tolerance)
+        rows += [*experiments.steps(form, about.pole, tolerance), *experiments.learned_pole(teacher, about.pole, tolerance)]
+        rows += bounded.rows
+    notes = (*_about(name, found, about), *derived.notes, *_raw(learned), *_errors(learned), *(BEYOND if beyond else ()))
     options = {
-        **derived.options,
-        "states": list(states),
-        "pole": about.pole,
-        "seeds": seeds,
-        "seed": seed,
-        "tolerance": tolerance,
-    }
-    options |= {"sigma": about.sigma.tolist(), "eta": about.eta.tolist(), "data": name}
-    return Study(replace(derived, rows=rows, notes=notes, options=options), name, found, about, tuple(learned))
+        **derived.options, "states": list(states), "pole": about.pole, "seeds": seeds, "seed": seed, "tolerance": tolerance,
+        "sigma": about.sigma.tolist(), "eta": about.eta.tolist(), "data": name,
+    }  # fmt: skip
+    dims = (*derived.dims, *(dim for dim in ("K", "R", "L") if any(dim in t.dims for row in rows for t in row.terms)))
+    table = replace(derived, rows=tuple(rows), notes=notes, options=options, dims=dims)
+    return Study(table, name, found, about, tuple(learned), one, side, bounded)
+
+
+BEYOND = (
+    "K: steps per time constant; the departure is the largest distance of gradient descent from the closed form. R = |a|^(−P), P the "
+    "zeros at the end of the inputs; L: their length where they do not end in zeros. The largest step is the one at which a run near "
+    "the optimum still comes nearer. Learned poles have no closed form; their last stage is derived (--explain learned), and measured "
+    "with a teacher of the same pole.",
+)
+
+
+def _longer(data: Sequences | Spectra, about: Statistics) -> Moments:
+    """Moments with as many taps as the resonators of the stages need."""
+    if not isinstance(data, Sequences):
+        return _moments(data, 512).projected(about.left, about.right)
+    return moments(data, min(512, data.length)).projected(about.left, about.right)
 
 
 def describe(data: Sequences | Spectra, found: Spectra, pole: float | None) -> tuple[Statistics, Moments]:
