@@ -325,7 +325,7 @@ lag; without one a teacher's. -o DIR writes a page with the learning curves, -o 
 @click.option("--setting", "settings", multiple=True, metavar="NAME", help="tied_balanced, … Repeatable.  [default: all]")
 @click.option("--pole", type=float, metavar="A", help="Of all states.  [default: the one that explains most]")
 @click.option("--step", type=Number(), metavar="X", help="Of gradient descent, over 1/(rate at the end).  [default: 0.04]")
-@click.option("--seeds", type=click.IntRange(2), default=3, show_default=True, metavar="N", help="Runs per N.")
+@click.option("--seeds", type=click.IntRange(2), default=4, show_default=True, metavar="N", help="Runs per N.")
 @click.option("--tolerance", type=Number(), default=0.05, show_default=True, metavar="X", help="Of a slope.")
 @click.option("--color", type=float, default=0.0, metavar="R", help="Without FILE: correlation of neighbouring inputs.")
 @click.option("--noise", type=float, default=0.0, metavar="S", help="Without FILE: standard deviation of output noise.")

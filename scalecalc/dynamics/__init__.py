@@ -73,7 +73,7 @@ def measure(
     settings: Sequence[str] | None = None,
     states: Sequence[int] = STATES,
     pole: float | None = None,
-    seeds: int = 3,
+    seeds: int = 4,
     seed: int = 0,
     tolerance: float = 0.05,
     step: float | None = None,

@@ -30,7 +30,8 @@ def judged(row: Row, cells: Sequence[Cell], tolerance: float, corrections: tuple
     """A row with the verdict that its cells give."""
     judgement, _ = assess(cells, Claim(row.terms, corrections), ALPHA, tolerance)
     points = tuple(
-        Point(dict(c.widths), float(c.logs.mean()), float(c.logs.std(ddof=1) / math.sqrt(len(c.logs))), len(c.logs)) for c in cells
+        Point(dict(c.widths), float(c.logs.mean()), float(c.logs.std(ddof=1) / math.sqrt(len(c.logs))), len(c.logs))
+        for c in cells
     )
     return row.with_measurement(judgement.slopes, judgement.verdict, judgement.settle, points)
 
@@ -104,7 +105,9 @@ def steps(found: Moments, pole: float, tolerance: float, *, states: int = 8) -> 
         for k in counts:
             n = np.full(len(start), states)
             curves = train(one, found, pole, n, start, np.full(len(start), 1 / (k * rate)), 14 * k)
-            ideal = np.stack([closed.gain(one, curves.time[i], sigma, eta, start[i], states) for i in range(len(start))])
+            ideal = np.stack(
+                [closed.gain(one, curves.time[i], sigma, eta, start[i], states) for i in range(len(start))]
+            )
             away = np.abs(curves.gain[:, :, 0, 0] - ideal).max(1) / (sigma / eta)
             cells.append(Cell({"K": k}, np.log(away)))
         out.append(judged(Row(name, "departure", 0, (Scale.of("K", -1),), statistic="from the flow"), cells, tolerance))
@@ -129,7 +132,7 @@ def largest_steps(found: Moments, pole: float, states: Sequence[int], tolerance:
         table, sizes = stable.reshape(len(states), -1), tried.reshape(len(states), -1)
         cells: list[Cell] = []
         for k, width in enumerate(states):
-            # It lies between two that were tried; where none, or all, are stable, it was not found, and the row must not agree.
+            # It lies between two that were tried.  Where none, or all, are stable, it was not found: the row must not agree.
             last = int(table[k].sum()) - 1
             found_it = 0 <= last < len(ratios) - 1 and table[k, : last + 1].all()
             cells.append(Cell({"N": width}, np.log(sizes[k, last : last + 2]) if found_it else np.full(2, np.nan)))
@@ -179,9 +182,14 @@ def learned_pole(found: Moments, pole: float, tolerance: float) -> tuple[Row, ..
             last = math.ceil(7 / (float(rates.min()) * lr))
             curves = descend(kernel, {"a": a, "b": b, "c": b}, Loss(found), np.full(seeds, lr), last, gain=total)
             middle = len(curves.time[0]) // 2
-            constant = [-2 / np.polyfit(t[middle:], np.log(v[middle:]), 1)[0] for t, v in zip(curves.time, curves.slope, strict=True)]
+            constant = [
+                -2 / np.polyfit(t[middle:], np.log(v[middle:]), 1)[0]
+                for t, v in zip(curves.time, curves.slope, strict=True)
+            ]
             cells.append(Cell({"N": n}, np.log(constant)))
-        row = Row(f"{name}, poles learnt", "time constant", 0, (Scale.of("N", power),), statistic="1/rate", klass="neither")
+        row = Row(
+            f"{name}, poles learnt", "time constant", 0, (Scale.of("N", power),), statistic="1/rate", klass="neither"
+        )
         out.append(judged(row, cells, tolerance, (Scale.of("N", power - 1),)))
     return tuple(out)
 
@@ -229,7 +237,7 @@ def stages(spectra: Spectra, form: Moments, *, radius: float = 0.95, modes: int 
     b = np.full((1, modes, 1), math.sqrt(small), complex)
     c = (math.sqrt(small) * np.exp(1j * np.angle(cross)))[None, None]
     lr = 0.04 / float(2 * sigma.max())
-    count = min(math.ceil((math.log(float((sigma / eta).max()) / small) + 3) / (2 * float(sigma.min()) * lr)), 6000)
+    count = min(math.ceil((math.log(float((sigma / eta).max()) / small) + 8) / (2 * float(sigma.min()) * lr)), 6000)
     matrix = torch.as_tensor(powers)
     record = max(count // 300, 1)
     curves = descend(
@@ -239,4 +247,14 @@ def stages(spectra: Spectra, form: Moments, *, radius: float = 0.95, modes: int 
     time = curves.time[0]
     solved = flow.integrate(spectra, flow.System(poles, b[0], c[0]), time)
     alone = np.stack([closed.sigmoid(time, s, e, small) for s, e in zip(sigma, eta, strict=True)], 1)
-    return Stages(poles, sigma, eta, time, curves.gain[0, :, :, 0], np.abs(solved.gains[:, :, 0, 0]), alone, curves.loss[0], overlap)
+    return Stages(
+        poles,
+        sigma,
+        eta,
+        time,
+        curves.gain[0, :, :, 0],
+        np.abs(solved.gains[:, :, 0, 0]),
+        alone,
+        curves.loss[0],
+        overlap,
+    )

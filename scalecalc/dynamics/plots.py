@@ -29,7 +29,7 @@ def _shown(states: tuple[int, ...]) -> list[int]:
 
 @styled
 def curves(study: Study, spectra: Spectra) -> Figure | None:
-    """A panel per setting: gain over its final value against time; lines gradient descent, dashes closed form, crosses flow."""
+    """A panel per setting: gain over its final value; lines gradient descent, dashes the closed form, crosses the flow."""
     columns = min(3, len(study.learned))
     rows = math.ceil(len(study.learned) / columns)
     made, axes = figure(columns, rows, size=(2.9, 2.2), share=False)
@@ -66,13 +66,18 @@ def _flow(one: Learned, i: int, spectra: Spectra, pole: float) -> tuple[list[flo
     # Tied states move as one state does whose b and c are √N times as large, in N times the time.
     count, faster = (1, n) if setting.tied else (n, 1)
     if setting.frozen:
-        b, c = np.full((count, 1), start / n * (math.sqrt(n) if setting.tied else 1)), np.full((1, count), math.sqrt(n) if setting.tied else 1.0)
+        b, c = (
+            np.full((count, 1), start / n * (math.sqrt(n) if setting.tied else 1)),
+            np.full((1, count), math.sqrt(n) if setting.tied else 1.0),
+        )
     else:
         b = np.full((count, 1), math.sqrt(start / count))
         c = b.T.copy()
     low, high = one.time[i, -1] / 300, one.time[i, -1]
     at = np.concatenate([[0.0], np.geomspace(low, high, 12)])
-    found = flow.integrate(spectra, flow.System(np.full(count, pole), b, c), at * faster, learn="b" if setting.frozen else "bc")
+    found = flow.integrate(
+        spectra, flow.System(np.full(count, pole), b, c), at * faster, learn="b" if setting.frozen else "bc"
+    )
     return list(at[1:]), list(found.gain[1:, 0, 0].real / one.final)
 
 
@@ -116,7 +121,9 @@ def statistics(study: Study, spectra: Spectra) -> Figure | None:
     pole = study.statistics.pole
     made, axes = figure(2, size=(3.2, 2.1), share=False)
     names = ("σ", "η")
-    for ax, values, name in zip(axes[0], (spectra.sigma_k(pole)[:, 0, 0], spectra.eta_k(pole)[:, 0, 0]), names, strict=True):
+    for ax, values, name in zip(
+        axes[0], (spectra.sigma_k(pole)[:, 0, 0], spectra.eta_k(pole)[:, 0, 0]), names, strict=True
+    ):
         bands = np.array_split(np.arange(len(values)), min(len(values), 96))
         middle = [float(spectra.omega[band].mean()) for band in bands]
         width = [float(spectra.weight[band].sum()) for band in bands]

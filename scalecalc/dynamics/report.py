@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
     from scalecalc.dynamics.study import Study
 
+VERDICTS = {v: f'<span class="is {v}">{word}</span>' for v, word in layout.SYMBOLS.items()}
 MOST_RECORDS = 200  # of a curve, in the file
 CAPTIONS = {
     "curves": "The gain of the mode over its final value. Broad: gradient descent by autograd, in the time domain. Dashed: "
     "the closed form. Crosses: the gradient flow, integrated in the frequency domain.",
     "times": "Both times against the number of states. Time is the number of steps times the rate.",
     "statistics": "What the loss sees of the data, frequency by frequency, averaged over bands.",
-    "stages": "Resonators at four frequencies, trained together. Broad: gradient descent. Dashed: the flow. Dotted: the sigmoid "
-    "of each mode if it overlapped with no other; where they overlap there is no closed form.",
+    "stages": "Resonators at four frequencies, trained together. Broad: gradient descent. Dashed: the flow. Dotted: the "
+    "sigmoid of each mode if it overlapped with no other; where they overlap there is no closed form.",
     "lengths": "Circular instead of linear convolution: the error falls like |a|^P, below its bound.",
 }
 
@@ -88,9 +89,16 @@ def _statistics(study: Study) -> str:
     one, pole = study.projected, study.statistics.pole
     sigma, eta = one.sigma_k(pole)[:, 0, 0], one.eta_k(pole)[:, 0, 0]
     records = [
-        {"omega": f"{w:.6g}", "sigma": f"{s:.6g}", "eta": f"{e:.6g}"} for w, s, e in zip(one.omega, sigma, eta, strict=True)
+        {"omega": f"{w:.6g}", "sigma": f"{s:.6g}", "eta": f"{e:.6g}"}
+        for w, s, e in zip(one.omega, sigma, eta, strict=True)
     ]
     return to_csv(("omega", "sigma", "eta"), records)
+
+
+def _escaped(words: str) -> str:
+    from markupsafe import escape
+
+    return str(escape(words))
 
 
 def page(study: Study, made: Made, drawn: dict[str, Figure]) -> str:
@@ -102,7 +110,11 @@ def page(study: Study, made: Made, drawn: dict[str, Figure]) -> str:
 
     derived = [derivation(topic) for topic in TOPICS]
     shown = [(name, Markup(inline(figure, name, CAPTIONS[name])), CAPTIONS[name]) for name, figure in drawn.items()]
-    sections = [(part, [dict(zip(part.columns, row, strict=True)) for row in part.rows]) for part in layout.sections(study.table)]
+    write = layout.Writer(size=lambda one: str(html.size(one)), text=_escaped, name=_escaped, verdicts=VERDICTS)
+    sections = [
+        (part, [[Markup(cell.replace("\n", "<br>")) for cell in row] for row in part.rows])
+        for part in layout.sections(study.table, write=write)
+    ]
     return html.draw(
         "dynamics.html", title="How fast a linear state space model learns", heading=layout.heading(study.table), made=made,
         table=study.table, verdict=verdict(study.table), sections=sections, figures=shown, derivations=derived,

@@ -228,7 +228,7 @@ def dominant(found: Spectra) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    lags = min(MOST_TAPS, int(found.length) // 2 if math.isfinite(found.length) else MOST_TAPS)
+    lags = min(1024, int(found.length) // 2 if math.isfinite(found.length) else 1024)  # enough to choose by
     small = found.compressed(max(lags, 8))
 
     def left(pole: float) -> float:

@@ -120,12 +120,21 @@ def study(
     if beyond:
         progress("finite length, finite steps, learned poles")
         bounded = experiments.lengths(about.pole, tolerance)
-        few = [states[0], states[len(states) // 2], states[-1]]
+        few = list(states) if len(states) >= 4 else [4, 16, 64, 256]
         teacher = moments(synthetic.teacher(pole=about.pole, seed=seed), taps(about.pole, 4096))
         rows += experiments.largest_steps(form, about.pole, few, tolerance)
-        rows += [*experiments.steps(form, about.pole, tolerance), *experiments.learned_pole(teacher, about.pole, tolerance)]
+        rows += [
+            *experiments.steps(form, about.pole, tolerance),
+            *experiments.learned_pole(teacher, about.pole, tolerance),
+        ]
         rows += bounded.rows
-    notes = (*_about(name, found, about), *derived.notes, *_raw(learned), *_errors(learned), *(BEYOND if beyond else ()))
+    notes = (
+        *_about(name, found, about),
+        *derived.notes,
+        *_raw(learned),
+        *_errors(learned),
+        *(BEYOND if beyond else ()),
+    )
     options = {
         **derived.options, "states": list(states), "pole": about.pole, "seeds": seeds, "seed": seed, "tolerance": tolerance,
         "sigma": about.sigma.tolist(), "eta": about.eta.tolist(), "data": name,
@@ -136,9 +145,12 @@ def study(
 
 
 BEYOND = (
-    "K: steps per time constant; the departure is the largest distance of gradient descent from the closed form. R = |a|^(−P), P the "
-    "zeros at the end of the inputs; L: their length where they do not end in zeros. The largest step is the one at which a run near "
-    "the optimum still comes nearer. Learned poles have no closed form; their last stage is derived (--explain learned), and measured "
+    "K: steps per time constant; the departure is the largest distance of gradient descent from the closed form. R "
+    "= |a|^(−P), P the "
+    "zeros at the end of the inputs; L: their length where they do not end in zeros. The largest step is the one "
+    "at which a run near "
+    "the optimum still comes nearer. Learned poles have no closed form; their last stage is derived (--explain "
+    "learned), and measured "
     "with a teacher of the same pole.",
 )
 
