@@ -236,3 +236,10 @@ def test_help_is_light_and_deriving_needs_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_poles_are_learnt_no_faster_by_more_states() -> None:
+    from scalecalc.dynamics.poles import last_stage
+
+    assert str(last_stage(True).constant) == "1"
+    assert str(last_stage(False).constant) == "N"

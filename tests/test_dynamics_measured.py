@@ -86,9 +86,11 @@ def test_all_slopes_are_found_in_the_data_of_a_user(tmp_path: Path) -> None:
     data = synthetic.teacher(4000, pole=POLE, color=0.5, noise=0.3, seed=3)
     np.save(tmp_path / "mine.npy", np.concatenate([data.inputs, data.outputs], axis=-1)[0])
     mine, out = str(tmp_path / "mine.npy"), str(tmp_path / "out")
-    assert cli.main(["dynamics", mine, "--states", "4,8,16,32", "-o", out, "--quiet", "--strict"]) == 0
+    names = ("tied_balanced", "tied_frozen", "untied_frozen", "untied_balanced_total")
+    settings = [word for name in names for word in ("--setting", name)]
+    assert cli.main(["dynamics", mine, "--states", "4,8,16,32", *settings, "-o", out, "--quiet", "--strict"]) == 0
     table = json.loads((tmp_path / "out" / "table.json").read_text())
-    assert table["counts"] == {"agrees": 16, "disagrees": 0, "inconclusive": 0}
+    assert table["counts"] == {"agrees": 8, "disagrees": 0, "inconclusive": 0}
     slopes = {(r["row"], r["kind"]): r["measured"]["N"]["slope"] for r in table["rows"]}
     for name, slope in {"tied_balanced": -1, "tied_frozen": -2, "untied_frozen": -1, "untied_balanced_total": 0}.items():
         assert slopes[name, "time constant"] == pytest.approx(slope, abs=0.01)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from scalecalc.dynamics import closed, flow
 from scalecalc.dynamics.convergence import FAMILY_ERROR, numbers
-from scalecalc.dynamics.settings import SETTINGS, derive_setting
+from scalecalc.dynamics.poles import GAIN, XI, ZETA, last_stage
+from scalecalc.dynamics.settings import ETA, SETTINGS, N, derive_setting
 from scalecalc.dynamics.spectra import Moments, Spectra
 from scalecalc.measure.assess import Claim, assess
 from scalecalc.measure.slopes import Cell
@@ -150,7 +151,8 @@ def learned_pole(found: Moments, pole: float, tolerance: float) -> tuple[Row, ..
 
     from scalecalc.dynamics.descent import Loss, descend, impulse
 
-    taps = found.cross.shape[1]
+    taps = min(found.cross.shape[1], math.ceil(math.log(1e-7) / math.log(abs(pole))))
+    found = Moments(found.cross[:, :taps], found.gram[:taps, :, :taps], found.yy)
     sigma, eta = float(found.sigma(pole)[0, 0]), float(found.eta(pole)[0, 0])
     gain, j = sigma / eta, np.arange(taps)
     slopes = j * pole ** np.maximum(j - 1, 0)
@@ -158,13 +160,13 @@ def learned_pole(found: Moments, pole: float, tolerance: float) -> tuple[Row, ..
     zeta, xi = float(pole**j @ form @ slopes), float(slopes @ form @ slopes)
     out: list[Row] = []
     exponents = torch.arange(taps, dtype=torch.float64)
-    for name, power in (("tied", 0), ("untied", 1)):
-        tied = power == 0
+    for name, tied in (("tied", True), ("untied", False)):
+        stage = last_stage(tied)
         widths = [64, 128, 256, 512] if tied else [32, 64, 128, 256]
         cells: list[Cell] = []
         for n in widths:
-            s = np.array([[2 * n * gain, 0], [0, 1.0]]) if tied else np.array([[2 * gain, 0], [0, 1 / n]])
-            rates = np.linalg.eigvals(s @ np.array([[eta, zeta * gain], [zeta * gain, xi * gain**2]])).real
+            values = {N: n, GAIN: gain, ETA: eta, ZETA: zeta, XI: xi}
+            rates = np.linalg.eigvals(np.array(stage.matrix.subs(values), float)).real
             random = np.random.default_rng(n)
             seeds, count = 3, 1 if tied else n
             b = np.full((seeds, count), math.sqrt(gain / n))
@@ -178,7 +180,7 @@ def learned_pole(found: Moments, pole: float, tolerance: float) -> tuple[Row, ..
             def total(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, n: int = n) -> torch.Tensor:
                 return ((b * c).sum(1) * (n if a.shape[1] == 1 else 1))[:, None, None]
 
-            lr = 0.5 / float(rates.max())
+            lr = 0.9 / float(rates.max())
             last = math.ceil(7 / (float(rates.min()) * lr))
             curves = descend(kernel, {"a": a, "b": b, "c": b}, Loss(found), np.full(seeds, lr), last, gain=total)
             middle = len(curves.time[0]) // 2
@@ -188,9 +190,9 @@ def learned_pole(found: Moments, pole: float, tolerance: float) -> tuple[Row, ..
             ]
             cells.append(Cell({"N": n}, np.log(constant)))
         row = Row(
-            f"{name}, poles learnt", "time constant", 0, (Scale.of("N", power),), statistic="1/rate", klass="neither"
+            f"{name}, poles learnt", "time constant", 0, (stage.constant,), statistic="1/rate", klass=published(stage.constant)
         )
-        out.append(judged(row, cells, tolerance, (Scale.of("N", power - 1),)))
+        out.append(judged(row, cells, tolerance, (stage.constant / Scale.of("N"),)))
     return tuple(out)
 
 

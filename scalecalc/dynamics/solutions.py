@@ -7,6 +7,7 @@ from typing import Any
 import sympy as sp
 
 from scalecalc.dynamics.derivation import Derivation, Line, T, define, proved
+from scalecalc.dynamics.poles import GAIN, XI, ZETA, last_stage
 from scalecalc.dynamics.settings import ETA, SETTINGS, SIGMA, TAU, N, W, derive_setting, published
 
 
@@ -232,49 +233,33 @@ def step() -> Derivation:
 
 def learned() -> Derivation:
     """A learned pole: no closed form, but the last stage is linear."""
-    w = sp.Symbol("w", positive=True)
-    # Errors (δW, δa) of the common gain and pole near the optimum; the loss is ½ (δW, w δa) [[η, ζ], [ζ, ξ]] (δW, w δa).
-    zeta, xi = sp.symbols("zeta xi", positive=True)
+    expected = GAIN**2 * (XI - ZETA**2 / ETA)
     lines: list[Line] = [
         define(
-            "With a learned, no closed form exists: the response is no longer linear in what moves. The flow is "
-            "integrated. Near the "
-            "optimum (w, a) of one mode the loss is ½(η δW² + 2ζ w δW δa + ξ w² δa²), with η = ⟨z²⟩, ζ = ⟨z z'⟩, ξ "
-            "= ⟨z'²⟩, z' = dz/da"
+            "With a learned, no closed form exists: the response is not linear in what moves. The flow is integrated. Near "
+            "the optimum (w, a) of one mode, balanced and all states alike, the loss is ½(η δW² + 2ζ w δW δa + ξ w² δa²), "
+            "with η = ⟨z²⟩, ζ = ⟨z z'⟩, ξ = ⟨z'²⟩, z' = dz/da"
         ),
     ]
-    for name, speeds in (("tied, balanced", (2 * N * w, sp.Integer(1))), ("untied, balanced", (2 * w, 1 / N))):
-        matrix = sp.Matrix([[speeds[0] * ETA, speeds[0] * zeta * w], [speeds[1] * zeta * w, speeds[1] * xi * w**2]])
-        total, product = matrix.trace(), sp.simplify(matrix.det())
-        slow = sp.simplify(sp.limit(product / total, N, sp.oo)) if name.startswith("tied") else None
-        lines.append(
-            define(
-                f"{name}: W moves by S = {speeds[0]}, the mean pole by {speeds[1]}; product of the two rates",
-                sp.Symbol("μ_1 μ_2"),
-                sp.factor(product),
-            )
+    for name, found in (("tied", last_stage(True)), ("untied", last_stage(False))):
+        lines += [
+            define(f"{name}: W moves by S = {found.speeds[0]}, the mean pole by", sp.Symbol("Σ share²"), found.speeds[1]),
+            define("product of the two rates at the end", sp.Symbol("μ_1 μ_2"), sp.factor(found.matrix.det())),
+            define("their sum", sp.Symbol("μ_1 + μ_2"), found.matrix.trace()),
+            proved(
+                f"so that for many states the slower, times N^{found.power}, tends to a constant; the time constant is "
+                f"Θ({found.constant})",
+                sp.Symbol("lim"),
+                expected,
+                found.limit - expected,
+            ),
+        ]
+    lines.append(
+        define(
+            "More tied states learn W faster, but not the pole. Of untied ones each has an N-th of the gain, and its pole an "
+            "N-th of the gradient: the pole is learnt N times as slowly."
         )
-        lines.append(define("and their sum", sp.Symbol("μ_1 + μ_2"), total))
-        if slow is not None:
-            lines.append(
-                proved(
-                    "the slower tends to a constant: more tied states do not learn the pole faster",
-                    sp.Symbol("lim μ_2"),
-                    w**2 * (xi - zeta**2 / ETA),
-                    slow - w**2 * (xi - zeta**2 / ETA),
-                )
-            )
-        else:
-            found = sp.simplify(sp.limit(N * product / total, N, sp.oo))
-            lines.append(
-                proved(
-                    "the slower falls like 1/N: each state has an N-th of the gain, and its pole an N-th of the "
-                    "gradient",
-                    sp.Symbol("lim N μ_2"),
-                    w**2 * (xi - zeta**2 / ETA),
-                    found - w**2 * (xi - zeta**2 / ETA),
-                )
-            )
+    )
     return Derivation("learned", "A learned pole", tuple(lines))
 
 
