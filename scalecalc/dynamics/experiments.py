@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scalecalc.dynamics import closed, flow
 from scalecalc.dynamics.convergence import FAMILY_ERROR, numbers
 from scalecalc.dynamics.poles import GAIN, XI, ZETA, last_stage
-from scalecalc.dynamics.settings import ETA, SETTINGS, N, derive_setting
+from scalecalc.dynamics.settings import ETA, SETTINGS, N, derive_setting, published
 from scalecalc.dynamics.spectra import Moments, Spectra
 from scalecalc.measure.assess import Claim, assess
 from scalecalc.measure.slopes import Cell
@@ -189,9 +189,8 @@ def learned_pole(found: Moments, pole: float, tolerance: float) -> tuple[Row, ..
                 for t, v in zip(curves.time, curves.slope, strict=True)
             ]
             cells.append(Cell({"N": n}, np.log(constant)))
-        row = Row(
-            f"{name}, poles learnt", "time constant", 0, (stage.constant,), statistic="1/rate", klass=published(stage.constant)
-        )
+        klass = published(stage.constant)
+        row = Row(f"{name}, poles learnt", "time constant", 0, (stage.constant,), statistic="1/rate", klass=klass)
         out.append(judged(row, cells, tolerance, (stage.constant / Scale.of("N"),)))
     return tuple(out)
 
