@@ -25,6 +25,7 @@ from scalecalc._version import __version__
 from scalecalc.errors import InputError, ScalecalcError
 from scalecalc.options import (
     MODEL_HELP,
+    Number,
     Plural,
     Registered,
     alignment_option,
@@ -312,6 +313,51 @@ def report(
     if any(each.stopped for each in found.values()):
         return INTERRUPTED
     return max(each.table.exit_status for each in found.values())
+
+
+@cli.command(
+    help="""How fast a linear state space model learns: time constants in N, σ and η, derived and measured.
+
+FILE: input and output sequences, as CSV (columns u and y), .npy (time, 2) or .npz (u, y), or their covariances by
+lag; without one a teacher's. -o DIR writes a page with the learning curves, -o FILE the table alone."""
+)
+@click.argument("file", type=click.Path(), required=False, metavar="[FILE]")
+@click.option("--states", default="N=4:256", show_default=True, metavar="N=A:B", help="Numbers of states, as --dims.")
+@click.option("--setting", "settings", multiple=True, metavar="NAME", help="tied_balanced, … Repeatable.  [default: all]")
+@click.option("--pole", type=float, metavar="A", help="Of all states.  [default: the one that explains most]")
+@click.option("--step", type=Number(), metavar="X", help="Of gradient descent, over 1/(rate at the end).  [default: 0.04]")
+@click.option("--seeds", type=click.IntRange(2), default=4, show_default=True, metavar="N", help="Runs per N.")
+@click.option("--tolerance", type=Number(), default=0.05, show_default=True, metavar="X", help="Of a slope.")
+@click.option("--color", type=float, default=0.0, metavar="R", help="Without FILE: correlation of neighbouring inputs.")
+@click.option("--noise", type=float, default=0.0, metavar="S", help="Without FILE: standard deviation of output noise.")
+@click.option("--measure/--no-measure", default=True, help="Whether to train; deriving alone needs no torch.")
+@click.option("--beyond", is_flag=True, help="Also finite steps, finite length and learned poles: a minute more.")
+@click.option("--explain", "topic", metavar="TOPIC", help="Print a derivation instead; `--explain list` has the topics.")
+@click.option("--strict", is_flag=True, help="Inconclusive rows count: exit status 3.")
+@output_options
+@click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
+@seed_option
+@click.pass_context
+def dynamics(ctx: click.Context, file: str | None, topic: str | None, strict: bool, **given: Any) -> int:
+    from scalecalc.dynamics import command
+
+    if topic is not None:
+        format = format_of(given, EXPLAINED, "a derivation")
+        check_output(given["output"])
+        deliver(command.explained(topic, format, paper(given)["width"]), given)
+        return 0
+    if not (folder := command.is_folder(given["output"])):
+        check_output(given["output"])
+    table, files = command.run(file, given, (lambda _: None) if given["quiet"] else command.progress, typed(ctx))
+    if not folder:
+        emit(table, given)
+    elif not given["quiet"]:
+        from scalecalc.report.summary import summary
+
+        complain(f"wrote {len(files)} files into {given['output']}; open {files[0]}. {summary(table)}")
+    if table.exit_status:
+        return table.exit_status
+    return INCONCLUSIVE if strict and any(row.verdict == "inconclusive" for row in table) else 0
 
 
 @cli.command(

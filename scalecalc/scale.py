@@ -35,6 +35,7 @@ Exponents = tuple[tuple[str, Fraction], ...]
 _INTERNED: dict[tuple[object, ...], Scale] = {}
 ZERO = Fraction(0)
 _FRACTION = re.compile(r"([+-]?\d{1,6})(?:\s*/\s*(\d{1,6}))?")
+_GREEK = ("alpha", "beta", "gamma", "eta", "kappa", "lambda", "rho", "sigma", "tau")  # dims that LaTeX has as letters
 _DIM = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -178,12 +179,13 @@ class Scale:
     def latex(self) -> str:
         r"""LaTeX, with N_u as ``N_{u}``.
 
-        >>> Scale.of("N_u", "-1/2").latex()
-        'N_{u}^{-1/2}'
+        >>> print(Scale.of("N_u", "-1/2").latex(), Scale.of("sigma", -1).latex())
+        N_{u}^{-1/2} \sigma^{-1}
         """
 
         def name(dim: str) -> str:
             head, _, tail = dim.partition("_")
+            head = f"\\{head}" if head in _GREEK else head
             return f"{head}_{{{tail}}}" if tail else head
 
         parts = [name(d) if e == 1 else f"{name(d)}^{{{e}}}" for d, e in self.powers]
