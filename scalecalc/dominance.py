@@ -244,10 +244,16 @@ class _Group:
 
 def exceeded(terms: Sequence[Term], regime: Regime) -> Iterator[bool]:
     """Whether each term has another that is larger at every index where it is, whatever either is odd in."""
-    kinds = {(t.size, t.pattern.shape, own(t, regime)): False for t in terms}
-    for size, shape, part in kinds:
-        kinds[size, shape, part] = any(
-            mine is part and regime.order(size, other) == -1 and faster(shape, wider) for other, wider, mine in kinds
+    kinds = {(own(t, regime), t.pattern.shape, t.size): False for t in terms}
+    fronts: dict[Scale, dict[Shape, tuple[Scale, ...]]] = {}
+    for part, shape, size in kinds:
+        front = fronts.setdefault(part, {}).setdefault(shape, ())
+        if not any(regime.order(size, known) in (-1, 0) for known in front):
+            fronts[part][shape] = (*(known for known in front if regime.order(known, size) != -1), size)
+    for part, shape, size in kinds:
+        kinds[part, shape, size] = any(
+            any(regime.order(size, other) == -1 for other in front) and faster(shape, wider)
+            for wider, front in fronts[part].items()
         )
     for t in terms:
-        yield kinds[t.size, t.pattern.shape, own(t, regime)]
+        yield kinds[own(t, regime), t.pattern.shape, t.size]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalecalc import dominance
-from scalecalc.dominance import FEW, Tops
+from scalecalc.dominance import FEW, Tops, exceeded, faster, own
 from scalecalc.pattern import EVEN, Mask, Pattern, atom, mask, pattern
 from scalecalc.profile import Profile
 from scalecalc.scale import Point, Regime, Scale
@@ -74,3 +74,23 @@ def test_a_falsified_gain_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     fill = [Term(Scale.of("N", -k), EVEN) for k in range(FEW)]
     tops = Tops([*fill, Term(Scale.of("N", "1/4"), pattern(odd=ATOMS[:1]))], Regime(), ONE)
     assert tops.hide(Term(ONE, pattern(odd=ATOMS[1:2])))
+
+
+@given(
+    st.lists(st.tuples(sizes, patterns), max_size=25),
+    st.sampled_from(REGIMES),
+    st.lists(st.sampled_from([(), ("W",), (f"{SUM}h",)]), min_size=25, max_size=25),
+)
+@settings(max_examples=200, deadline=None)
+def test_exceeded_as_pair_by_pair(rows: list[tuple[Scale, Pattern]], regime: Regime, tags: list[tuple[str, ...]]) -> None:
+    every = [Term(size, one, tag) for (size, one), tag in zip(rows, tags, strict=False)]
+    pairs = [
+        any(
+            own(t, regime) is own(o, regime)
+            and regime.order(t.size, o.size) == -1
+            and faster(t.pattern.shape, o.pattern.shape)
+            for o in every
+        )
+        for t in every
+    ]
+    assert list(exceeded(every, regime)) == pairs
