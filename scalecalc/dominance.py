@@ -108,6 +108,7 @@ def faster(a: Shape, b: Shape) -> bool:
     return all(a.profile(label).bounded_by(b.profile(label)) for label in {*a.profiles, *b.profiles})
 
 
+@cache
 def reach(a: Pattern, b: Pattern) -> Scale | None:
     """The most that sums and profiles can bring a pattern forward against another; None if without limit."""
     if not b.masks <= a.masks:
@@ -134,9 +135,9 @@ class Tops:
                 self.groups[part] = _Group(regime, margin)
             self.groups[part].terms.append(t)
 
-    def hide(self, t: Term) -> bool:
-        """Can a term never come above one of these other terms?"""
-        group = self.groups.get(own(t, self.regime))
+    def hide(self, t: Term, part: Scale | None = None) -> bool:
+        """Can a term never come above one of these other terms?  ``part``: its :func:`own`, if that is known."""
+        group = self.groups.get(own(t, self.regime) if part is None else part)
         return group is not None and group.hides(t)
 
 
@@ -146,6 +147,7 @@ class _Group:
     def __init__(self, regime: Regime, margin: Scale):
         self.regime, self.margin = regime, margin
         self.terms: list[Term] = []
+        self._values: list[tuple[Term, Scale]] = []
         self._known: dict[tuple[Scale, Pattern], bool] = {}
         self._fronts: dict[Labels, dict[Odd, Kinds]] = {}
         self._labels: Labels | None = None
@@ -190,14 +192,18 @@ class _Group:
         return False
 
     def _hides_one_by_one(self, t: Term) -> bool:
-        begin = self.value(t.size) * self.margin
-        for o in self.terms:
-            most = reach(t.pattern, o.pattern) if o is not t else None
+        if len(self._values) != len(self.terms):
+            self._values = [(o, self.value(o.size)) for o in self.terms]
+        begin, one = self.value(t.size) * self.margin, t.pattern
+        for o, value in self._values:
+            most = reach(one, o.pattern) if o is not t else None
             if most is None:
                 continue
-            order = self.regime.compare(begin * most, self.value(o.size))
-            tie = order == 0 and self.margin is ONE and gain(t.pattern, o.pattern) is not ONE
-            if order == -1 or tie and self.regime.always(t.size * most, o.size):
+            order = self.regime.compare(begin * most, value)
+            if order == -1:
+                return True
+            tie = order == 0 and self.margin is ONE and gain(one, o.pattern) is not ONE
+            if tie and self.regime.always(t.size * most, o.size):
                 return True
         return False
 

@@ -130,10 +130,10 @@ class Scale:
         return frozenset(d for d, _ in self.powers + self.logs)
 
     def __mul__(self, other: Scale) -> Scale:
-        return self if other is _ONE else _product(self, other)
+        return self if other is _ONE else other if self is _ONE else _product(self, other)
 
     def __truediv__(self, other: Scale) -> Scale:
-        return _quotient(self, other)
+        return self if other is _ONE else _quotient(self, other)
 
     def __pow__(self, power: int | Fraction) -> Scale:
         if power == 1:

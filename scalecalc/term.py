@@ -284,7 +284,7 @@ def _unite_sources(terms: list[Term]) -> list[Term]:
             for i, other in enumerate(group):
                 united = _united(t.pattern, other.pattern)
                 if united is not None:
-                    group[i] = replace(other, pattern=united)
+                    group[i] = Term(other.size, united, other.tag, other.why)
                     break
             else:
                 out.append(t)
