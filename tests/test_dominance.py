@@ -13,7 +13,7 @@ from scalecalc.dominance import FEW, Tops, exceeded, faster, own
 from scalecalc.pattern import EVEN, Mask, Pattern, atom, mask, pattern
 from scalecalc.profile import Profile
 from scalecalc.scale import Point, Regime, Scale
-from scalecalc.term import SUM, Term
+from scalecalc.term import SUM, Term, simplify
 
 ONE = Scale.one()
 AXES = ("N", "N'", "M")
@@ -94,3 +94,15 @@ def test_exceeded_as_pair_by_pair(rows: list[tuple[Scale, Pattern]], regime: Reg
         for t in every
     ]
     assert list(exceeded(every, regime)) == pairs
+
+
+@given(st.lists(sizes, max_size=12), st.sampled_from(REGIMES), st.sampled_from([ONE, Scale.of("N", "1/2")]))
+@settings(max_examples=200, deadline=None)
+def test_of_alike_terms_those_are_left_that_no_other_exceeds(found: list[Scale], regime: Regime, margin: Scale) -> None:
+    """Of one tag and pattern, compared one by one; those that tie at a point only are told apart."""
+    left: list[Scale] = []
+    for size in found:
+        tie = [s for s in left if s is size or (regime.point is None and regime.order(size, s) == 0)]
+        if not tie and not any(regime.order(size * margin, s) == -1 for s in left):
+            left = [s for s in left if regime.order(s * margin, size) != -1] + [size]
+    assert [t.size for t in simplify((Term(size, EVEN, ("W",)) for size in found), regime, margin)] == left
