@@ -14,7 +14,7 @@ To debug: ``gain``, ``excess`` and ``reach`` are the law of one pair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -149,6 +149,7 @@ class _Group:
         self.terms: list[Term] = []
         self._values: list[tuple[Term, Scale]] = []
         self._known: dict[tuple[Scale, Pattern], bool] = {}
+        self._above: dict[Pattern, Front] = {}  # of a pattern, what hides terms that are smaller
         self._fronts: dict[Labels, dict[Odd, Kinds]] = {}
         self._labels: Labels | None = None
         self._front: Front | None = None
@@ -167,6 +168,20 @@ class _Group:
         if not (one.profiles or one.same) and not any(self.regime.compare(begin, v) == -1 for v, _ in self.front):
             return False  # it can only be brought forward
         part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
+        if one not in self._above:
+            self._above[one] = self._largest(self._beside(one))
+        for value, parts in self._above[one]:
+            order = self.regime.compare(begin, value)
+            # At the margin, or alike, or alike at this point only, it is not hidden.
+            if order == -1 or order == 0 and self.margin is ONE and part in parts:
+                return True
+        return False
+
+    def _beside(self, one: Pattern) -> Iterator[tuple[Scale, set[Scale]]]:
+        """What hides a term of a pattern below it: sizes, over the most it can gain there; at it those of these parts, too.
+
+        Patterns that do not differ may be alike then, for all unknowns, and do not hide each other.
+        """
         aligned = frozenset[str]().union(*one.same)
         alone = one.labels.difference(self.labels, aligned)  # where it is odd, and none of the others is
         axes = [label for label in self.labels if label not in aligned]
@@ -178,18 +193,20 @@ class _Group:
                 gained = _root(alone.union(label for label in axes if label not in agree))
                 for (shape, masks), front in kinds.items():
                     most = excess(one.shape, shape) if masks <= one.masks else None
-                    if most is not None and self._below(begin * gained * most, front, gained is not ONE, part):
-                        return True
-        return False
+                    if most is not None:
+                        yield from ((v / (gained * most), set(parts) if gained is not ONE else set()) for v, parts in front)
 
-    def _below(self, most: Scale, front: Front, differ: bool, part: Scale) -> bool:
-        """Is a term at its most below one of a front?  Patterns that ``differ`` may be alike then, for all unknowns."""
-        for value, parts in front:
-            order = self.regime.compare(most, value)
-            # At the margin, or alike, or alike at this point only, it is not hidden.
-            if order == -1 or order == 0 and self.margin is ONE and differ and part in parts:
-                return True
-        return False
+    def _largest(self, found: Iterable[tuple[Scale, set[Scale]]]) -> Front:
+        """Of sizes those that matter: all, or the largest where any two can be compared."""
+        out: dict[Scale, set[Scale]] = {}
+        for value, parts in found:
+            order = None if self.regime.kind == "free" or not out else self.regime.compare(value, next(iter(out)))
+            if order == -1:
+                continue
+            if order == 1:
+                out.clear()
+            out.setdefault(next(iter(out)) if order == 0 else value, set()).update(parts)
+        return list(out.items())
 
     def _hides_one_by_one(self, t: Term) -> bool:
         if len(self._values) != len(self.terms):
