@@ -236,6 +236,15 @@ def made_by(weight: str, feature: str, every: Sequence[Claim]) -> list[Claim]:
     return own
 
 
+def by_row(every: Iterable[Claim]) -> dict[str, list[Claim]]:
+    """Feature → the claims of its updates, of which :func:`made_by` needs no others."""
+    out: dict[str, list[Claim]] = {}
+    for c in every:
+        if c.kind == "update":
+            out.setdefault(c.row, []).append(c)
+    return out
+
+
 def output_of(program: Program) -> str:
     """The name of the feature that is the network's output; empty if the output is no feature."""
     return next((name for name, i in program.features.items() if i == program.loss), "")

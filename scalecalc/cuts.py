@@ -74,7 +74,7 @@ class Cuts:
         for own in groups.values():
             tag = (f"{SUM}{self.at[position]}",) * len(own[0].tag)
             size = self._size(self.at[position], own)
-            out += [replace(t, size=size, tag=tag) for t in own]
+            out += [Term(size, t.pattern, tag, t.why) for t in own]
         return replace(value, terms=simplify(out, self.regime))
 
     def _size(self, name: str, terms: Sequence[Term]) -> Scale:

@@ -14,7 +14,7 @@ To debug: ``gain``, ``excess`` and ``reach`` are the law of one pair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -108,6 +108,7 @@ def faster(a: Shape, b: Shape) -> bool:
     return all(a.profile(label).bounded_by(b.profile(label)) for label in {*a.profiles, *b.profiles})
 
 
+@cache
 def reach(a: Pattern, b: Pattern) -> Scale | None:
     """The most that sums and profiles can bring a pattern forward against another; None if without limit."""
     if not b.masks <= a.masks:
@@ -134,9 +135,9 @@ class Tops:
                 self.groups[part] = _Group(regime, margin)
             self.groups[part].terms.append(t)
 
-    def hide(self, t: Term) -> bool:
-        """Can a term never come above one of these other terms?"""
-        group = self.groups.get(own(t, self.regime))
+    def hide(self, t: Term, part: Scale | None = None) -> bool:
+        """Can a term never come above one of these other terms?  ``part``: its :func:`own`, if that is known."""
+        group = self.groups.get(own(t, self.regime) if part is None else part)
         return group is not None and group.hides(t)
 
 
@@ -146,7 +147,9 @@ class _Group:
     def __init__(self, regime: Regime, margin: Scale):
         self.regime, self.margin = regime, margin
         self.terms: list[Term] = []
+        self._values: list[tuple[Term, Scale]] = []
         self._known: dict[tuple[Scale, Pattern], bool] = {}
+        self._above: dict[Pattern, Front] = {}  # of a pattern, what hides terms that are smaller
         self._fronts: dict[Labels, dict[Odd, Kinds]] = {}
         self._labels: Labels | None = None
         self._front: Front | None = None
@@ -165,6 +168,20 @@ class _Group:
         if not (one.profiles or one.same) and not any(self.regime.compare(begin, v) == -1 for v, _ in self.front):
             return False  # it can only be brought forward
         part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
+        if one not in self._above:
+            self._above[one] = self._largest(self._beside(one))
+        for value, parts in self._above[one]:
+            order = self.regime.compare(begin, value)
+            # At the margin, or alike, or alike at this point only, it is not hidden.
+            if order == -1 or order == 0 and self.margin is ONE and part in parts:
+                return True
+        return False
+
+    def _beside(self, one: Pattern) -> Iterator[tuple[Scale, set[Scale]]]:
+        """What hides a term of a pattern below it: sizes, over the most it can gain there; at it those of these parts, too.
+
+        Patterns that do not differ may be alike then, for all unknowns, and do not hide each other.
+        """
         aligned = frozenset[str]().union(*one.same)
         alone = one.labels.difference(self.labels, aligned)  # where it is odd, and none of the others is
         axes = [label for label in self.labels if label not in aligned]
@@ -176,28 +193,34 @@ class _Group:
                 gained = _root(alone.union(label for label in axes if label not in agree))
                 for (shape, masks), front in kinds.items():
                     most = excess(one.shape, shape) if masks <= one.masks else None
-                    if most is not None and self._below(begin * gained * most, front, gained is not ONE, part):
-                        return True
-        return False
+                    if most is not None:
+                        yield from ((v / (gained * most), set(parts) if gained is not ONE else set()) for v, parts in front)
 
-    def _below(self, most: Scale, front: Front, differ: bool, part: Scale) -> bool:
-        """Is a term at its most below one of a front?  Patterns that ``differ`` may be alike then, for all unknowns."""
-        for value, parts in front:
-            order = self.regime.compare(most, value)
-            # At the margin, or alike, or alike at this point only, it is not hidden.
-            if order == -1 or order == 0 and self.margin is ONE and differ and part in parts:
-                return True
-        return False
+    def _largest(self, found: Iterable[tuple[Scale, set[Scale]]]) -> Front:
+        """Of sizes those that matter: all, or the largest where any two can be compared."""
+        out: dict[Scale, set[Scale]] = {}
+        for value, parts in found:
+            order = None if self.regime.kind == "free" or not out else self.regime.compare(value, next(iter(out)))
+            if order == -1:
+                continue
+            if order == 1:
+                out.clear()
+            out.setdefault(next(iter(out)) if order == 0 else value, set()).update(parts)
+        return list(out.items())
 
     def _hides_one_by_one(self, t: Term) -> bool:
-        begin = self.value(t.size) * self.margin
-        for o in self.terms:
-            most = reach(t.pattern, o.pattern) if o is not t else None
+        if len(self._values) != len(self.terms):
+            self._values = [(o, self.value(o.size)) for o in self.terms]
+        begin, one = self.value(t.size) * self.margin, t.pattern
+        for o, value in self._values:
+            most = reach(one, o.pattern) if o is not t else None
             if most is None:
                 continue
-            order = self.regime.compare(begin * most, self.value(o.size))
-            tie = order == 0 and self.margin is ONE and gain(t.pattern, o.pattern) is not ONE
-            if order == -1 or tie and self.regime.always(t.size * most, o.size):
+            order = self.regime.compare(begin * most, value)
+            if order == -1:
+                return True
+            tie = order == 0 and self.margin is ONE and gain(one, o.pattern) is not ONE
+            if tie and self.regime.always(t.size * most, o.size):
                 return True
         return False
 
@@ -244,10 +267,16 @@ class _Group:
 
 def exceeded(terms: Sequence[Term], regime: Regime) -> Iterator[bool]:
     """Whether each term has another that is larger at every index where it is, whatever either is odd in."""
-    kinds = {(t.size, t.pattern.shape, own(t, regime)): False for t in terms}
-    for size, shape, part in kinds:
-        kinds[size, shape, part] = any(
-            mine is part and regime.order(size, other) == -1 and faster(shape, wider) for other, wider, mine in kinds
+    kinds = {(own(t, regime), t.pattern.shape, t.size): False for t in terms}
+    fronts: dict[Scale, dict[Shape, tuple[Scale, ...]]] = {}
+    for part, shape, size in kinds:
+        front = fronts.setdefault(part, {}).setdefault(shape, ())
+        if not any(regime.order(size, known) in (-1, 0) for known in front):
+            fronts[part][shape] = (*(known for known in front if regime.order(known, size) != -1), size)
+    for part, shape, size in kinds:
+        kinds[part, shape, size] = any(
+            any(regime.order(size, other) == -1 for other in front) and faster(shape, wider)
+            for wider, front in fronts[part].items()
         )
     for t in terms:
-        yield kinds[t.size, t.pattern.shape, own(t, regime)]
+        yield kinds[own(t, regime), t.pattern.shape, t.size]

@@ -45,6 +45,8 @@ def difference(
     thetas = {w: theta for w, theta in mine.items() if theta is not ONE}
     if not ratios:
         return Equivalence(thetas)
+    if not group:  # no difference is explained by anything
+        return Equivalence(thetas, (), _unlike(a, b, list(ratios)))
     # A shift over several weights may explain a difference in part: look for the fewest quantities that none explains.
     parts = _components(ratios, regime)
     span = Span(({u: e for u, e in shift.powers if u in names} for shift in group), names)

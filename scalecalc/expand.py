@@ -31,7 +31,9 @@ from scalecalc.scale import Scale
 from scalecalc.term import (
     EVEN,
     Mask,
+    Pattern,
     Profiles,
+    Step,
     Term,
     mask,
     multiply_terms,
@@ -111,15 +113,19 @@ def apply(
     for own in groups:
         found = _at(f, own[0].size, tuple(window.moduli(own[0]).items()), own, algebra, law, jump)
         assumption = apart or _both_sides(f, own[0], algebra)
-        out += [
-            replace(
-                t,
-                pattern=pattern(t.pattern.profiles, t.pattern.odd, t.pattern.same, t.pattern.masks | masks),
-                why=replace(t.why, assumption="; ".join(filter(None, (t.why.assumption, assumption)))) if t.why else None,
-            )
-            for t in found
-        ]
+        if assumption:
+            found = [replace(t, why=t.why and _assuming(t.why, assumption)) for t in found]
+        out += [Term(t.size, _masked(t.pattern, masks), t.tag, t.why) for t in found] if masks else found
     return out
+
+
+def _assuming(why: Step, assumption: str) -> Step:
+    return replace(why, assumption="; ".join(filter(None, (why.assumption, assumption))))
+
+
+def _masked(one: Pattern, masks: frozenset[Mask]) -> Pattern:
+    """A pattern that is exactly zero elsewhere, too."""
+    return one if masks <= one.masks else pattern(one.profiles, one.odd, one.same, one.masks | masks)
 
 
 def _apart(groups: Sequence[Sequence[Term]], algebra: Algebra) -> str:

@@ -205,17 +205,17 @@ def chosen(
             )  # fmt: skip
             raise InputError(f"--gauge {c.text!r}: {'of any weight' if c.pattern == '*' else c.pattern}, {why}.")
         for weight in movable:
-            out = _fixed(out, own[weight], weight, c)
+            out.update(_fixed(out, own[weight], weight, c))
     return out
 
 
 def _fixed(values: Mapping[str, Scale], shift: Shift, weight: str, c: Choice) -> dict[str, Scale]:
-    """One weight, in the gauge in which one of its quantities has a given scale."""
+    """What changes of one weight, in the gauge in which one of its quantities has a given scale."""
     name = unknown(c.quantity, weight)
     scale = c.scale[weight] if isinstance(c.scale, Mapping) else c.scale
     theta = (scale / values.get(name, ONE)) ** (1 / dict(shift.powers)[name])
     given = {u: ONE for u, _ in shift.powers if u.split()[0] in QUANTITIES[:3]}
-    return shift.moved({**given, **values}, theta)
+    return shift.moved({**given, **{u: values[u] for u, _ in shift.powers if u in values}}, theta)
 
 
 def plain(values: Mapping[str, Scale], own: Mapping[str, Shift]) -> dict[str, Scale]:

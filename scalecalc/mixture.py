@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from scalecalc.profile import Profile, Profiles, dim_of
 from scalecalc.scale import ZERO, Scale
@@ -18,7 +19,7 @@ from scalecalc.value import Algebra
 ONE = Scale.one()
 MOST_MIXED = 256  # products of eight independent leading terms; beyond it only some are made, and it is said
 MOST_FACTORS = 64
-Mixed = dict[tuple[Scale, Pattern], int]
+Mixed = dict[tuple[Scale, Pattern], int]  # not to be changed once it is made
 
 
 @dataclass(frozen=True)
@@ -109,24 +110,32 @@ def _mixed(base: Pattern, leads: Sequence[Term], algebra: Algebra) -> tuple[Mixe
     Many subsets have one product, where leads differ in phase alone, say; so lead by lead, not subset by subset.  Returns
     also what is assumed where there are too many: products of the later leads with others are left out then.
     """
-    centred = algebra.limits.centred
+    found, first = _mixture(base, tuple(t.pattern for t in leads), algebra.limits.centred, algebra.limits.harmonics)
+    if first is None:
+        return found, ""
+    return found, (
+        f"of the {len(leads)} leading terms at {algebra.at} only products of the first {first} matter; the others "
+        "count one by one"
+    )
+
+
+@cache
+def _mixture(base: Pattern, leads: tuple[Pattern, ...], centred: frozenset[str], harmonics: int) -> tuple[Mixed, int | None]:
+    """The same of patterns alone, and of how many leads products were made, if not of all."""
     found: Mixed = {(ONE, base): 1}
-    left = ""
-    for position, t in enumerate(leads):
-        flat = pattern([(label, p.turn) for label, p in t.pattern.profiles], t.pattern.odd, t.pattern.same)
-        if not left and len(found) >= MOST_MIXED:
-            left = (
-                f"of the {len(leads)} leading terms at {algebra.at} only products of the first {position} matter; the others "
-                "count one by one"
-            )
-        for (size, one), counts in [((ONE, base), 1)] if left else list(found.items()):
+    left: int | None = None
+    for position, lead in enumerate(leads):
+        flat = pattern([(label, p.turn) for label, p in lead.profiles], lead.odd, lead.same)
+        if left is None and len(found) >= MOST_MIXED:
+            left = position
+        for (size, one), counts in [((ONE, base), 1)] if left is not None else list(found.items()):
             for relative, product in multiply_patterns(one, flat, centred):
                 key = size * relative, product
                 found[key] = found.get(key, 0) | counts << 1
-    for t in leads:
-        for label, p in t.pattern.profiles:
+    for lead in leads:
+        for label, p in lead.profiles:
             if p.phase:
-                _harmonics(found, label, p.turn * p.turn, algebra.limits.harmonics)
+                _harmonics(found, label, p.turn * p.turn, harmonics)
     return found, left
 
 

@@ -14,6 +14,7 @@ from scalecalc.chain import INIT, PATH
 from scalecalc.claims import (
     QUANTITIES,
     Claim,
+    by_row,
     claims,
     derive_at,
     guess,
@@ -194,8 +195,9 @@ class Problem:
         last = [w for w in order if near.get(w, output) == output] if self.learns else []
         goals = [(u, init) for u, init in inits.items() if u.split(maxsplit=1)[1] not in last]
         depth = {w: program.features[near[w]] for w in order if w in near}
-        for w in sorted(depth, key=lambda w: (w not in last, -depth[w], order.index(w))):
-            own = made_by(w, near[w], every)
+        place, changed = {w: k for k, w in enumerate(order)}, by_row(every)
+        for w in sorted(depth, key=lambda w: (w not in last, -depth[w], place[w])):
+            own = made_by(w, near[w], changed.get(near[w], ()))
             if own:
                 goals.append((unknown("lr", w), _largest(own, found.algebra.regime).size))
         goals += [(u, init) for u, init in inits.items() if u.split(maxsplit=1)[1] in last]

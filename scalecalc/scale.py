@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import permutations
 
 from scalecalc.errors import InputError
@@ -68,7 +68,11 @@ def _combine(a: Exponents, b: Exponents, sign: int) -> Exponents:
         return b
     total = dict(a)
     for dim, e in b:
-        total[dim] = total.get(dim, ZERO) + sign * e
+        mine = total.get(dim)
+        if mine is None:
+            total[dim] = e if sign > 0 else -e
+        else:
+            total[dim] = mine + e if sign > 0 else mine - e
     return _clean(total)
 
 
@@ -104,6 +108,7 @@ class Scale:
         return _ONE
 
     @staticmethod
+    @lru_cache(maxsize=None, typed=True)  # a float stays an error, even where an equal int was asked for
     def of(dim: str, power: int | str | Fraction = 1) -> Scale:
         return Scale({dim: fraction(power)})
 
@@ -131,10 +136,10 @@ class Scale:
         return frozenset(d for d, _ in self.powers + self.logs)
 
     def __mul__(self, other: Scale) -> Scale:
-        return self if other is _ONE else _product(self, other)
+        return self if other is _ONE else other if self is _ONE else _product(self, other)
 
     def __truediv__(self, other: Scale) -> Scale:
-        return _quotient(self, other)
+        return self if other is _ONE else _quotient(self, other)
 
     def __pow__(self, power: int | Fraction) -> Scale:
         if power == 1:
@@ -350,10 +355,6 @@ class Regime:
             zero = tuple(ZERO for _ in key)
             sign = self._signs[ratio] = 0 if key == zero else (1 if key > zero else -1)
         return sign
-
-    def same(self, a: Scale, b: Scale) -> bool:
-        """Are they of one order, and so for every value of the unknowns?"""
-        return a is b or (self.point is None and self.order(a, b) == 0)
 
     def always(self, a: Scale, b: Scale) -> bool:
         """Do a and b compare alike for every value of the unknowns, since they depend on them in the same way?"""

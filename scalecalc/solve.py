@@ -38,6 +38,7 @@ from typing import Any
 from scalecalc.chain import PATH, before, in_inits
 from scalecalc.claims import (
     Claim,
+    by_row,
     everywhere,
     formal,
     gradients,
@@ -371,8 +372,10 @@ def _fates(answer: Answer) -> dict[str, str]:
         return any(regime.order(at(c.size) * share, bound) in (0, 1) for bound in (ONE, *sizes.get(c.row, ())))
 
     updates = [c for c in answer.claims if c.kind == "update"]
+    changed = by_row(answer.claims)
     for weight in found.model.program.weights:
-        if any(map(moves, made_by(weight, near.get(weight, ""), answer.claims))):
+        near_to = near.get(weight, "")
+        if any(map(moves, made_by(weight, near_to, changed.get(near_to, ())))):
             out[weight] = "learning"
             continue
         mine = shares(weight, found.sums, at, regime)

@@ -179,21 +179,52 @@ def falls_below(a: Term, b: Term, regime: Regime) -> bool:
     return most is not None and regime.order(a.size * most, b.size) in (-1, 0)
 
 
+class _Alike:
+    """The largest of terms of one tag and pattern.
+
+    At a point many sizes come to one value, so that a term is compared with what sizes come to, not with every size.
+    """
+
+    __slots__ = ("sizes", "terms")
+
+    def __init__(self) -> None:
+        self.terms: list[Term] = []
+        self.sizes: dict[Scale, set[Scale]] = {}  # what sizes come to → those that do
+
+    def add(self, t: Term, regime: Regime, margin: Scale) -> None:
+        value = t.size if regime.point is None else regime.point(t.size)
+        if not self.sizes:
+            self.sizes[value], self.terms = {t.size}, [t]
+            return
+        if t.size in self.sizes.get(value, ()):
+            return
+        most, smaller = value * margin, set[Scale]()
+        for other in self.sizes:
+            if other is not value:
+                if regime.compare(most, other) == -1 or (regime.point is None and regime.compare(value, other) == 0):
+                    return
+                if regime.compare(other * margin, value) == -1:
+                    smaller.add(other)
+        if smaller:
+            gone = set[Scale]().union(*map(self.sizes.pop, smaller))
+            self.terms = [s for s in self.terms if s.size not in gone]
+        self.sizes.setdefault(value, set()).add(t.size)
+        self.terms.append(t)
+
+
 def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) -> tuple[Term, ...]:
     """Merge what is alike, unite sources, drop what can never lead (hard cases W2 and W10).
 
     ``margin`` keeps more: smaller terms that a fit at affordable widths has to know as corrections to scaling.
     """
-    alike: dict[tuple[tuple[str, ...], Pattern, Scale], list[Term]] = {}
+    alike: dict[tuple[tuple[str, ...], Pattern, Scale], _Alike] = {}
     for t in terms:
-        same = alike.setdefault((t.tag, t.pattern, own(t, regime)), [])
-        if not same:
-            same.append(t)
-            continue
-        if any(regime.same(t.size, s.size) or regime.order(t.size * margin, s.size) == -1 for s in same):
-            continue
-        same[:] = [s for s in same if regime.order(s.size * margin, t.size) != -1] + [t]
-    merged = _unite_sources([t for same in alike.values() for t in same])
+        key = t.tag, t.pattern, own(t, regime)
+        same = alike.get(key)
+        if same is None:
+            same = alike[key] = _Alike()
+        same.add(t, regime, margin)
+    merged = _unite_sources([t for same in alike.values() for t in same.terms])
     by_tag: dict[tuple[str, ...], list[Term]] = {}
     for t in merged:
         by_tag.setdefault(t.tag, []).append(t)
@@ -284,7 +315,7 @@ def _unite_sources(terms: list[Term]) -> list[Term]:
             for i, other in enumerate(group):
                 united = _united(t.pattern, other.pattern)
                 if united is not None:
-                    group[i] = replace(other, pattern=united)
+                    group[i] = Term(other.size, united, other.tag, other.why)
                     break
             else:
                 out.append(t)

@@ -171,7 +171,7 @@ class Algebra:
             aside = {old: dim_of(old) + "'" * (9 + i) for i, (old, _) in enumerate(moves)}
             moves = [*aside.items(), *((aside[old], new) for old, new in moves)]
         for old, new in moves:
-            out = [replace(t, pattern=relabel(t.pattern, old, new)) for t in out]
+            out = [Term(t.size, relabel(t.pattern, old, new), t.tag, t.why) for t in out]
         labels = tuple(names.get(label, label) for label in value.labels)
         ray, perp = (frozenset((i, names.get(label, label)) for i, label in d) for d in (value.ray, value.perp))
         return Value(labels, tuple(out), value.exact, ray, perp)

@@ -154,8 +154,9 @@ def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
                 after.append((graph, pairs, names))
                 continue
             if isinstance(x, Source) and isinstance(y, Source):  # nothing else hangs on their index: a number
-                for cosine in _cosine(x, y):
-                    new = graph.copy()
+                cosines = _cosine(x, y)
+                for cosine in cosines:
+                    new = graph.copy() if len(cosines) > 1 else graph
                     new.size = new.size * cosine
                     after.append((new, pairs, names))
                 continue
@@ -206,7 +207,13 @@ Placed = dict[int, tuple[str, tuple[Slot, ...]]]
 
 def _close(g: _Graph) -> tuple[Scale, Pattern]:
     """Back to a pattern: sums weighted by their law, what hangs on one atom folded into its source, scalars dropped."""
-    size, odd = g.size, frozenset[Atom | Knot]()
+    odd = frozenset[Atom | Knot]()
+    if not g.dims:  # nothing is summed: every atom is by itself, and without a free label a scalar
+        for tensor, slots in g.atoms.values():
+            if any(isinstance(s, str) for s in slots):
+                odd ^= {atom(tensor, slots)}
+        return g.size, pattern([(label, p) for label, p in g.profiles.items() if isinstance(label, str)], odd, g.same)
+    size = g.size
     left = set(g.dims)
     for part in _connected(g.atoms, g.dims):
         atoms = {k: g.atoms[k] for k in part}
@@ -304,12 +311,25 @@ def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
         share = share * m.density
     if not odd:
         return profile.sum(dim) * share, pattern(rest_profiles, one.odd, one.same, masks), True
+    size, closed = _summed(odd, label, profile)
+    return size * share**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed, one.same, masks), False
+
+
+def _summed(odd: frozenset[Atom | Knot], label: str, profile: Profile) -> tuple[Scale, frozenset[Atom | Knot]]:
+    """A central-limit sum over an axis of what is odd there."""
+    dim = dim_of(label)
+    first = next(iter(odd))
+    if len(odd) == 1 and isinstance(first, Atom) and first.slots.count(label) == 1:  # mostly; as below, at once
+        if len(first.labels) == 1:
+            return profile.norm(dim), frozenset()
+        bound = source(dim + HERE, [pattern([(dim + HERE, profile)])])
+        return profile.norm(dim), frozenset({atom(first.tensor, [bound if s == label else s for s in first.slots])})
     g = _Graph()
     i = g.index(dim, profile)
     g.size = ONE
     g.put(sorted(odd, key=serial), label, i)
     size, closed = _close(g)
-    return size * share**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed.odd, one.same, masks), False
+    return size, closed.odd
 
 
 @cache

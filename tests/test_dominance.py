@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalecalc import dominance
-from scalecalc.dominance import FEW, Tops
+from scalecalc.dominance import FEW, Tops, exceeded, faster, own
 from scalecalc.pattern import EVEN, Mask, Pattern, atom, mask, pattern
 from scalecalc.profile import Profile
 from scalecalc.scale import Point, Regime, Scale
-from scalecalc.term import SUM, Term
+from scalecalc.term import SUM, Term, simplify
 
 ONE = Scale.one()
 AXES = ("N", "N'", "M")
@@ -74,3 +74,35 @@ def test_a_falsified_gain_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     fill = [Term(Scale.of("N", -k), EVEN) for k in range(FEW)]
     tops = Tops([*fill, Term(Scale.of("N", "1/4"), pattern(odd=ATOMS[:1]))], Regime(), ONE)
     assert tops.hide(Term(ONE, pattern(odd=ATOMS[1:2])))
+
+
+@given(
+    st.lists(st.tuples(sizes, patterns), max_size=25),
+    st.sampled_from(REGIMES),
+    st.lists(st.sampled_from([(), ("W",), (f"{SUM}h",)]), min_size=25, max_size=25),
+)
+@settings(max_examples=200, deadline=None)
+def test_exceeded_as_pair_by_pair(rows: list[tuple[Scale, Pattern]], regime: Regime, tags: list[tuple[str, ...]]) -> None:
+    every = [Term(size, one, tag) for (size, one), tag in zip(rows, tags, strict=False)]
+    pairs = [
+        any(
+            own(t, regime) is own(o, regime)
+            and regime.order(t.size, o.size) == -1
+            and faster(t.pattern.shape, o.pattern.shape)
+            for o in every
+        )
+        for t in every
+    ]
+    assert list(exceeded(every, regime)) == pairs
+
+
+@given(st.lists(sizes, max_size=12), st.sampled_from(REGIMES), st.sampled_from([ONE, Scale.of("N", "1/2")]))
+@settings(max_examples=200, deadline=None)
+def test_of_alike_terms_those_are_left_that_no_other_exceeds(found: list[Scale], regime: Regime, margin: Scale) -> None:
+    """Of one tag and pattern, compared one by one; those that tie at a point only are told apart."""
+    left: list[Scale] = []
+    for size in found:
+        tie = [s for s in left if s is size or (regime.point is None and regime.order(size, s) == 0)]
+        if not tie and not any(regime.order(size * margin, s) == -1 for s in left):
+            left = [s for s in left if regime.order(s * margin, size) != -1] + [size]
+    assert [t.size for t in simplify((Term(size, EVEN, ("W",)) for size in found), regime, margin)] == left

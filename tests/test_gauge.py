@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalecalc.derive import derive
-from scalecalc.equivalence import equivalent
+from scalecalc.equivalence import difference, equivalent
 from scalecalc.errors import InputError
 from scalecalc.gauge import at_point, chosen, known_gradients, own_shifts, parse_gauge, plain, values_of
 from scalecalc.model import Model, resolve
@@ -260,3 +260,12 @@ def test_a_users_own_parameterization_is_recognised(tmp_path: object) -> None:
     assert matches["mine"]
     assert dict(matches["mine"].own) == {"W_2": N**2}
     assert "broken" not in matches
+
+
+def test_without_shifts_all_that_differs_is_listed_however_much_it_is() -> None:
+    """Nothing explains any of it.  (Every set of quantities was tried, 2^30 of them.)"""
+    weights = [f"W_{k}" for k in range(30)]
+    first, second = ({f"init {w}": size for w in weights} for size in (ONE, N))
+    found = difference(first, second, weights, {}, (), FREE)
+    assert list(found.differs) == weights
+    assert not found.shared
