@@ -70,8 +70,8 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    if name == "torch":
-        return import_module("scalecalc.torch")  # a package of its own, which imports torch
+    if name in ("torch", "dynamics"):
+        return import_module(f"scalecalc.{name}")  # packages of their own; the first imports torch
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
@@ -79,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "torch"]  # not in __all__: ``from scalecalc import *`` must not hide the user's torch
+    return [*__all__, "dynamics", "torch"]  # not in __all__: ``from scalecalc import *`` must not hide the user's torch

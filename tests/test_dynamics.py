@@ -142,6 +142,33 @@ def test_closed_forms_solve_the_flow() -> None:
     assert np.allclose(path, closed.exponential(t, sigma, eta, float(v.sum()), 5), atol=1e-6)
 
 
+def test_zero_order_hold_scales_the_statistics() -> None:
+    found = spectra.spectra(synthetic.impulse(128))
+    step, rate = 0.1, np.log(0.8) / 0.1
+    gain = (np.exp(rate * step) - 1) / rate
+    sigma, eta = float(found.sigma(0.8)[0, 0]), float(found.eta(0.8)[0, 0])
+    v, t = np.full((3, 1), 0.2), np.linspace(0, 4 / (gain * sigma), 20)
+    path = flow.integrate(found, flow.System(np.full(3, 0.8), v, v.T), t, gain=gain).gain[:, 0, 0]
+    assert np.allclose(path, closed.sigmoid(t, gain * sigma, gain**2 * eta, 0.12), atol=1e-6)
+
+
+def test_learned_poles_follow_the_gradient_of_the_loss_and_keep_what_is_conserved() -> None:
+    found = spectra.spectra(synthetic.impulse(128, 0.7))
+    random = np.random.default_rng(4)
+    a, b, c = random.uniform(-0.5, 0.5, (3, 3))
+    t = np.linspace(0, 3, 31)
+    path = flow.integrate(found, flow.System(a, b[:, None], c[None]), t, learn="abc")
+    kept = path.b[:, :, 0] ** 2 - path.c[:, 0] ** 2
+    assert np.allclose(kept, kept[0], atol=1e-7)
+    moved = sum(np.sum(np.diff(x, axis=0) ** 2) for x in (path.a, path.b, path.c))
+    assert moved > 0
+    assert np.all(np.diff(path.loss) < 0)
+    # τ dL/dt = −|∂L/∂θ|², here at the start
+    fine = flow.integrate(found, flow.System(a, b[:, None], c[None]), np.array([0, 1e-4]), learn="abc")
+    speed = sum(np.sum((x[1] - x[0]) ** 2) for x in (fine.a, fine.b, fine.c)) / 1e-8
+    assert (fine.loss[0] - fine.loss[1]) / 1e-4 == pytest.approx(speed, rel=1e-2)
+
+
 def test_white_inputs_of_several_channels_decouple_into_singular_modes() -> None:
     random = np.random.default_rng(2)
     left, right = (np.linalg.qr(random.standard_normal((2, 2)))[0] for _ in range(2))
