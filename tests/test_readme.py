@@ -219,7 +219,7 @@ def test_importing_and_deriving_are_light() -> None:
 
 
 def test_public_names() -> None:
-    assert {*scalecalc.__all__, "torch"} == set(dir(scalecalc))
+    assert {*scalecalc.__all__, "dynamics", "torch"} == set(dir(scalecalc))
     assert all(getattr(scalecalc, name) is not None for name in scalecalc.__all__)
     with pytest.raises(AttributeError, match="module 'scalecalc' has no attribute 'nothing'"):
         _ = scalecalc.nothing
