@@ -295,7 +295,7 @@ def stack() -> Derivation:
             define(
                 "Where poles differ between layers, or inputs are not white, or there are three layers or more: no "
                 "closed form is known here; the flow "
-                "is integrated."
+                "is integrated (scalecalc.dynamics.stack)."
             ),
         ),
     )
