@@ -133,7 +133,7 @@ CLIENT = """
 import sys
 from scalecalc.cli import main
 sys.exit(main([
-    "transfer", "mlp", "--data", "teacher", "--dims", "N=8,16", "--rates=-4:-1", "--seeds", "2", "--steps", "200",
+    "transfer", "mlp", "--data", "teacher", "--dims", "N=8,16", "--rates=-4:-1", "--seeds", "2", "--steps", "1000",
     "--parameterization", "mup", "--workers", sys.argv[2], "--resume", "--db", sys.argv[1],
 ]))
 """
