@@ -90,10 +90,11 @@ class Problem:
                 raised += 1
                 point = {**point, **answer.values, **{u: point[u] / usual[u] for u in unseen}}
                 continue
-            if unseen:
+            if any(u not in free for u in unseen):
                 free = (*free, *unseen)
                 point = {**point, **answer.values, **{u: usual[u] for u in unseen}}
                 continue
+            answer = replace(answer, values={**answer.values, **{u: point[u] for u in unseen}})
             if all(point[u] is v for u, v in answer.values.items()):
                 return answer
             if answer.values in seen or len(seen) == MOST_ROUNDS:

@@ -102,12 +102,10 @@ def parse_dims(texts: Iterable[str]) -> dict[str, list[int]]:
     """
     dims: dict[str, list[int]] = {}
     for text in map(_short, texts):
-        dim, equals, tail = (piece.strip() for piece in text.partition("="))
-        if not equals or not tail or not _DIM.fullmatch(dim):
-            raise InputError(f"--dims {text!r} is malformed; {_DIMS_FORMS}.")
+        dim, tail = _dim_of(text, text)
         if dim in dims:
             raise InputError(f"--dims gives {dim} twice; {_DIMS_FORMS}.")
-        dims[dim] = _range(tail, text) if ":" in tail else _list(tail, text)
+        dims[dim] = _widths(tail, text)
         if len(dims[dim]) < 2:
             only = f"only the width {dims[dim][0]}" if dims[dim] else "no power of two"
             raise InputError(
@@ -128,17 +126,27 @@ def parse_product(text: str) -> dict[str, list[int]]:
     """
     out: dict[str, list[int]] = {}
     for part in _short(text).split():
-        dim, equals, tail = (piece.strip() for piece in part.partition("="))
-        if not equals or not tail or not _DIM.fullmatch(dim):
-            raise InputError(f"--dims {text!r} is malformed; {_DIMS_FORMS}.")
+        dim, tail = _dim_of(part, text)
         if dim in out:
             raise InputError(f"--dims {text!r} gives {dim} twice; {_DIMS_FORMS}.")
-        out[dim] = _range(tail, part) if ":" in tail else _list(tail, part)
+        out[dim] = _widths(tail, part)
         if not out[dim]:
             raise InputError(f"--dims {text!r} gives {dim} no power of two; {_DIMS_FORMS}.")
     if not out:
         raise InputError(f"--dims {text!r} is malformed; {_DIMS_FORMS}.")
     return out
+
+
+def _dim_of(part: str, text: str) -> tuple[str, str]:
+    """``N_u=64:1024`` as a dim and what is said of its widths; ``text`` is the whole that was given."""
+    dim, equals, tail = (piece.strip() for piece in part.partition("="))
+    if not equals or not tail or not _DIM.fullmatch(dim):
+        raise InputError(f"--dims {text!r} is malformed; {_DIMS_FORMS}.")
+    return dim, tail
+
+
+def _widths(tail: str, text: str) -> list[int]:
+    return _range(tail, text) if ":" in tail else _list(tail, text)
 
 
 def parse_fix(texts: Iterable[str], option: str = "--fix") -> dict[str, int]:

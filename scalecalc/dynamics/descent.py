@@ -11,8 +11,7 @@ at b = c = 0, where its gradient vanishes, and stays there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from scalecalc.dynamics.settings import Setting
 from scalecalc.dynamics.spectra import Moments
+from scalecalc.measure.threads import one_torch_thread
 
 Array = NDArray[np.float64]
 
@@ -91,17 +91,6 @@ class Loss:
         return (self.yy * self.y[:, 0, 0] ** 2 + fitted) / 2
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: what a step multiplies is small, and threads that wait for each other take longer."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def descend(
     kernel: Callable[..., torch.Tensor],
     weights: Mapping[str, Array],
@@ -129,7 +118,7 @@ def descend(
     losses: list[Array] = []
     slopes: list[Array] = []
     at: list[int] = []
-    with one_thread():
+    with one_torch_thread():
         for step in range(steps + 1):
             value = loss(kernel(**trained))
             found = torch.autograd.grad(value.sum(), list(trained.values()))

@@ -36,6 +36,7 @@ from scalecalc.measure.effort import (
 from scalecalc.measure.paths import Frame, defaults
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
+from scalecalc.measure.threads import one_torch_thread
 from scalecalc.model import TorchModule
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
@@ -133,7 +134,7 @@ def verify(
     )
     _check_memory(run)
     stopped = False
-    with run.progress, _one_torch_thread(), full_precision():
+    with run.progress, one_torch_thread(), full_precision():
         try:
             rounds(run, seeds)
             confirm_all(run)
@@ -248,16 +249,6 @@ def _check_memory(run: Run) -> None:
                 f"measuring at {cell_text(cell)} would take about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
                 "free; give smaller widths with --dims."
             )
-
-
-@contextmanager
-def _one_torch_thread() -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
