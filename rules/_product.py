@@ -26,6 +26,9 @@ def contract(a: Tensor, b: Tensor, over: Sequence[str], *, rule: str = "contract
 class Product(Rule):
     """Σ_over a·b: sizes multiply, profiles add, then each sum by its law."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return 1, 1
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         a, b = values
         growing = [label for label in op.params["over"] if label in a.labels or label in b.labels]

@@ -41,6 +41,9 @@ def conjugated(one: Pattern) -> Pattern:
 class Real(Rule):
     """The real part of what turns turns both ways; a part that is imaginary throughout is gone."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         terms = []
         for t in values[0].terms:
@@ -65,6 +68,9 @@ class Real(Rule):
 @rule("conjugate", "definition")
 class Conjugate(Rule):
     """The conjugate turns the other way."""
+
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         terms = [

@@ -45,6 +45,10 @@ class Elementwise(Rule):
     def saturates(self, op: Op) -> bool:
         return OneVariable(self.derivative(op.params["order"])).homogeneous is None
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float] | None:
+        degree = OneVariable(self.derivative(op.params["order"])).homogeneous
+        return None if degree is None else (float(degree),)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         (value,) = values
         f = self.derivative(op.params["order"])

@@ -122,6 +122,9 @@ class Centre(Rule):
     def centred(self, op: Op) -> Sequence[str]:
         return _all(op.params["over"])
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         over = _all(op.params["over"])
         if len(over) == 1 and over[0] in labels:
@@ -149,6 +152,9 @@ class Centre(Rule):
 class RMSNorm(Rule):
     """Normalisation divides by a law-of-large-numbers scalar: size one, direction and parity kept."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (0,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         (x,) = values
         return algebra.multiply(labels, x, _reciprocal(algebra, x, op.params["over"]))
@@ -173,6 +179,9 @@ class RMSNorm(Rule):
 @rule("rmsnorm_backward", SOURCE + ", its Jacobian: (I − x̂ x̂ᵀ/N) / rms(x)")
 class RMSNormBackward(Rule):
     """The gradient behind a norm is projected: exactly orthogonal to the norm's input."""
+
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return -1, 1
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         x, g = values

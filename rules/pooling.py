@@ -52,6 +52,9 @@ def _fixed(op: Op, value: Value) -> None:
 class Largest(Rule):
     """The largest of finitely many entries is as large as one of them, and has a mean."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         _fixed(op, values[0])
         return expand(OneVariable(LIKE), labels, values, algebra)
@@ -73,6 +76,9 @@ class Largest(Rule):
 @rule("largest_backward", "its derivative: one at the largest entry, else zero")
 class LargestBackward(Rule):
     """The gradient goes to the largest entry alone: as large there as it was, and zero elsewhere."""
+
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return 0, 1
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         x, g = values

@@ -92,6 +92,9 @@ class Recurrence(Rule):
 class Delay(Rule):
     """A delayed sequence has the sequence's sizes."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return Value(labels, values[0].terms)
 

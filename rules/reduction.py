@@ -49,6 +49,9 @@ class Contraction(Product):
 class Sum(Rule):
     """A sum over an axis: law of large numbers for even summands, central limit for odd ones."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         out = values[0]
         for label in op.params["over"]:
@@ -73,6 +76,9 @@ class Sum(Rule):
 class Broadcast(Rule):
     """A tensor repeated along an axis keeps its size there."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return 1, 0
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return Value(labels, values[0].terms)
 
@@ -94,6 +100,9 @@ class Broadcast(Rule):
 class Rename(Rule):
     """The same tensor: only the labels of its axes change."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return algebra.rename(values[0], op.params["names"])
 
@@ -113,6 +122,9 @@ class Rename(Rule):
 @rule("add", "definition")
 class Add(Rule):
     """A sum of tensors is as large as its largest term."""
+
+    def degrees(self, op: Op, *values: Value) -> Sequence[float] | None:
+        return None if sum(any(not t.tag for t in v.terms) for v in values) > 1 else [1 for _ in values]
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return algebra.add(labels, *values)

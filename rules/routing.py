@@ -37,6 +37,9 @@ def choice(logits: Tensor, over: str) -> Tensor:
 class Choice(Rule):
     """The chosen one of a fixed number of experts: of order one however large the logits, and no gradient passes."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (0,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         if op.params["over"] in values[0].labels:
             raise UnsupportedScale(

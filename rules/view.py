@@ -63,6 +63,9 @@ def stop(x: Tensor) -> Tensor:
 class View(Rule):
     """The same entries: sizes, profiles and parities are kept."""
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         (x,) = values
         return algebra.add(labels, x) if x.exact is None else Value(labels, x.terms, x.exact)

@@ -10,6 +10,7 @@ from scalecalc import backward
 from scalecalc.model import Model
 from scalecalc.program import LEAVES, Op, Program
 from scalecalc.repeat import Verdicts, inside, settle
+from scalecalc.rule import Rule
 from scalecalc.scale import Scale
 from scalecalc.term import Term, atom, dim_of, pattern
 from scalecalc.value import Algebra, Value, exact_value
@@ -41,7 +42,7 @@ def run(
     for i in range(len(program.ops)):
         if live[i] and i not in passed.done:
             passed.evaluate(i)
-    return [passed.whole.get(i, value) for i, value in enumerate(passed.out)]
+    return [passed.found(i) for i in range(len(program.ops))]
 
 
 class _Pass:
@@ -54,6 +55,11 @@ class _Pass:
         self.out: list[Value | None] = [None] * len(program.ops)
         self.whole: dict[int, Value] = {}
         self.done = set[int]()
+
+    def found(self, i: int) -> Value | None:
+        """The value of an operation, all of it."""
+        value = self.whole.get(i, self.out[i])
+        return replace(self.algebra, at=self.program.ops[i].name).whole(value) if value and value.multiples else value
 
     def evaluate(self, i: int) -> None:
         self.done.add(i)
@@ -79,7 +85,7 @@ class _Pass:
             if (known := self.out[j]) is None:
                 return None
             inputs.append(known)
-        return backward.rule_of(program, i).law(here, op, labels, *inputs)
+        return _applied(backward.rule_of(program, i), here, op, labels, inputs)
 
     def _put(self, i: int, value: Value | None) -> None:
         if value is None:
@@ -90,6 +96,8 @@ class _Pass:
             value = value.only(lambda t: not imaginary(t))  # cancelled by its conjugate, which is there, too
         own = frozenset((i, label) for label in self.program.growing(op.axes))
         value = replace(value, ray=value.ray | own)
+        if value.multiples and (self.program.loops or all(t.tag for t in value.terms)):  # of nothing they are nothing
+            value = replace(self.algebra, at=op.name).whole(value)
         if self.cuts is not None and i in self.cuts.at:
             self.whole[i], value = value, self.cuts.cut(i, value)
         self.out[i] = value
@@ -113,6 +121,21 @@ class _Pass:
         if found is None:
             for i in (start, *block):
                 self._put(i, None)
+
+
+def _applied(rule: Rule, algebra: Algebra, op: Op, labels: tuple[str, ...], values: Sequence[Value]) -> Value:
+    """The value of an operation's result, whose inputs may have shrunk by weight decay.
+
+    No more than all of it decays (:meth:`scalecalc.optimizer.Optimizer.update`), so that what a decay and another update do
+    together is no larger than what that other does alone.
+    """
+    multiples = {(m.tag, m.size): m for value in values for m in value.multiples}
+    degrees = rule.degrees(op, *values) if multiples else None
+    if degrees is None:
+        return rule.law(algebra, op, labels, *map(algebra.whole, values))
+    kept = {(m.tag, m.size) for value, degree in zip(values, degrees, strict=True) if degree for m in value.multiples}
+    out = rule.law(algebra, op, labels, *(replace(value, multiples=()) for value in values))
+    return replace(out, multiples=tuple(m for key, m in multiples.items() if key in kept))
 
 
 def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scalecalc.errors import InputError
@@ -27,12 +27,13 @@ from scalecalc.expand import leading
 from scalecalc.program import Weight
 from scalecalc.scale import Regime, Scale
 from scalecalc.table import WeightScaling
-from scalecalc.term import dim_of
+from scalecalc.term import EVEN, Term, dim_of
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
     import torch
 
+ONE = Scale.one()
 DECAY = "weight decay"  # in the words of every step of a derivation that is one
 DECAYS = ("coupled", "decoupled", "independent")
 
@@ -147,15 +148,19 @@ class Optimizer(ABC):
         """
         s, lam = weight.scaling, self.decay_of(weight.scaling) if algebra.regime.point is None else None
         labels = gradient.labels
-        if lam is not None and self.decay == "coupled":
+        if lam is not None and not self.apart:
             gradient = algebra.add(labels, gradient, algebra.scale(weight.value, lam, f"coupled {DECAY} {lam}"))
         raw = self.law(algebra, gradient, weight)
         out = algebra.scale(raw, s.lr * s.multiplier, f"rate {s.lr}, multiplier {s.multiplier}")
-        if lam is not None and self.decay in ("decoupled", "independent"):
-            by = lam * s.lr if self.decay == "decoupled" else lam
-            lost = algebra.scale(weight.value, by * s.multiplier, f"{self.decay} {DECAY} {by}")
-            out = algebra.add(labels, out, lost)
-        return out
+        if lam is None or not self.apart:
+            return out
+        by = lam if self.decay == "independent" else lam * s.lr
+        words = f"{self.decay} {DECAY} {by}"
+        if algebra.regime.order(by, ONE) not in (-1, 0):  # more than there is
+            return algebra.add(labels, out, algebra.scale(weight.value, by * s.multiplier, words))
+        lost = algebra.scale(weight.value.only(lambda t: bool(t.tag)), by * s.multiplier, words)
+        shrunk = Term(by, EVEN, (), algebra.step(words))
+        return replace(algebra.add(labels, out, lost), multiples=(shrunk,))
 
     def decay_of(self, scaling: WeightScaling) -> Scale | None:
         """λ, if there is any."""

@@ -60,6 +60,13 @@ class Rule(ABC):
         """How many powers of one factor it multiplies together, over time: 0 but for a recurrence (hard case W7)."""
         return 0
 
+    def degrees(self, op: Op, *values: Value) -> Sequence[float] | None:
+        """Its degree in each input: 1 where the result is proportional to it, 0 where a factor is without effect.
+
+        None: it is not homogeneous in all of them.
+        """
+        return None
+
     @abstractmethod
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         """The value of the result.  ``labels`` are the growing axes of the result, in order."""

@@ -67,7 +67,11 @@ class Later:
 def moved(weights: Mapping[str, Value], updates: Mapping[str, Value], order: int) -> dict[str, Value]:
     """W₀ + ΔW, with the updates' terms up to an order."""
     return {
-        name: replace(value, terms=value.terms + tuple(t for t in updates[name].terms if len(t.tag) <= order))
+        name: replace(
+            value,
+            terms=value.terms + tuple(t for t in updates[name].terms if len(t.tag) <= order),
+            multiples=updates[name].multiples,
+        )
         if name in updates
         else value
         for name, value in weights.items()
@@ -88,11 +92,12 @@ def step(
     here = replace(algebra, limits=limits, rule=model.optimizer.partition(":")[0])
     for name, gradient in model.update.together(here, raw_gradients(model, here, gradients)).items():
         own = replace(here, at=f"d{name}")
-        update = model.update.update(own, gradient, trained(model, own, name, weights[name]))
+        update = model.update.update(own, gradient, trained(model, own, name, own.whole(weights[name])))
         terms = (replace(t, tag=tuple(sorted((name, *t.tag)))) for t in update.terms)
         # Only the orders are new, so there is nothing to simplify in a first update.
         kept = tuple(terms) if not any(t.tag for t in update.terms) else simplify(terms, algebra.regime, algebra.margin)
-        out[name] = replace(update, terms=kept, labels=weights[name].labels)
+        multiples = tuple(replace(m, tag=(name,)) for m in update.multiples)
+        out[name] = replace(update, terms=kept, labels=weights[name].labels, multiples=multiples)
     return out
 
 

@@ -48,6 +48,7 @@ __all__ = ["RuleError", "assert_agrees", "assert_scaling", "check_rule"]
 SIZES = ({"N": 5, "M": 3}, {"N": 2, "M": 7}, {"N": 1, "M": 1})  # of the backward check
 SEEDS = 128
 TOLERANCE = 0.12  # exponents are multiples of 1/4 or so: less than half way to the next
+FACTOR = 2.0  # by which inputs are multiplied, of which the rule says that it is homogeneous in them
 ROUNDING = 1e-10  # of float64 results, relative to the largest entry
 
 
@@ -100,6 +101,7 @@ def check_rule(
         sample = sample_of(chosen)
         _check_declarations(chosen, sample)
         _check_torch(chosen, sample, seed)
+        _check_degrees(chosen, sample, seed)
         _check_backward(chosen, sample, seed)
         return check_law(chosen, sample, widths or {}, seeds, seed, tolerance, generic)
 
@@ -139,6 +141,22 @@ def _check_torch(rule: Rule, sample: Sample, seed: int) -> None:
                 break
     if problems:
         raise RuleError(rule, "torch", "torch", problems)
+
+
+def _check_degrees(rule: Rule, sample: Sample, seed: int) -> None:
+    """An input that is multiplied by a number: the result is, by its power."""
+    problems: list[str] = []
+    for _i, op in _uses(rule, sample):
+        axes = [sample.program.ops[j].axes for j in op.inputs]
+        inputs = _inputs(sample, op, values_of(sample, SIZES[0], 3, seed, op.inputs))
+        found = rule.torch(op, axes, *inputs)
+        for slot, degree in enumerate(rule.degrees(op) or ()):
+            larger = [FACTOR * x if k == slot else x for k, x in enumerate(inputs)]
+            if (off := _distance(rule.torch(op, axes, *larger), FACTOR**degree * found)) > ROUNDING:
+                text = f"differs by {off:.2g} of its size from {FACTOR:g}^{degree:g} times what it was"
+                problems.append(f"{op.name}: where input {slot} is {FACTOR:g} times as large the result {text}.")
+    if problems:
+        raise RuleError(rule, "degrees", "degrees", problems)
 
 
 def _uses(rule: Rule, sample: Sample) -> list[tuple[int, Op]]:

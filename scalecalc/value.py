@@ -1,12 +1,15 @@
 """A tensor's abstract value, and the operations on whole values that rules are written in.
 
 A :class:`Value` is a finite sum of :class:`~scalecalc.term.Term` on given growing axes.  No terms: exactly zero.  Beside
-the terms it may carry three exact facts that terms cannot express:
+the terms it may carry four exact facts that terms cannot express:
 
 - ``exact``: the value is this sympy expression in the index, nothing random (a transition, a constant);
 - ``ray``: (tensor, axis) pairs: along that axis it is proportional to that tensor, by factors constant there;
 - ``perp``: (tensor, axis) pairs: along that axis it is exactly orthogonal to that tensor (the backward of a norm; hard
-  case W4), or to constants (:data:`ONES`; what was centred).
+  case W4), or to constants (:data:`ONES`; what was centred);
+- ``multiples``: what weight decay does to it: it shrinks, each of its entries by the same factor.  Kept apart from the
+  terms as long as what is made of it shrinks in proportion, because a norm returns the same for it (:meth:`Algebra.whole`
+  puts it among them).
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ class Value:
     exact: Any = None
     ray: frozenset[Direction] = frozenset()
     perp: frozenset[Direction] = frozenset()
+    multiples: tuple[Term, ...] = ()
 
     def sizes(self, tag: tuple[str, ...] | None = None, statistic: str = "rms") -> list[Scale]:
         """Sizes of all terms (of one set of weights: a tag's degrees not told apart), as rms or as entry at small index."""
@@ -92,6 +96,18 @@ class Algebra:
 
     def value(self, labels: Sequence[str], terms: Iterable[Term], exact: Any = None) -> Value:
         return Value(tuple(labels), simplify(terms, self.regime, self.margin), exact)
+
+    def whole(self, value: Value) -> Value:
+        """A value with its multiples among its terms: each of them times what there was before any update."""
+        if not value.multiples:
+            return value
+        made = [
+            Term(t.size * m.size, t.pattern, m.tag, m.why and replace(m.why, at=self.at, parents=(t,)))
+            for m in value.multiples
+            for t in value.terms
+            if not t.tag
+        ]
+        return replace(value, terms=simplify((*value.terms, *made), self.regime, self.margin), multiples=())
 
     def add(self, labels: Sequence[str], *values: Value) -> Value:
         """The sum of tensors: all their terms."""

@@ -193,6 +193,23 @@ def test_weight_decay_is_as_derived(optimizer: str, decay: Scale, size: Scale) -
 
 
 @pytest.mark.slow
+def test_decay_before_a_norm_is_without_effect_behind_it() -> None:
+    """W_in's decay shrinks u, and a norm returns the same for that; beside the norm u has shrunk.
+
+    What is left behind it is the gradient's update, N^(−1/2) at this rate.  (Derived as a change like any other it was
+    of order one there.)
+    """
+    model = resolve("residual:depth=1", optimizer="adamw_independent")
+    slow = replace(model.scalings["W_in"], lr=N**-HALF, weight_decay=Scale.one())
+    model = replace(model, scalings={**model.scalings, "W_in": slow})
+    rows = [row for row in derived(model) if row.tag == ("W_in",)]
+    found = {row.row: row.terms for row in rows}
+    assert found["u"] == found["u1"] == (Scale.one(),)
+    assert found["z1"] == (N**-HALF,)
+    assert not off(rows, cells_of(model, rows))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("epsilon", "size"), [(N**-2, Scale.one()), (N**-HALF, N**-HALF), (N, N**-2)])
 def test_epsilon_is_as_derived(epsilon: Scale, size: Scale) -> None:
     """Hidden gradients are 1/N: below that ε changes nothing, above it Adam's update is g/ε."""

@@ -27,6 +27,7 @@ from scalecalc.rules.elementwise import Elementwise  # noqa: E402
 from scalecalc.rules.matmul import Matmul  # noqa: E402
 from scalecalc.rules.recurrence import Delay, Recurrence, recurrence  # noqa: E402
 from scalecalc.rules.reduction import Sum  # noqa: E402
+from scalecalc.rules.softmax import Softmax  # noqa: E402
 
 ONE = Scale.one()
 
@@ -107,6 +108,12 @@ WRONG = {
         ["one seed depends on the others"],
     ),
     "axes dropped": (lambda: function(x, torch=lambda self, op, axes, t: t.sum(dim=-1)), "torch", ["shape (3, 4)"]),
+    "another degree": (
+        lambda: function(x**2, degrees=lambda self, op, *values: (1,)),
+        "degrees",
+        ["where input 0 is 2 times as large", "2^1 times"],
+    ),
+    "no degree": (lambda: changed(Softmax, name="softmax", degrees=lambda self, op, *values: (0,)), "degrees", ["2^0"]),
     "no words": (lambda: changed(Delay, name="delay", doc=None), "declarations", ["no words"]),
     "no source": (lambda: changed(Delay, name="delay", source=""), "declarations", ["no source"]),
     "no LaTeX": (lambda: changed(Delay, name="delay", latex=lambda self, op, *names: None), "declarations", ["None"]),
