@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scalecalc import request
+from scalecalc.delivery import paper, typed
 from scalecalc.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,7 +135,6 @@ def conclude(jobs: Sequence[Job], given: dict[str, Any]) -> int:
     if not any(job.loss is not None for job in jobs):
         click.echo("scalecalc: no run has come to a loss; there is nothing to judge.", err=True)
         return UNDECIDED if given["strict"] else 0
-    from scalecalc.cli import paper, typed
     from scalecalc.dossier import made
     from scalecalc.transfer.analysis import verdicts
     from scalecalc.transfer.report import to_terminal, write
