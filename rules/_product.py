@@ -26,6 +26,8 @@ def contract(a: Tensor, b: Tensor, over: Sequence[str], *, rule: str = "contract
 class Product(Rule):
     """Σ_over a·b: sizes multiply, profiles add, then each sum by its law."""
 
+    nameless = True
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         a, b = values
         growing = [label for label in op.params["over"] if label in a.labels or label in b.labels]
