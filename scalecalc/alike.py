@@ -56,12 +56,13 @@ class Result(NamedTuple):
 
     Args:
         checks: what has to hold for it to be so.
-        terms: per term the outline of its size and its unknowns, that of its pattern and the things there, and its tag.
+        outline, things: its terms.
     """
 
     checks: tuple[Check, ...]
     labels: tuple[str, ...]
-    terms: tuple[tuple[int, Numbers, int, Numbers, Numbers], ...]
+    outline: int
+    things: Numbers
     ray: Directions
     perp: Directions
 
@@ -120,6 +121,7 @@ class Alike:
         self._results: dict[Hashable, list[Result]] = {}
         self._sizes: dict[Scale, Writing] = {}
         self._read: dict[Writing, Scale] = {}
+        self._terms: dict[int, tuple[tuple[Term, ...], Writing]] = {}  # by identity, which is kept by keeping them
 
     def once(
         self,
@@ -159,16 +161,25 @@ class Alike:
     # -------------------------------------------------------------- arguments
 
     def _value(self, value: Value, here: _Numbering) -> Hashable:
-        terms: list[Hashable] = []
-        for t in value.terms:
-            one = written(t.pattern)
-            terms.append((self._size(t.size, here), one.outline, here.of(one.things), here.of(t.tag)))
+        terms = self._written_terms(value.terms)
         directions = [tuple(sorted(_direction(d, here.of) for d in sorted(some))) for some in (value.ray, value.perp)]
-        return value.labels, value.exact, tuple(terms), *directions
+        return value.labels, value.exact, terms.outline, here.of(terms.things), *directions
 
     def _size(self, size: Scale, here: _Numbering) -> Hashable:
         one = self._written(size)
         return one.outline, here.of(one.things)
+
+    def _written_terms(self, terms: tuple[Term, ...]) -> Writing:
+        """Per term the outline of its size and its unknowns, that of its pattern and what is named there, and its tag."""
+        found = self._terms.get(id(terms))
+        if found is None:
+            here = _Numbering()
+            out: list[tuple[int, Numbers, int, Numbers, Numbers]] = []
+            for t in terms:
+                size, one = self._written(t.size), written(t.pattern)
+                out.append((size.outline, here.of(size.things), one.outline, here.of(one.things), here.of(t.tag)))
+            found = self._terms[id(terms)] = terms, Writing(number_of(tuple(out)), tuple(here.things))
+        return found[1]
 
     def _written(self, size: Scale) -> Writing:
         """What it comes to at the point, and the powers of unknowns relative to where they stand."""
@@ -186,13 +197,9 @@ class Alike:
         """What a law made, with the checks that it takes to use it elsewhere."""
         if value.exact is not None:
             raise Unwritable
-        checks = _checks(log, here)
-        terms: list[tuple[int, Numbers, int, Numbers, Numbers]] = []
-        for t in value.terms:
-            size, one = self._written(t.size), written(t.pattern)
-            terms.append((size.outline, here.known(size.things), one.outline, here.known(one.things), here.known(t.tag)))
+        checks, terms = _checks(log, here), self._written_terms(value.terms)
         ray, perp = (tuple([_direction(d, here.known) for d in some]) for some in (value.ray, value.perp))
-        return Result(tuple(checks), value.labels, tuple(terms), ray, perp)
+        return Result(tuple(checks), value.labels, terms.outline, here.known(terms.things), ray, perp)
 
     def _again(self, result: Result, here: _Numbering) -> Value | None:
         """The result with the names that stand here; None if a check fails."""
@@ -200,21 +207,27 @@ class Alike:
             here = _Numbering(here.things)
             if not all(check(here) for check in result.checks):
                 return None
-        sizes: dict[tuple[int, Numbers], Scale] = {}
-        patterns: dict[tuple[int, Numbers], Pattern] = {}
-        terms: list[Term] = []
-        for size, unknowns, outline, things, tag in result.terms:
-            own, one = sizes.get((size, unknowns)), patterns.get((outline, things))
-            if own is None:
-                own = sizes[size, unknowns] = self._read_size(Writing(size, here.at(unknowns)))
-            if one is None:
-                one = patterns[outline, things] = read_pattern(Writing(outline, here.at(things)))
-            terms.append(Term(own, one, tuple(sorted(here.at(tag)))))
+        terms = self._read_terms(Writing(result.outline, here.at(result.things)))
         ray, perp = (
             frozenset([(here.things[i] if i != ONES else ONES, label) for i, label in some])
             for some in (result.ray, result.perp)
         )
-        return Value(result.labels, tuple(terms), None, ray, perp)
+        return Value(result.labels, terms, None, ray, perp)
+
+    def _read_terms(self, writing: Writing) -> tuple[Term, ...]:
+        sizes: dict[tuple[int, Numbers], Scale] = {}
+        patterns: dict[tuple[int, Numbers], Pattern] = {}
+        here, out = writing.things, list[Term]()
+        for size, unknowns, outline, things, tag in outline_of(writing.outline):
+            own, one = sizes.get((size, unknowns)), patterns.get((outline, things))
+            if own is None:
+                own = sizes[size, unknowns] = self._read_size(Writing(size, tuple([here[i] for i in unknowns])))
+            if one is None:
+                one = patterns[outline, things] = read_pattern(Writing(outline, tuple([here[i] for i in things])))
+            out.append(Term(own, one, tuple(sorted([here[i] for i in tag]))))
+        terms = tuple(out)
+        self._terms[id(terms)] = terms, writing
+        return terms
 
     def _read_size(self, writing: Writing) -> Scale:
         found = self._read.get(writing)
