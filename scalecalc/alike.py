@@ -48,6 +48,7 @@ Numbers = tuple[int, ...]
 Directions = tuple[tuple[int, str], ...]
 Check = Callable[["_Numbering"], bool]
 MOST_KEPT = 8  # results of one writing: those that differ in what was looked at
+INTEGERS = {k: Fraction(k) for k in range(-2, 3)}
 FEW = 1  # pairs of terms, up to which an operation is as quickly done as looked up
 
 
@@ -233,11 +234,15 @@ class Alike:
         found = self._read.get(writing)
         if found is None:
             assert self._point is not None
-            (whole, ratios), powers = outline_of(writing.outline), dict[str, Fraction]()
-            for u, ratio in zip(writing.things, ratios, strict=True):
-                power = powers[u] = Fraction(*ratio)
-                whole = whole / self._point.unknowns[u] ** power
-            found = self._read[writing] = Scale({**powers, **dict(whole.powers)}, whole.logs)
+            value, ratios = outline_of(writing.outline)
+            rest, powers = value, list[tuple[str, Fraction]]()
+            for u, (p, q) in zip(writing.things, ratios, strict=True):
+                power = INTEGERS[p] if q == 1 and p in INTEGERS else Fraction(p, q)
+                rest = rest / self._point.unknowns[u] ** power
+                powers.append((u, power))
+            found = self._read[writing] = Scale(tuple(sorted([*powers, *rest.powers])), rest.logs)
+            self._point.tell(found, value)
+            self._sizes[found] = writing
         return found
 
 
