@@ -26,6 +26,8 @@ def contract(a: Tensor, b: Tensor, over: Sequence[str], *, rule: str = "contract
 class Product(Rule):
     """Σ_over a·b: sizes multiply, profiles add, then each sum by its law."""
 
+    nameless = True
+
     def degrees(self, op: Op, *values: Value) -> Sequence[float]:
         return 1, 1
 

@@ -42,6 +42,8 @@ class Elementwise(Rule):
             f = f.derivative
         return f
 
+    nameless = True
+
     def saturates(self, op: Op) -> bool:
         return OneVariable(self.derivative(op.params["order"])).homogeneous is None
 

@@ -101,8 +101,9 @@ def divides(found: Derivation) -> bool:
     features = found.model.program.features.values()
     passes = [found.updated, *([found.later.updated] if found.later else [])]
     sizes = {t.size for passed in passes for i in features if (value := passed[i]) is not None for t in value.terms}
-    sizes |= {size * Scale.of(unknown) for unknown, size in map(summed, found.sums)}
-    return any(e < 0 and is_sum(u) for size in sizes for u, e in size.powers)
+    if any(e < 0 and is_sum(u) for size in sizes for u, e in size.powers):
+        return True
+    return any(e < -(u == unknown) and is_sum(u) for unknown, size in map(summed, found.sums) for u, e in size.powers)
 
 
 def summed(bound: Bounded) -> tuple[str, Scale]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalecalc import rows
 from scalecalc import steps as training
+from scalecalc.alike import Alike
 from scalecalc.errors import InputError
 from scalecalc.garbage import uncollected
 from scalecalc.interpreter import exact_leaf, initial_weights, run
@@ -87,7 +88,8 @@ def interpret(
     """
     program = model.program
     margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
-    algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment)
+    alike = Alike(regime.point) if cuts is not None and model.alignment is None else None
+    algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment, alike=alike)
     weights = initial_weights(model, algebra)
     features = list(program.features.values())
     positions = program.leaves("weight")

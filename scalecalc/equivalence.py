@@ -49,7 +49,8 @@ def difference(
         return Equivalence(thetas, (), _unlike(a, b, list(ratios)))
     # A shift over several weights may explain a difference in part: look for the fewest quantities that none explains.
     parts = _components(ratios, regime)
-    span = Span(({u: e for u, e in shift.powers if u in names} for shift in group), names)
+    known = frozenset(names)
+    span = Span(({u: e for u, e in shift.powers if u in known} for shift in group), names)
     rests = [span.rest(exponents) for _, exponents in parts]
     units = {u: span.rest({u: Fraction(1)}) for u in ratios}
     for count in range(len(ratios)):

@@ -85,7 +85,11 @@ class _Pass:
             if (known := self.out[j]) is None:
                 return None
             inputs.append(known)
-        return _applied(backward.rule_of(program, i), here, op, labels, inputs)
+        rule = backward.rule_of(program, i)
+        if here.alike is None or not rule.nameless or here.limits.centred:
+            return _applied(rule, here, op, labels, inputs)
+        told = (op.rule, op.axes, op.complex, tuple(op.params.items()), labels, here.limits, here.margin)
+        return here.alike.once(told, inputs, lambda: rule.law(here, op, labels, *inputs))  # at a point nothing decays
 
     def _put(self, i: int, value: Value | None) -> None:
         if value is None:
@@ -157,7 +161,7 @@ def harmonics(program: Program) -> int:
 def imaginary(term: Term) -> bool:
     """Is it i times something real?"""
     profiles = [p for _, p in term.pattern.profiles]
-    return all(p.straight for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
+    return bool(profiles) and all(p.straight for p in profiles) and sum(p.imaginary for p in profiles) % 2 == 1
 
 
 def exact_leaf(labels: Sequence[str], expression: Any, algebra: Algebra) -> Value:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 
 from scalecalc.profile import Profile, Profiles, dim_of
+from scalecalc.reads import noted
 from scalecalc.scale import ZERO, Scale
 from scalecalc.term import Pattern, Term, fluctuation, mask, multiply_patterns, pattern
 from scalecalc.value import Algebra
@@ -119,7 +119,7 @@ def _mixed(base: Pattern, leads: Sequence[Term], algebra: Algebra) -> tuple[Mixe
     )
 
 
-@cache
+@noted
 def _mixture(base: Pattern, leads: tuple[Pattern, ...], centred: frozenset[str], harmonics: int) -> tuple[Mixed, int | None]:
     """The same of patterns alone, and of how many leads products were made, if not of all."""
     found: Mixed = {(ONE, base): 1}

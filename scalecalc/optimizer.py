@@ -84,6 +84,7 @@ class Optimizer(ABC):
     - ``damped``: has it an ε that a parameterization may scale?
     - ``scale_free``: does an update not depend on the size of the gradients, if all are multiplied by one number?
     - ``joint``: are gradients of all weights treated together?
+    - ``nameless``: does the law make no use of the weight's name, nor of its place?  Equal layers are then derived once.
     """
 
     smooth: bool = True
@@ -94,6 +95,7 @@ class Optimizer(ABC):
     damped: bool = False
     scale_free: bool = False
     joint: bool = False
+    nameless: bool = False
 
     @abstractmethod
     def law(self, algebra: Algebra, gradient: Value, weight: Trained) -> Value:

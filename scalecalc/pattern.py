@@ -36,6 +36,7 @@ from itertools import count
 from typing import Any
 
 from scalecalc.profile import FLAT, HERE, Profile, Profiles, dim_of
+from scalecalc.reads import MADE, note
 from scalecalc.scale import Scale
 
 _serial = count()
@@ -321,6 +322,7 @@ def source(label: str, patterns: Iterable[Pattern]) -> Source:
         found = Source()
         found.label, found.patterns, found.serial = label, key[2], next(_serial)
         _TABLE[key] = found
+    note(MADE, found)
     return found
 
 

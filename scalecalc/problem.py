@@ -6,7 +6,7 @@ What is wanted and in which order is said in :mod:`scalecalc.solve`; here it is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
 
@@ -65,6 +65,7 @@ class Problem:
     steps: int
     wanted: Sequence[Requirement] = ()
     learns: bool = True
+    _answers: dict[object, Answer] = field(default_factory=dict[object, Answer], init=False, repr=False, compare=False)
 
     def solve(self, start: Mapping[str, Scale] | None = None) -> Answer:
         """Derive, solve, and again at the answer, until it repeats.
@@ -151,6 +152,30 @@ class Problem:
         kept: Sequence[str] = (),
     ) -> Answer:
         """``kept``: inits that stay where the search begins, of those of which only the product is bounded."""
+        inits, goals = self._ordered(found, every)
+        asked = tuple(equalities), tuple(every), tuple(goals), regime, free, tuple(kept)
+        if asked not in self._answers:  # the last derivation mostly asks for what the one before it asked for
+            self._answers[asked] = self._solved(equalities, found, every, regime, free, kept, inits, goals)
+        return replace(self._answers[asked], found=found)
+
+    def _ordered(self, found: Derivation, every: Sequence[Claim]) -> tuple[dict[str, Scale], list[tuple[str, Scale]]]:
+        """The formal inits, as features need them, and the goals."""
+        first = _first(every)
+        inits = self._inits(unknowns_in((c.size for c in every), self.model.program.dims))
+        inits = dict(sorted(inits.items(), key=lambda one: first.get(one[0], len(every))))
+        return inits, self._goals(found, every, inits)
+
+    def _solved(
+        self,
+        equalities: Sequence[Constraint],
+        found: Derivation,
+        every: Sequence[Claim],
+        regime: Regime,
+        free: tuple[str, ...],
+        kept: Sequence[str],
+        inits: Mapping[str, Scale],
+        goals: Sequence[tuple[str, Scale]],
+    ) -> Answer:
         program, dims = self.model.program, self.model.program.dims
         names = unknowns_in((c.size for c in every), dims)
         other = [f for f in program.features if self.wanted and not any(r.feature == f for r in self.wanted)]
@@ -158,15 +183,14 @@ class Problem:
         every = [replace(c, required=r.text) if (r := self._asked(c)) is not None else c for c in every]
         rows = [Constraint(c.size / self._bound(c) / (Scale.of(excess[c.row]) if c.row in excess else ONE), c) for c in every]
         rows += [Constraint(Scale.of(u, -1), Claim("excess", f, (), ONE)) for f, u in excess.items()]
-        inits, first, usual = self._inits(names), _first(every), guess(self.model)
-        inits = dict(sorted(inits.items(), key=lambda one: first.get(one[0], len(every))))  # as features need them
+        first, usual = _first(every), guess(self.model)
         rows += [Constraint(inits[u] / usual[u], Claim("argument", KEPT, (), ONE)) for u in kept]
         rows += [Constraint(inits[u] / usual[u], Claim("argument", FREE, (), ONE)) for u in free if u in inits]
         system = System([*names, *excess.values()], [*rows, *equalities], regime)
         certificates: dict[str, Certificate] = {}
         for u in excess.values():  # a feature is no larger than what is required makes it
             certificates[u] = system.maximize(Scale.of(u, -1))
-        for label, goal in self._goals(found, every, inits):
+        for label, goal in goals:
             for u in filter(is_sum, unknowns_in([goal], dims)):  # what others have done by now, and no larger
                 system.maximize(Scale.of(u, -1))
             certificates[label] = system.maximize(goal)

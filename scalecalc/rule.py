@@ -43,6 +43,7 @@ class Rule(ABC):
 
     name: str = ""
     source: str = ""
+    nameless: bool = False  # the law uses its values and the operation's parameters alone, no names or places in the program
 
     @property
     def words(self) -> str:

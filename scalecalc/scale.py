@@ -255,6 +255,10 @@ class Point:
             self._known[scale] = found
         return found
 
+    def tell(self, scale: Scale, value: Scale) -> None:
+        """What a formal scale comes to, where that is known without looking."""
+        self._known[scale] = value
+
     def part(self, scale: Scale) -> Scale:
         """The unknowns in it, to their powers."""
         found = self._parts.get(scale)

@@ -192,7 +192,7 @@ class _Asked:
         group = shifts(found.first.claims, output_of(program), program.dims, on)
         held = values_of(self.held or {}, program)
         kept = {u: v for u, v in held.items() if u.startswith(("multiplier ", "init "))}
-        sizes = [replace(c, size=in_inits(c.size, on)) for c in found.first.claims if c.kind == "init"]
+        sizes = [replace(c, size=in_inits(c.size, on)) for c in found.first.claims if choices and c.kind == "init"]
         return _Written(self.model, choices, own, group, sizes, kept)
 
     def problem(self, regime: Regime, steps: int, held: Mapping[str, WeightScaling] | None = None) -> Problem:

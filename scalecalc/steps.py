@@ -25,11 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from scalecalc.interpreter import harmonics, run
 from scalecalc.model import Model
-from scalecalc.optimizer import Trained
+from scalecalc.optimizer import Optimizer, Trained
 from scalecalc.scale import Scale
 from scalecalc.term import Limits, Term, simplify
 from scalecalc.value import Algebra, Value
@@ -92,13 +93,24 @@ def step(
     here = replace(algebra, limits=limits, rule=model.optimizer.partition(":")[0])
     for name, gradient in model.update.together(here, raw_gradients(model, here, gradients)).items():
         own = replace(here, at=f"d{name}")
-        update = model.update.update(own, gradient, trained(model, own, name, own.whole(weights[name])))
-        terms = (replace(t, tag=tuple(sorted((name, *t.tag)))) for t in update.terms)
-        # Only the orders are new, so there is nothing to simplify in a first update.
-        kept = tuple(terms) if not any(t.tag for t in update.terms) else simplify(terms, algebra.regime, algebra.margin)
-        multiples = tuple(replace(m, tag=(name,)) for m in update.multiples)
-        out[name] = replace(update, terms=kept, labels=weights[name].labels, multiples=multiples)
+        weight = trained(model, own, name, own.whole(weights[name]))
+        law = partial(_updated, model.update, own, gradient, weight)
+        if own.alike is None or not model.update.nameless:
+            out[name] = law()
+            continue
+        one, s = weight.weight, weight.scaling
+        told = (model.update, one.axes, one.fan_in, one.fan_out, one.role, one.stacked, one.copies, limits, algebra.margin)
+        out[name] = own.alike.once(told, [gradient, weight.value], law, [s.init, s.multiplier, s.lr], [name])
     return out
+
+
+def _updated(optimizer: Optimizer, algebra: Algebra, gradient: Value, weight: Trained) -> Value:
+    update, name = optimizer.update(algebra, gradient, weight), weight.weight.name
+    terms = (replace(t, tag=tuple(sorted((name, *t.tag)))) for t in update.terms)
+    # Only the orders are new, so there is nothing to simplify in a first update.
+    kept = tuple(terms) if not any(t.tag for t in update.terms) else simplify(terms, algebra.regime, algebra.margin)
+    multiples = tuple(replace(m, tag=(name,)) for m in update.multiples)
+    return replace(update, terms=kept, labels=weight.value.labels, multiples=multiples)
 
 
 def raw_gradients(model: Model, algebra: Algebra, gradients: Mapping[str, Value]) -> dict[str, Value]:

@@ -35,6 +35,7 @@ from scalecalc.pattern import (
     source,
 )
 from scalecalc.profile import DECAYING, FLAT, HALF, HERE, ONE, Profile, Profiles, count, dim_of
+from scalecalc.reads import OPENED, note
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.wick import multiply_patterns, sum_pattern
 
@@ -139,7 +140,7 @@ class Limits:
         return both if len(set(both)) <= self.distinct and len(both) <= self.degree * len(set(both)) else None
 
 
-def multiply_terms(a: Term, b: Term, why: Step, limits: Limits) -> list[Term]:
+def multiply_terms(a: Term, b: Term, why: Step | None, limits: Limits) -> list[Term]:
     tag = limits.join(a.tag, b.tag)
     if tag is None:
         return []
@@ -148,7 +149,9 @@ def multiply_terms(a: Term, b: Term, why: Step, limits: Limits) -> list[Term]:
     return [Term(size * factor, one, tag, why) for factor, one in product]
 
 
-def products(a: Iterable[Term], b: Sequence[Term], limits: Limits, why: Callable[[Term, Term], Step]) -> Iterator[Term]:
+def products(
+    a: Iterable[Term], b: Sequence[Term], limits: Limits, why: Callable[[Term, Term], Step | None]
+) -> Iterator[Term]:
     """The products of all terms of one tensor with those of another, where their tags may be joined; of equal ones the first.
 
     There may be millions of pairs and hundreds of products, so nothing is made before it is known to be new.
@@ -333,6 +336,8 @@ def _united(a: Pattern, b: Pattern) -> Pattern | None:
     slots: list[str | Source] = []
     for s, t in zip(x.slots, y.slots, strict=True):
         if isinstance(s, Source) and isinstance(t, Source) and s is not t:
+            note(OPENED, s)
+            note(OPENED, t)
             slots.append(source(s.label, s.patterns | t.patterns))
         else:
             slots.append(s)

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from scalecalc.reads import noted
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import (
     EVEN,
@@ -40,6 +40,7 @@ from scalecalc.term import (
 
 if TYPE_CHECKING:
     from scalecalc.alignment import Alignment
+    from scalecalc.alike import Alike
 
 ONE = Scale.one()
 Direction = tuple[int, str]  # position of a tensor in its program, and an axis
@@ -80,7 +81,8 @@ class Algebra:
 
     ``margin``: how far below the leading ones terms are kept, as corrections to scaling.  ``at`` is the place in the
     program that a derivation names, ``place`` its position there; ``rule`` the rule that is speaking.  ``alignment``: a
-    policy that may give a sum another law than the derived one.
+    policy that may give a sum another law than the derived one.  ``alike``: what was
+    derived before that differs in names alone.
     """
 
     regime: Regime = FREE
@@ -90,9 +92,11 @@ class Algebra:
     at: str = ""
     place: int = -1
     alignment: Alignment | None = None
+    alike: Alike | None = None
 
-    def step(self, law: str, *parents: Term, assumption: str = "") -> Step:
-        return Step(self.rule, law, self.at, parents, assumption)
+    def step(self, law: str, *parents: Term, assumption: str = "") -> Step | None:
+        """A step of a derivation as a reader is told it; of formal sizes, at a point, nobody is told any."""
+        return Step(self.rule, law, self.at, parents, assumption) if self.regime.point is None else None
 
     def value(self, labels: Sequence[str], terms: Iterable[Term], exact: Any = None) -> Value:
         return Value(tuple(labels), simplify(terms, self.regime, self.margin), exact)
@@ -201,7 +205,7 @@ class Algebra:
         return Value(tuple(labels), (Term(size, EVEN, (), self.step(law)),))
 
 
-@cache
+@noted
 def _sum_law(one: Pattern, over: str) -> tuple[Scale, Pattern, str, str]:
     """The factor of a sum over an axis and what is left of the pattern; the law in words, and what it assumes."""
     factor, rest, large = sum_pattern(one, over)
@@ -218,7 +222,7 @@ def _sum_law(one: Pattern, over: str) -> tuple[Scale, Pattern, str, str]:
     return factor, rest, f"sum over {dim_of(over)}: law of large numbers, {factor}", assumption
 
 
-def exact_value(labels: Sequence[str], profiles: Mapping[str, Profile], expression: Any, why: Step) -> Value:
+def exact_value(labels: Sequence[str], profiles: Mapping[str, Profile], expression: Any, why: Step | None) -> Value:
     """The value of an exact expression in the index."""
     one = pattern([(label, p) for label, p in profiles.items() if p != FLAT])
     return Value(tuple(labels), (Term(ONE, one, (), why),), expression)

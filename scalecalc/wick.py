@@ -26,7 +26,6 @@ exponents and profiles kept, and with weights that are themselves products.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 
 from scalecalc.pattern import (
     EVEN,
@@ -46,10 +45,12 @@ from scalecalc.pattern import (
     without_repeats,
 )
 from scalecalc.profile import FLAT, HALF, HERE, ONE, Profile, dim_of
+from scalecalc.reads import OPENED, note, noted, noted_cosine
 from scalecalc.scale import FREE, Scale
 
 Index = str | int  # a free label, or a summed index
 Pair = tuple[int, int]
+MOST_NESTED = 20  # cosines within cosines, some ten calls each
 
 
 class _Graph:
@@ -134,6 +135,7 @@ def _open(g: _Graph, s: Slot) -> Iterator[tuple[_Graph, Index]]:
     if not isinstance(s, Source):
         yield g, s
         return
+    note(OPENED, s)
     for one in sorted(s.patterns, key=serial):
         new = g.copy() if len(s.patterns) > 1 else g
         i = new.index(dim_of(s.label), one.profile(s.label))
@@ -154,10 +156,10 @@ def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
                 after.append((graph, pairs, names))
                 continue
             if isinstance(x, Source) and isinstance(y, Source):  # nothing else hangs on their index: a number
-                cosines = _cosine(x, y)
-                for cosine in cosines:
+                cosines = cosine(x, y)
+                for size in cosines:
                     new = graph.copy() if len(cosines) > 1 else graph
-                    new.size = new.size * cosine
+                    new.size = new.size * size
                     after.append((new, pairs, names))
                 continue
             for one, left in _open(graph, x):
@@ -169,17 +171,44 @@ def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
     yield from ((graph, pairs) for graph, pairs, _ in found)
 
 
-@cache
-def _cosine(a: Source, b: Source) -> tuple[Scale, ...]:
+@noted_cosine
+def cosine(a: Source, b: Source) -> tuple[Scale, ...]:
     """⟨a, b⟩ / ‖a‖ ‖b‖ of what two slots were summed with: its leading sizes.
 
     By the same two laws, and once per pair: in graphs the ways to pair what is within sources within sources multiply.
+    Sources nest as deep as a network, and Python's calls do not: of what lies too deep the cosines are taken first.
     """
+    while True:
+        try:
+            return _cosine(a, b)
+        except _Deeper as below:
+            if _nested:
+                raise
+            cosine(*below.pair)
+
+
+class _Deeper(Exception):
+    """The cosine of a pair is wanted within more cosines than calls may nest."""
+
+    def __init__(self, a: Source, b: Source):
+        self.pair = a, b
+
+
+_nested: list[tuple[Source, Source]] = []  # of which pairs the cosines are being taken, one within the other
+
+
+def _cosine(a: Source, b: Source) -> tuple[Scale, ...]:
+    if len(_nested) == MOST_NESTED:
+        raise _Deeper(a, b)
     found: list[Scale] = []
-    for p in a.patterns:
-        for q in b.patterns:
-            norms = a.norm(p) * b.norm(q)
-            found += (size * sum_pattern(one, a.label)[0] / norms for size, one in _product(p, q))
+    _nested.append((a, b))
+    try:
+        for p in a.patterns:
+            for q in b.patterns:
+                norms = a.norm(p) * b.norm(q)
+                found += (size * sum_pattern(one, a.label)[0] / norms for size, one in _product(p, q))
+    finally:
+        _nested.pop()
     return FREE.leading(found)
 
 
@@ -289,7 +318,7 @@ def _connected(atoms: Placed, indices: Iterable[int]) -> list[list[int]]:
     return [sorted(g) for g in {id(g): g for g in group.values()}.values()]
 
 
-@cache
+@noted
 def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
     """Sum over an axis: factor, remaining pattern, and whether the law of large numbers was used.
 
@@ -332,7 +361,7 @@ def _summed(odd: frozenset[Atom | Knot], label: str, profile: Profile) -> tuple[
     return size, closed.odd
 
 
-@cache
+@noted
 def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozenset()) -> Weighted:
     """The product of two patterns as a sum of (relative size, pattern), by the pairing rule of this module.
 
@@ -353,7 +382,7 @@ def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozense
     )
 
 
-@cache
+@noted
 def _product(a: Pattern, b: Pattern) -> Weighted:
     profiles = dict(a.profiles or b.profiles)
     for label, p in b.profiles if a.profiles else ():
@@ -389,4 +418,4 @@ def _strongest(found: Iterable[tuple[Scale, Pattern]]) -> Weighted:
     return tuple((size, one) for one, sizes in best.items() for size in FREE.leading(sizes))
 
 
-__all__ = ["multiply_patterns", "sum_pattern"]
+__all__ = ["cosine", "multiply_patterns", "sum_pattern"]

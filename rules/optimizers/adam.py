@@ -47,6 +47,7 @@ class Adam(Optimizer):
     """
 
     smooth = False
+    nameless = True
 
     def __init__(self, epsilon: Scale | None = None, decay: str = "", usual_decay: Scale | None = None):
         self.epsilon, self.decay, self.usual_decay = epsilon, decay, usual_decay

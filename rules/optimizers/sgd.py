@@ -36,6 +36,7 @@ class SGD(Optimizer):
 
     family = "sgd"
     linear = True
+    nameless = True
 
     def __init__(self, momentum: float = 0.0, nesterov: bool = False, decay: str = "no"):
         self.momentum, self.nesterov, self.decay = momentum, nesterov, decay_named(decay)
