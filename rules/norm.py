@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import sympy as sp
 
-from scalecalc.asymptotics import Function, OneVariable, X
+from scalecalc.asymptotics import Function, OneSided, X
 from scalecalc.errors import ProgramError
 from scalecalc.expand import expand
 from scalecalc.pattern import Pattern
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CENTRE = "Ba, Kiros & Hinton 2016, arXiv 1607.06450, eq. 3"
 SOURCE = "Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4"
-RSQRT = OneVariable(Function(X ** sp.Rational(-1, 2), sp.Integer(0)))
+RSQRT = OneSided(Function(X ** sp.Rational(-1, 2), sp.Integer(0)))
 
 
 Over = str | tuple[str, ...]  # one axis, or several together

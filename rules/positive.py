@@ -11,21 +11,12 @@ from functools import cache
 
 import sympy as sp
 
-from scalecalc.asymptotics import Function, OneVariable, X, x
+from scalecalc.asymptotics import Function, OneSided, X, x
 from scalecalc.expand import expand
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import register
 from scalecalc.rules.elementwise import Elementwise, _record, square
 from scalecalc.value import Algebra, Value
-
-
-class OneSided(OneVariable):
-    """A function of a positive variable, as an expansion reads it: nothing is known, and nothing zero, at the other side."""
-
-    half = vanishes = False
-
-    def partial(self, argument: int) -> OneSided:
-        return OneSided(self.function.derivative)
 
 
 class Power(Elementwise):

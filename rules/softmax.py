@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
-from scalecalc.asymptotics import Function, OneVariable, X
+from scalecalc.asymptotics import Function, OneSided, OneVariable, X
 from scalecalc.errors import ProgramError
 from scalecalc.expand import expand
 from scalecalc.program import Op, Program, Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SOURCE = "Bridle 1990, Neurocomputing, p. 227"
 EXP = OneVariable(Function(sp.exp(X), sp.exp(-X)))
-RECIPROCAL = OneVariable(Function(1 / X, sp.Integer(0)))
+RECIPROCAL = OneSided(Function(1 / X, sp.Integer(0)))
 
 
 def softmax(x: Tensor, over: str, keep: Any = None, along: Sequence[str] = ()) -> Tensor:

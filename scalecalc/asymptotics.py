@@ -254,4 +254,18 @@ class OneVariable:
         return self.function.breaks
 
 
-__all__ = ["DECAYING", "FLAT", "Function", "N", "OneVariable", "U", "V", "X", "growth", "n", "profile_of", "x"]
+class OneSided(OneVariable):
+    """A function of a positive variable, as an expansion reads it: nothing is known, and nothing zero, at the other side.
+
+    Were it taken for a function that is zero there, every norm and softmax would leave a mask on all that is divided by it.
+    No sum forgets that, and what differs in it alone is neither merged nor dropped: behind two norms there were five times
+    as many terms.
+    """
+
+    half = vanishes = False
+
+    def partial(self, argument: int) -> OneSided:
+        return OneSided(self.function.derivative)
+
+
+__all__ = ["DECAYING", "FLAT", "Function", "N", "OneSided", "OneVariable", "U", "V", "X", "growth", "n", "profile_of", "x"]

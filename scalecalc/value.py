@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from scalecalc.inner import inner
 from scalecalc.reads import noted
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import (
@@ -150,6 +151,8 @@ class Algebra:
         if not over:
             return self.multiply(labels, a, b)
         if len(a.terms) * len(b.terms) > FEW_PAIRS:
+            if not labels and set(over) >= {*a.labels, *b.labels}:
+                return self.value((), self._inner(a, b, over))
             out = self.multiply([*labels, *over], a, b)
             for label in over:
                 out = self.sum(out, label)
@@ -159,6 +162,17 @@ class Algebra:
         for label in over:
             terms = self._summed(terms, label)
         return self.value(labels, terms)
+
+    def _inner(self, a: Value, b: Value, over: Sequence[str]) -> Iterator[Term]:
+        """The same where no axis is left."""
+
+        def summed(x: Term, y: Term, size: Scale, one: Pattern, tag: tuple[str, ...]) -> Iterator[Term]:
+            terms: Iterable[Term] = [Term(size, one, tag, self.step("sizes multiply, profiles add", x, y))]
+            for label in over:
+                terms = self._summed(terms, label)
+            yield from terms
+
+        return inner(a.terms, b.terms, over, self.limits, self.regime, self.margin, summed)
 
     def _aligned(self, policy: Alignment, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:
         """Σ_over a·b with the cosines that a policy has: ‖a‖ ‖b‖ times the cosine, with the patterns that are derived."""

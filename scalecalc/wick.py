@@ -390,7 +390,7 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
     if (a.shape.windowed or b.shape.windowed) and any(p.empty for p in profiles.values()):
         return ()
     only_a, only_b = (sorted(x, key=serial) for x in (a.odd - b.odd, b.odd - a.odd))
-    if not (a.same or b.same or any(_may_meet(x, y) for x in only_a for y in only_b)):
+    if not (a.same or b.same or any(may_meet(x, y) for x in only_a for y in only_b)):
         return ((ONE, pattern(profiles.items(), a.odd ^ b.odd, (), a.masks | b.masks)),)
     g = _Graph()
     g.profiles.update(profiles)
@@ -405,7 +405,7 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
     return _strongest((size, pattern(p.profiles, p.odd, p.same, masks) if masks else p) for size, p in found)
 
 
-def _may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:
+def may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:
     if isinstance(x, Atom) and isinstance(y, Atom):
         return x.tensor == y.tensor and not x.labels.isdisjoint(y.labels)
     return any(x.tensors_on(label) & y.tensors_on(label) for label in x.labels & y.labels)
