@@ -14,6 +14,7 @@ import sympy as sp
 
 from scalecalc.asymptotics import n
 from scalecalc.interpreter import imaginary
+from scalecalc.memory import Entries
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule
 from scalecalc.term import Pattern, pattern
@@ -65,6 +66,9 @@ class Real(Rule):
 @rule("conjugate", "definition")
 class Conjugate(Rule):
     """The conjugate turns the other way."""
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        return inputs[0]
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         terms = [

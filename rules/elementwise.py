@@ -16,6 +16,7 @@ from scalecalc.asymptotics import INFINITE, Function, OneVariable, X, growth, is
 from scalecalc.errors import UnknownName, UnsupportedScale
 from scalecalc.expand import expand
 from scalecalc.indexed import Indexed
+from scalecalc.memory import Entries, image
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, register, registry
 from scalecalc.value import Algebra, Value
@@ -44,6 +45,10 @@ class Elementwise(Rule):
 
     def saturates(self, op: Op) -> bool:
         return OneVariable(self.derivative(op.params["order"])).homogeneous is None
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        (of,) = inputs
+        return image(_real(self.derivative(op.params["order"])), of) if of is not None else None
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         (value,) = values
@@ -96,6 +101,13 @@ def _overflows(expression: sp.Expr) -> bool:
 
 def _positive(expression: sp.Expr) -> bool:
     return bool(sp.limit(expression, n, sp.oo) > 0)
+
+
+@cache
+def _real(f: Function) -> Callable[[float], float]:
+    """The function of a number."""
+    plus, minus = (sp.lambdify(X, half, "math") for half in (f.plus, f.minus))
+    return lambda value: float(plus(value) if value > 0 else minus(-value))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scalecalc.memory import Entries
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
 from scalecalc.rules._product import Product, contract
@@ -73,6 +74,9 @@ class Sum(Rule):
 class Broadcast(Rule):
     """A tensor repeated along an axis keeps its size there."""
 
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        return inputs[0]
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return Value(labels, values[0].terms)
 
@@ -94,6 +98,9 @@ class Broadcast(Rule):
 class Rename(Rule):
     """The same tensor: only the labels of its axes change."""
 
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        return inputs[0]
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return algebra.rename(values[0], op.params["names"])
 
@@ -113,6 +120,10 @@ class Rename(Rule):
 @rule("add", "definition")
 class Add(Rule):
     """A sum of tensors is as large as its largest term."""
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        a, b, *more = inputs
+        return a + b if a is not None and b is not None and not more else None
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return algebra.add(labels, *values)

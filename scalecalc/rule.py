@@ -27,6 +27,8 @@ from scalecalc.value import Algebra, Value
 if TYPE_CHECKING:
     import torch
 
+    from scalecalc.memory import Entries
+
 KINDS = ("rule", "architecture", "optimizer", "parameterization", "transition")
 _REGISTRY: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 T = TypeVar("T")
@@ -59,6 +61,13 @@ class Rule(ABC):
     def lags(self, op: Op) -> int:
         """How many powers of one factor it multiplies together, over time: 0 but for a recurrence (hard case W7)."""
         return 0
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        """Bounds on the initial entries of the result, from bounds on those of the inputs; None: none are known.
+
+        It is what tells how long a recurrence remembers whose decay this is (:mod:`scalecalc.memory`).
+        """
+        return None
 
     @abstractmethod
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
