@@ -42,13 +42,16 @@ def lru(normalised: bool = True, transition: str = "lru", gap: str = "1", activa
     p = Program("lru", dims=("N_u", "N_x"), fixed={"batch": 4, "time": 2, "in": 16, "out": 4})
     x = p.input("x", "batch time in")
     u = p.feature("u", function(activation)(matmul(p.weight("W_in", "N_u in"), x)))
-    drive = p.feature("v", matmul(p.weight("B", "N_x N_u"), u))
     if parse_scale(gap, p.dims).dims:
         decay, left = _thin(p, gap, transition)
     else:
         decay, _ = discretize("zoh", p.index("Delta", "", sp.Integer(1)), eigenvalues(p, transition, "N_x"))
-        left = p.index("one", "", sp.Integer(1)) + negative(real(decay * conjugate(decay)))
-    if normalised:
+        left = None
+    drive = p.feature("v", matmul(p.weight("B", "N_x N_u"), u))
+    if normalised and left is None:
+        square = real(decay * conjugate(decay))
+        left = p.index("one", "", sp.Integer(1)) + negative(square)
+    if normalised and left is not None:
         drive = root(left) * drive
     h = p.feature("h", recurrence(decay, drive))
     y = p.feature("y", matmul(p.weight("C", "N_u N_x"), real(h)))
