@@ -110,7 +110,7 @@ def resolve(
         request = parse_model(model)
         make, defaults = _architecture(request.name, request.file)
     # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
-    start = importlib.import_module("scalecalc.rules.loss").start
+    losses = importlib.import_module("scalecalc.rules.loss")
     given = {**request.options, **(options or {})}
     grown = _grown(given.pop("grow", ""))
     asked = _options(request.name, make, given)
@@ -129,6 +129,7 @@ def resolve(
         _hold(program, str(model), fix or {})
     else:
         defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
+    losses.prepare(program, loss)
     how = Regime.parse(regime, program.dims)
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
@@ -156,7 +157,7 @@ def resolve(
         w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or decay)
         for w, s in scalings.items()
     }
-    record_backward(program, start(program.tensor(program.loss), loss))
+    record_backward(program, losses.start(program.tensor(program.loss), loss))
     return Model(
         name=_title(model, options or {}),
         program=program,
