@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from string import ascii_letters
 from typing import TYPE_CHECKING
 
+from scalecalc.memory import Entries
 from scalecalc.program import Op, Tensor
 from scalecalc.rule import Rule
 from scalecalc.value import Algebra, Value
@@ -30,6 +31,10 @@ class Product(Rule):
 
     def degrees(self, op: Op, *values: Value) -> Sequence[float]:
         return 1, 1
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        a, b = inputs
+        return a * b if a is not None and b is not None and not op.params["over"] else None
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         a, b = values

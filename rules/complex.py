@@ -14,6 +14,7 @@ import sympy as sp
 
 from scalecalc.asymptotics import n
 from scalecalc.interpreter import imaginary
+from scalecalc.memory import Entries
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule
 from scalecalc.term import Pattern, pattern
@@ -71,6 +72,9 @@ class Conjugate(Rule):
 
     def degrees(self, op: Op, *values: Value) -> Sequence[float]:
         return (1,)
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        return inputs[0]
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         terms = [

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import sympy as sp
 
 from scalecalc.asymptotics import N, U, V, n
-from scalecalc.errors import UnknownName
+from scalecalc.errors import UnknownName, UnsupportedScale
 from scalecalc.expand import expand
 from scalecalc.indexed import Indexed
+from scalecalc.memory import FAR, ONE, Entries, between
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, register, spread
 from scalecalc.rules.complex import conjugate
+from scalecalc.scale import FREE
 from scalecalc.term import Term
 from scalecalc.value import Algebra, Value
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 Delta = sp.Symbol("Delta", positive=True)
 A = sp.Symbol("A", negative=True)
+STEPS = 24  # values of a random step, at which its decay is bounded
 
 
 class Discretization(Rule):
@@ -43,6 +46,29 @@ class Discretization(Rule):
 
     def _expression(self, op: Op) -> sp.Expr:
         return _derivative(self.parts[op.params["part"]], op.params["order"])
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        """Of the decay, whose modulus is 1 + Δ Re A to first order in a small step (a scheme is consistent)."""
+        step, transition = inputs
+        if op.params["part"] != "A" or any(op.params["order"]) or step is None or transition is None or not transition.values:
+            return None
+        turn, random = transition.turn, step.low < step.high
+        scale = step.scale * transition.scale
+        if scale == ONE:
+            ends = [min(max(end, -FAR), FAR) for end in (step.low, step.high)]
+            steps = [ends[0] + (ends[1] - ends[0]) * k / STEPS for k in range(STEPS + 1)] if random else ends[:1]
+            at = sp.lambdify((Delta, A), self._expression(op), "cmath")
+            return between([abs(complex(at(d, a))) for d in steps for a in transition.values], turn, random)
+        if FREE.order(scale, ONE) != -1 or step.low <= 0:
+            return None
+        if transition.uneven and len({round(a.real, 12) for a in transition.values}) > 1:
+            raise UnsupportedScale(
+                f"with a step of {step.scale} the states at {op.where} remember for ever shorter times, from the first to "
+                "the last of an axis that grows: their sums over time have no law here. Hold the number of states "
+                "(--fix N_x=16), or take a transition whose states decay alike."
+            )
+        decays = all(a.real < 0 for a in transition.values)
+        return Entries(1.0, 1.0, gap=scale if decays else None)
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         step, transition = values

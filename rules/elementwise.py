@@ -16,6 +16,7 @@ from scalecalc.asymptotics import INFINITE, Function, OneVariable, X, growth, is
 from scalecalc.errors import UnknownName, UnsupportedScale
 from scalecalc.expand import expand
 from scalecalc.indexed import Indexed
+from scalecalc.memory import Entries, image
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, register, registry
 from scalecalc.value import Algebra, Value
@@ -50,6 +51,10 @@ class Elementwise(Rule):
     def degrees(self, op: Op, *values: Value) -> Sequence[float] | None:
         degree = OneVariable(self.derivative(op.params["order"])).homogeneous
         return None if degree is None else (float(degree),)
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        (of,) = inputs
+        return image(_real(self.derivative(op.params["order"])), of) if of is not None else None
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         (value,) = values
@@ -102,6 +107,13 @@ def _overflows(expression: sp.Expr) -> bool:
 
 def _positive(expression: sp.Expr) -> bool:
     return bool(sp.limit(expression, n, sp.oo) > 0)
+
+
+@cache
+def _real(f: Function) -> Callable[[float], float]:
+    """The function of a number."""
+    plus, minus = (sp.lambdify(X, half, "math") for half in (f.plus, f.minus))
+    return lambda value: float(plus(value) if value > 0 else minus(-value))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scalecalc.memory import Entries
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
 from scalecalc.rules._product import Product, contract
@@ -79,6 +80,9 @@ class Broadcast(Rule):
     def degrees(self, op: Op, *values: Value) -> Sequence[float]:
         return 1, 0
 
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        return inputs[0]
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return Value(labels, values[0].terms)
 
@@ -103,6 +107,9 @@ class Rename(Rule):
     def degrees(self, op: Op, *values: Value) -> Sequence[float]:
         return (1,)
 
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        return inputs[0]
+
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return algebra.rename(values[0], op.params["names"])
 
@@ -125,6 +132,10 @@ class Add(Rule):
 
     def degrees(self, op: Op, *values: Value) -> Sequence[float] | None:
         return None if sum(any(not t.tag for t in v.terms) for v in values) > 1 else [1 for _ in values]
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        a, b, *more = inputs
+        return a + b if a is not None and b is not None and not more else None
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         return algebra.add(labels, *values)

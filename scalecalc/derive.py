@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from scalecalc import rows
+from scalecalc import batch, rows
 from scalecalc import steps as training
 from scalecalc.alike import Alike
 from scalecalc.errors import InputError
@@ -167,7 +167,7 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
         optimizer=model.optimizer,
         regime=found.algebra.regime,
         seconds=seconds,
-        notes=(*notes(model), *rows.notes(found)),
+        notes=(*notes(model), *rows.notes(found), *batch.notes(model)),
     )
     return replace(table, notes=(*table.notes, *contradicted(table)))
 

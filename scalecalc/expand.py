@@ -27,7 +27,7 @@ from typing import Protocol
 
 from scalecalc import window
 from scalecalc.mixture import Local, subsets
-from scalecalc.scale import Scale
+from scalecalc.scale import ZERO, Scale
 from scalecalc.term import (
     EVEN,
     Mask,
@@ -45,7 +45,7 @@ from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
 Argument = tuple[int, Term]  # which argument of the function, and one term of it
-Derivative = tuple[tuple[int, ...], int]  # by which arguments, and how it is a jump
+Derivative = tuple[tuple[int, ...], Fraction]  # by which arguments, and how it is a jump
 
 
 class Expandable(Protocol):
@@ -88,13 +88,13 @@ def leading(terms: Sequence[Term], algebra: Algebra) -> list[Term]:
 
 
 def apply(
-    f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, known: bool = False, jump: int = 0
+    f: Expandable, leads: Sequence[Term], algebra: Algebra, law: str, known: bool = False, jump: Fraction = ZERO
 ) -> list[Term]:
     """f of leading terms of like size: one term per allowed subset.
 
-    No leads: f(0), unless the argument is ``known`` exactly, when f says itself what comes out.  ``jump``: f is the
-    derivative of this order of a function that looks like a jump to what it is multiplied with, so that where it is local
-    it falls with its power of the argument, as the derivatives of a sign do.
+    No leads: f(0), unless the argument is ``known`` exactly, when f says itself what comes out.  ``jump``: f is a
+    derivative of a function that looks like its limit to what it is multiplied with, so that where it is local it falls with
+    this power of the argument: of a sign's derivatives (tanh) their order, of a ramp's (gelu) one less.
     """
     if f.zero:
         return []
@@ -171,7 +171,7 @@ def _alike(leads: Sequence[Term], algebra: Algebra) -> list[list[Term]]:
 
 
 def _at(
-    f: Expandable, size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str, jump: int
+    f: Expandable, size: Scale, profiles: Profiles, leads: Sequence[Term], algebra: Algebra, law: str, jump: Fraction
 ) -> list[Term]:
     if f.homogeneous is not None:
         return subsets(f.local("one"), size, profiles, leads, algebra, law)
@@ -186,7 +186,7 @@ def _at(
     if orders & {1, None}:
         large = f.local("large")
         if jump:
-            large = [replace(part, degree=Fraction(-jump), local=False) if part.local else part for part in large]
+            large = [replace(part, degree=-jump, local=False) if part.local else part for part in large]
         out += subsets(large, size, profiles, leads, algebra, law)
     return out
 
@@ -275,7 +275,7 @@ class _Around:
     known: bool
     _made: dict[Derivative, list[Term]] = field(default_factory=dict[Derivative, list[Term]])
 
-    def derivative(self, f: Expandable, by: tuple[int, ...], jump: int) -> list[Term]:
+    def derivative(self, f: Expandable, by: tuple[int, ...], jump: Fraction) -> list[Term]:
         """A derivative ``by`` these arguments at the leading terms; ``jump``: see :func:`apply`."""
         if (by, jump) not in self._made:
             law = f"φ{'′' if len(by) == 1 else '″'} at the leading terms"
@@ -294,7 +294,7 @@ def _perturb(f: Expandable, around: _Around, small: Sequence[Argument], beside: 
         for i, t in group:
             found.setdefault(i, []).append(t)
     for i, terms in by.items():
-        for jump, some in _above(f, terms, algebra):
+        for jump, some in _above(f, 1, terms, algebra):
             out += _times(around.derivative(f.partial(i), (i,), jump), some, algebra, law, _typical(f, leads, algebra))
     law = "entry by entry: φ″ times two smaller terms"
     for i, j in sorted({(i, j) for i in by for j in (*by, *near)}):
@@ -303,19 +303,25 @@ def _perturb(f: Expandable, around: _Around, small: Sequence[Argument], beside: 
             continue
         others = near.get(j, []) + (by.get(j, []) if i <= j else [])
         squares = simplify(_times(by[i], others, algebra, law), algebra.regime, algebra.margin)
-        for jump, some in _above(f, squares, algebra):
-            out += _times(around.derivative(second, (i, j), 2 * jump), some, algebra, law)
+        for jump, some in _above(f, 2, squares, algebra):
+            out += _times(around.derivative(second, (i, j), jump), some, algebra, law)
     return out
 
 
-def _above(f: Expandable, terms: Sequence[Term], algebra: Algebra) -> list[tuple[int, list[Term]]]:
-    """Smaller terms that are larger than one themselves, to which a function with a scale of its own looks like its limit."""
+def _above(f: Expandable, order: int, terms: Sequence[Term], algebra: Algebra) -> list[tuple[Fraction, list[Term]]]:
+    """Smaller terms that are larger than one themselves, to which a function with a scale of its own looks like its limit,
+    and by which power of the argument its derivative of an order falls then.
+
+    That power was the order, as of a jump, for a ramp, too: the second order of an update in gelu of a large argument came
+    out smaller by that argument.
+    """
     if f.homogeneous is not None:
-        return [(0, list(terms))]
+        return [(ZERO, list(terms))]
     sides: tuple[list[Term], list[Term]] = [], []
     for t in terms:
         sides[1 in {algebra.regime.order(v, ONE) for v in window.values(t)}].append(t)
-    return [(jump, some) for jump, some in enumerate(sides) if some]
+    grows = max((part.degree for part in f.local("large") if not part.local), default=ZERO) if sides[1] else ZERO
+    return [(jump, some) for jump, some in zip((ZERO, order - max(grows, ZERO)), sides, strict=True) if some]
 
 
 def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str, assumption: str = "") -> list[Term]:

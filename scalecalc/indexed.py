@@ -28,6 +28,7 @@ from scalecalc.expand import Local
 from scalecalc.profile import FLAT, Profile
 
 _Z = sp.Symbol("Z")
+ORDERS = 3  # of a Taylor series in a small argument
 GENERIC = sp.Rational(731, 1000)  # a step of no special value, where a mean is asked for
 
 
@@ -140,10 +141,15 @@ class Indexed:
 
     @property
     def taylor(self) -> tuple[int, ...]:
-        raise UnsupportedScale(
-            f"{self.expression} with an argument that vanishes as the widths grow: this function's index and its argument "
-            "do not separate then. Choose a parameterization in which the step size stays of order one."
-        )
+        """The orders that there are in a small argument, where the exact ones are the same at every index."""
+        known = [e for e in self.exact if e is not None and self.label and e.has(n, N)]
+        if known or len(self.random) != 1:
+            raise UnsupportedScale(
+                f"{self.expression} with an argument that vanishes as the widths grow: this function's index and its "
+                "argument do not separate then. Choose a parameterization in which the step size stays of order one, or hold "
+                "the axis that the index runs along (--fix N_x=16)."
+            )
+        return _orders(self.expression, self.random[0])
 
     def partial(self, argument: int) -> Indexed:
         return Indexed(_derivative(self.expression, self.arguments[argument]), self.arguments, self.exact, self.label)
@@ -202,6 +208,17 @@ class Indexed:
             degree += d
             expression = sp.limit(expression / symbol ** sp.Rational(d.numerator, d.denominator), symbol, sp.oo)
         return degree, profile_of(expression)
+
+
+@cache
+def _orders(expression: sp.Expr, symbol: sp.Symbol) -> tuple[int, ...]:
+    """The orders of an expression's Taylor series in a symbol whose coefficients are not zero."""
+    found: list[int] = []
+    for k in range(ORDERS):
+        at_zero = sp.limit(expression, symbol, 0, "+")
+        found += [] if is_zero(at_zero) else [k]
+        expression = sp.diff(expression, symbol)
+    return tuple(found)
 
 
 @cache

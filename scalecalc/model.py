@@ -26,7 +26,7 @@ from scalecalc.backward import record_backward
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.optimizer import Optimizer
 from scalecalc.parameterization import Parameterization, ScalingRule, assign
-from scalecalc.program import Program, Weight
+from scalecalc.program import Program, Weight, growing
 from scalecalc.request import ModelRequest, is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registered, registry, withdraw
 from scalecalc.scale import Regime, Scale
@@ -40,6 +40,7 @@ YES_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false"
 # What derive and verify take themselves, for a hint where it is misspelt or given as an option of the model.
 ARGUMENTS = ("parameterization", "optimizer", "steps", "regime", "loss", "alignment")
 MEASURING = ("dims", "seeds", "budget", "tolerance", "device", "dtype", "seed", "resume", "progress")
+USUAL, AXIS = [64, 128, 256], [16, 64, 256]  # widths that are measured at where a model names none: of a dim, of an axis
 AS_BUILT = "as built"  # the parameterization of a torch module that no other is given for
 DEFAULTS = {"parameterization": "mup", "optimizer": "adam"}
 _MADE: dict[Path, set[tuple[str, str]]] = {}  # what a user's file registered: kind and name
@@ -90,7 +91,8 @@ def resolve(
 
     Args:
         model: a :class:`TorchModule`, a registered name or ``path/to/file.py:name``, with options after a colon
-            (``s6:discretization=mamba,step=fixed``).
+            (``s6:discretization=mamba,step=fixed``).  Every registered model and every function that records a program takes
+            ``grow=time``, or ``grow=batch+time``: of the axes that it declares with a fixed size these grow.
         parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
@@ -108,21 +110,26 @@ def resolve(
         request = parse_model(model)
         make, defaults = _architecture(request.name, request.file)
     # A rule file, importable once the rules are loaded; by its name, because in a checkout pyright does not find it.
-    start = importlib.import_module("scalecalc.rules.loss").start
-    asked = _options(request.name, make, {**request.options, **(options or {})})
+    losses = importlib.import_module("scalecalc.rules.loss")
+    given = {**request.options, **(options or {})}
+    grown = _grown(given.pop("grow", ""))
+    asked = _options(request.name, make, given)
     inputs = model.example_inputs if isinstance(model, TorchModule) else _example_inputs(request, make)
     stated = _stated(parameterization) if inputs is not None else ()
     built = _traced(model, request, make, inputs, asked, fix or {}, stated) if inputs is not None else None
-    program = built.program.copy() if built is not None else make(**asked)
+    with growing(grown):
+        program = built.program.copy() if built is not None else make(**asked)
     if not isinstance(program, Program) or program.loss is None:
         raise InputError(
             f"{model} returns no program with an output; build a Program, call its end(output), return it. (If it returns a "
             "torch module: that takes a function example_inputs beside it.)"
         )
+    _check_grown(program, str(model), grown)
     if built is None:
         _hold(program, str(model), fix or {})
     else:
         defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
+    losses.prepare(program, loss)
     how = Regime.parse(regime, program.dims)
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
@@ -150,7 +157,7 @@ def resolve(
         w: replace(s, role=program.weights[w].role, weight_decay=s.weight_decay or decay)
         for w, s in scalings.items()
     }
-    record_backward(program, start(program.tensor(program.loss), loss))
+    record_backward(program, losses.start(program.tensor(program.loss), loss))
     return Model(
         name=_title(model, options or {}),
         program=program,
@@ -159,7 +166,7 @@ def resolve(
         optimizer=method,
         update=update,
         loss=loss,
-        widths={dim: defaults.get("widths", {}).get(dim, [64, 128, 256]) for dim in program.dims},
+        widths={dim: defaults.get("widths", {}).get(dim, AXIS if dim in grown else USUAL) for dim in program.dims},
         fix=dict(fix or {}),
         alignment=parse_alignment(alignment, program),
     )
@@ -235,6 +242,22 @@ def _title(model: str | TorchModule, options: Mapping[str, Any]) -> str:
     every = {**request.options, **{k: ("no", "yes")[v] if isinstance(v, bool) else v for k, v in options.items()}}
     name = request.name if request.file is None else f"{request.file}:{request.name}"
     return f"{name}:{','.join(f'{k}={v}' for k, v in every.items())}" if options else str(model)
+
+
+def _grown(text: Any) -> tuple[str, ...]:
+    """``batch+time`` as labels of axes."""
+    return tuple(dict.fromkeys(filter(None, (label.strip() for label in str(text).split("+")))))
+
+
+def _check_grown(program: Program, model: str, grown: Sequence[str]) -> None:
+    for label in grown:
+        if label not in program.dims or label in program.fixed:
+            axes = ", ".join(program.fixed)
+            raise InputError(
+                f"grow={label}: {model} declares no axis {label!r} of fixed size that could grow. "
+                + (f"Those it has: {axes}; some may be sizes that it works out, for which it has options of its own." if axes
+                   else "It has none.")
+            )
 
 
 def _hold(program: Program, model: str, fix: Mapping[str, int]) -> None:

@@ -116,7 +116,10 @@ def _deriving(regime: str, output: Callable[[Any], Any] = output_options) -> Cal
             help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
         ),
         click.option(
-            "--loss", type=click.Choice(["linear", "mse", "logistic", "cross_entropy"]), default="linear", show_default=True
+            "--loss",
+            type=click.Choice(["linear", "mse", "logistic", "cross_entropy", "noisy"]),
+            default="linear",
+            show_default=True,
         ),
         click.option("--fix", multiple=True, metavar="DIM=N", help="Hold a dim at one width: N_x=16. Repeatable."),
         rules_option,

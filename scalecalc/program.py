@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -115,6 +116,19 @@ class Tensor:
         return f"Tensor({self.name}: {' '.join(self.axes)})"
 
 
+_GROWN: ContextVar[tuple[str, ...]] = ContextVar("axes that grow beside an architecture's own dims", default=())
+
+
+@contextmanager
+def growing(labels: Iterable[str]) -> Generator[None]:
+    """Programs that are made in here take these of their fixed axes for growing dims (a batch, a sequence, a vocabulary)."""
+    token = _GROWN.set(tuple(labels))
+    try:
+        yield
+    finally:
+        _GROWN.reset(token)
+
+
 ROLES = {(False, True): "embedding", (True, True): "hidden", (True, False): "readout"}
 """By whether the input and the output axes grow; else a vector."""
 LEAVES = ("input", "weight", "index")
@@ -147,6 +161,11 @@ class Program:
     forward_length: int = 0
     recording_backward: bool = False
     section: str = ""
+
+    def __post_init__(self) -> None:
+        for label in _GROWN.get():
+            if self.fixed.pop(label, None) is not None:
+                self.dims = (*self.dims, label)
 
     def copy(self) -> Program:
         """A program of its own with the same operations."""
@@ -287,9 +306,18 @@ class Program:
         return dim_of(label) in self.dims
 
     def size(self, label: str) -> int:
-        """The size of an axis that does not grow."""
+        """The size of an axis that does not grow.
+
+        Raises:
+            ProgramError: it grows.
+        """
         if label in self.fixed:
             return self.fixed[label]
+        if self.grows(label):
+            raise ProgramError(
+                f"{self.name} needs a size for the axis {label!r} ({_caller()}), which grows here; an architecture or a rule "
+                "that is written for any size of it does not ask."
+            )
         return int(self.multiples.get(label, 1) * self.held[dim_of(label)])
 
     def width(self, label: str, widths: Mapping[str, int]) -> int:

@@ -27,6 +27,8 @@ from scalecalc.value import Algebra, Value
 if TYPE_CHECKING:
     import torch
 
+    from scalecalc.memory import Entries
+
 KINDS = ("rule", "architecture", "optimizer", "parameterization", "transition")
 _REGISTRY: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 T = TypeVar("T")
@@ -65,6 +67,13 @@ class Rule(ABC):
         """Its degree in each input: 1 where the result is proportional to it, 0 where a factor is without effect.
 
         None: it is not homogeneous in all of them.
+        """
+        return None
+
+    def entries(self, op: Op, *inputs: Entries | None) -> Entries | None:
+        """Bounds on the initial entries of the result, from bounds on those of the inputs; None: none are known.
+
+        It is what tells how long a recurrence remembers whose decay this is (:mod:`scalecalc.memory`).
         """
         return None
 

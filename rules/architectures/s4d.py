@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
+from scalecalc.desiderata import parse_scale
 from scalecalc.errors import InputError
 from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
@@ -40,11 +41,10 @@ def s4d(
     which hides both.
 
     Options: ``transition`` (s4d_lin, s4d_inv, s4d_real or any other of s6's), ``discretization``; ``train_B``: B of shape
-    (N_u, N_x) is trained, one initially; ``step``: Δ is ``fixed`` at 0.7, or ``trained`` per channel from there;
+    (N_u, N_x) is trained, one initially; ``step``: Δ is ``fixed`` at 0.7, or ``trained`` per channel from there, or 0.7 times
+    a power of an axis that grows (``s4d:grow=time,step=time^(-1)``: the states' timescale is the sequence's length);
     ``activation``.  C is real: its imaginary part would read the states' imaginary parts likewise.
     """
-    if step not in ("fixed", "trained"):
-        raise InputError(f"step={step!r} is none of fixed, trained.")
     p = Program("s4d", dims=("N_u", "N_x"), fixed={"batch": 4, "time": 2, "in": 16, "out": 4})
     x = p.input("x", "batch time in")
     u = p.feature("u", function(activation)(matmul(p.weight("W_in", "N_u in"), x)))
@@ -62,6 +62,12 @@ def s4d(
 
 
 def _step(p: Program, kind: str) -> Tensor:
+    if kind not in ("fixed", "trained"):
+        try:
+            scale = parse_scale(kind, p.dims)
+        except InputError as error:
+            raise InputError(f"step={kind!r} is neither fixed nor trained, nor a power of what grows: {error}") from error
+        return p.index("Delta", "", sp.Rational(7, 10), scale=scale)
     if kind == "fixed":  # no multiple of it up to the 19th turns S4D-Lin's states by whole turns
         return p.index("Delta", "", sp.Rational(7, 10))
     return exp(p.weight("log_Delta", "N_u", init=sp.log(sp.Rational(7, 10))))
