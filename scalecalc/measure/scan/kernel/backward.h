@@ -45,13 +45,15 @@ INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t
         const V x = at_row(SCHEME == ZOH ? f->u[0] : f->x[0], tile, r)[v0];
         const V d = at_row(f->d[0], tile, DELTA_FIXED ? 0 : r)[v0];
         const real *token = f->bt[0] + (r * BLOCK + i) * PARTS;
+        Step step;
 #pragma GCC unroll 16
         for (int i1 = 0; i1 < states; i1++) {
-            Step step = DELTA_FIXED ? fixed[i1] : discretize(poles[i1], d);
+            if (DELTA_FIXED) step = fixed[i1];
+            else if (!A_ALIKE || i1 == 0) step = discretize(poles[i1], d);
             Z drive = z_times(B_CHANNEL ? f->b[0][(i + i1) * tile.wide + v0] : z_spread(token + i1 * PARTS), x);
             if (WEIGHTED) drive = z_mul(drive, step.w);
             h[i1] = z_fma(step.a, h[i1], drive);
-            if (!DELTA_FIXED) {
+            if (!DELTA_FIXED && (!A_ALIKE || i1 == 0)) {
                 w->a[t * states + i1] = step.a;
                 if (WEIGHTED) w->w[t * states + i1] = step.w;
             }
@@ -72,8 +74,8 @@ INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t
             Step step;
             if (DELTA_FIXED) step = fixed[i1];
             else {
-                step.a = w->a[t * states + i1];
-                if (WEIGHTED) step.w = w->w[t * states + i1];
+                step.a = w->a[t * states + (A_ALIKE ? 0 : i1)];
+                if (WEIGHTED) step.w = w->w[t * states + (A_ALIKE ? 0 : i1)];
             }
             const Z B = z_conj(B_CHANNEL ? f->b[0][at] : z_spread(bt + i1 * PARTS));
             const Z C = z_conj(C_CHANNEL ? f->c[0][at] : z_spread(ct + i1 * PARTS));
@@ -162,7 +164,8 @@ static void span_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t 
         int i = 0;
         for (; i + BS <= states; i += BS) states_backward(j, w, tile, s, n, i, BS, dB, dC);
         for (; i < states; i++) states_backward(j, w, tile, s, n, i, 1, dB, dC);
-        if (j->a_channel) add_block(w->dA, j->states * PARTS, n, j->states, tile, dA);
+        if (A_ALIKE) add_alike(w->dA, states, tile, dA);
+        else if (j->a_channel) add_block(w->dA, j->states * PARTS, n, j->states, tile, dA);
         else add_shared(w->dA, n, j->states, tile, dA);
         if (B_CHANNEL) add_block(w->dB, j->states * PARTS, n, j->states, tile, dB);
         if (C_CHANNEL) add_block(w->dC, j->states * PARTS, n, j->states, tile, dC);
