@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -18,26 +19,30 @@ compiled = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang")))
 WIDTHS = {"N_u": 48, "N_x": 20}
 
 
-def plan_of(**options: str | bool) -> Plan:
-    model = resolve("s6", options=options)
+def plan_of(name: str = "s6", **options: str | bool) -> Plan:
+    model = resolve(name, options=options)
     table = table_of(interpret(model, FREE, corrections=True, steps=1))
     return Plan(model, tuple(row for row in table.rows if len(row.tag) <= 2))
 
 
 @compiled
 @pytest.mark.parametrize(
-    "options",
+    ("model", "options"),
     [
-        {},
-        {"transition": "s4d_lin", "residual": True},
-        {"transition": "lru", "step": "fixed"},
-        {"discretization": "mamba", "step": "mamba", "skip": True, "gate": True},
+        ("s6", {}),
+        ("s6", {"transition": "s4d_lin", "residual": True}),
+        ("s6", {"transition": "lru", "step": "fixed"}),
+        ("s6", {"discretization": "mamba", "step": "mamba", "skip": True, "gate": True}),
+        ("ssd", {}),
+        ("s4d", {}),
     ],
-    ids=lambda o: " ".join(map(str, o.values())) or "s6",
+    ids=lambda o: o if isinstance(o, str) else " ".join(map(str, o.values())),
 )
-def test_every_row_is_the_same(monkeypatch: pytest.MonkeyPatch, options: Mapping[str, str | bool]) -> None:
+def test_every_row_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, model: str, options: Mapping[str, str | bool]
+) -> None:
     """Whole tensors; fused scans with the rest whole; fused scans and tiles of a few channels that do not divide N_u."""
-    plan, setting = plan_of(**options), Setting(WIDTHS, 3, 7)
+    plan, setting = plan_of(model, **options), Setting(WIDTHS, 3, 7)
     whole = measure(plan, setting)
     assert plan.forward(setting) is plan.model.program  # so few states are not worth a compilation
     monkeypatch.setattr(contributions, "LEAST", 0)
@@ -49,6 +54,22 @@ def test_every_row_is_the_same(monkeypatch: pytest.MonkeyPatch, options: Mapping
     monkeypatch.setattr(tiles, "TILE", 3 * 7 * 8 * 2 * 20)
     for found in (measure(plan, setting), _measured_untiled(monkeypatch, plan, setting)):
         assert found.keys() == whole.keys()
+        for key, logs in found.items():
+            torch.testing.assert_close(logs, whole[key], rtol=0, atol=1e-7, msg=str(key))
+
+
+def test_other_kinds_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input factor and a step per channel, by the loop, which needs no compilation."""
+    for name in ("selective_scan", "combination"):
+        monkeypatch.setattr(hidden, name, partial(getattr(hidden, name), backend="reference"))
+    monkeypatch.setattr(contributions, "works_here", lambda *_: True)
+    for model, options in (("s4d", {"train_B": True, "step": "trained"}), ("ssd", {"norm": False})):
+        plan, setting = plan_of(model, **options), Setting(WIDTHS, 3, 7)
+        whole = measure(plan, setting)
+        with monkeypatch.context() as patch:
+            patch.setattr(contributions, "LEAST", 0)
+            assert plan.forward(setting) is not plan.model.program
+            found = measure(plan, setting)
         for key, logs in found.items():
             torch.testing.assert_close(logs, whole[key], rtol=0, atol=1e-7, msg=str(key))
 
