@@ -58,20 +58,19 @@ def test_every_row_is_the_same(
             torch.testing.assert_close(logs, whole[key], rtol=0, atol=1e-7, msg=str(key))
 
 
-def test_other_kinds_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An input factor and a step per channel, by the loop, which needs no compilation."""
+@pytest.mark.parametrize("options", [{}, {"train_B": True, "step": "trained"}], ids=["fixed", "trained"])
+def test_banks_per_channel(monkeypatch: pytest.MonkeyPatch, options: Mapping[str, str | bool]) -> None:
+    """S4D's y and h, with an input factor and a step per channel or none: by the loop, which needs no compilation."""
     for name in ("selective_scan", "combination"):
         monkeypatch.setattr(hidden, name, partial(getattr(hidden, name), backend="reference"))
-    monkeypatch.setattr(contributions, "works_here", lambda *_: True)
-    for model, options in (("s4d", {"train_B": True, "step": "trained"}), ("ssd", {"norm": False})):
-        plan, setting = plan_of(model, **options), Setting(WIDTHS, 3, 7)
-        whole = measure(plan, setting)
-        with monkeypatch.context() as patch:
-            patch.setattr(contributions, "LEAST", 0)
-            assert plan.forward(setting) is not plan.model.program
-            found = measure(plan, setting)
-        for key, logs in found.items():
-            torch.testing.assert_close(logs, whole[key], rtol=0, atol=1e-7, msg=str(key))
+    model = resolve("s4d", options=options)
+    fused = hidden.without_states(model.program)
+    assert fused is not model.program
+    h, y = (model.program.features[name] for name in ("h", "y"))
+    leaves = draw_leaves(fused, Setting(WIDTHS, 3, 7), model.scalings, [True] * len(fused.ops))
+    stored, implied = (run(program, leaves, [h, y]) for program in (model.program, fused))
+    torch.testing.assert_close(implied[y], stored[y], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(hidden.rms_of([implied[h]], [1.0]), rms(stored[h]), rtol=1e-12, atol=0)
 
 
 def _measured_untiled(monkeypatch: pytest.MonkeyPatch, plan: Plan, setting: Setting) -> dict:
