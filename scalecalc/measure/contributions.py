@@ -108,7 +108,8 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
         *(i for name in moving for i in (plan.weights[name], plan.gradients[name], *reuse[name])),
         *(program.features[r.row] for r in plan.of("update") if forward is program),
         *(plan.gradients[name] for name in others),
-        *(i for name in movers for i in (plan.weights[name], plan.gradients[name], *program.features.values())),
+        *(i for name in movers for i in (plan.weights[name], plan.gradients[name])),
+        *(program.features.values() if movers and forward is program else ()),
     ]
     out: dict[Key, torch.Tensor] = {}
     factors = {j for i in watched.values() for j in program.ops[i].inputs}
