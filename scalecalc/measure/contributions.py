@@ -78,8 +78,9 @@ class Plan:
     def held(self, setting: Setting) -> int:
         """Numbers per seed that measuring holds at its peak, roughly."""
         forward, program = self.forward(setting), self.model.program
-        later = any(row.step > 1 for row in self.rows)  # which differences of whole tensors are taken for
-        return held(program, setting.widths, None if later or forward is program else tiling(forward))
+        cut = None if forward is program else tiling(forward)
+        side_by_side = 2 if cut is not None and any(row.step > 1 for row in self.rows) else 1
+        return side_by_side * held(program, setting.widths, cut)
 
     def of(self, *kinds: str) -> list[Row]:
         return [r for r in self.rows if r.kind in kinds]
