@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -11,33 +12,37 @@ import torch
 from scalecalc.derive import interpret, resolve, table_of
 from scalecalc.measure import contributions, hidden, tiles
 from scalecalc.measure.contributions import Plan, measure
-from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
+from scalecalc.measure.interpret import Setting, draw_leaves, elements, rms, run
 from scalecalc.scale import FREE
 
 compiled = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
 WIDTHS = {"N_u": 48, "N_x": 20}
 
 
-def plan_of(**options: str | bool) -> Plan:
-    model = resolve("s6", options=options)
-    table = table_of(interpret(model, FREE, corrections=True, steps=1))
+def plan_of(name: str = "s6", steps: int = 1, **options: str | bool) -> Plan:
+    model = resolve(name, options=options)
+    table = table_of(interpret(model, FREE, corrections=True, steps=steps))
     return Plan(model, tuple(row for row in table.rows if len(row.tag) <= 2))
 
 
 @compiled
 @pytest.mark.parametrize(
-    "options",
+    ("model", "steps", "options"),
     [
-        {},
-        {"transition": "s4d_lin", "residual": True},
-        {"transition": "lru", "step": "fixed"},
-        {"discretization": "mamba", "step": "mamba", "skip": True, "gate": True},
+        ("s6", 2, {}),
+        ("s6", 1, {"transition": "s4d_lin", "residual": True}),
+        ("s6", 1, {"transition": "lru", "step": "fixed"}),
+        ("s6", 1, {"discretization": "mamba", "step": "mamba", "skip": True, "gate": True}),
+        ("ssd", 1, {}),
+        ("s4d", 1, {}),
     ],
-    ids=lambda o: " ".join(map(str, o.values())) or "s6",
+    ids=lambda o: " ".join(map(str, o.values())) if isinstance(o, dict) else str(o),
 )
-def test_every_row_is_the_same(monkeypatch: pytest.MonkeyPatch, options: Mapping[str, str | bool]) -> None:
+def test_every_row_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, model: str, steps: int, options: Mapping[str, str | bool]
+) -> None:
     """Whole tensors; fused scans with the rest whole; fused scans and tiles of a few channels that do not divide N_u."""
-    plan, setting = plan_of(**options), Setting(WIDTHS, 3, 7)
+    plan, setting = plan_of(model, steps, **options), Setting(WIDTHS, 3, 7)
     whole = measure(plan, setting)
     assert plan.forward(setting) is plan.model.program  # so few states are not worth a compilation
     monkeypatch.setattr(contributions, "LEAST", 0)
@@ -51,6 +56,21 @@ def test_every_row_is_the_same(monkeypatch: pytest.MonkeyPatch, options: Mapping
         assert found.keys() == whole.keys()
         for key, logs in found.items():
             torch.testing.assert_close(logs, whole[key], rtol=0, atol=1e-7, msg=str(key))
+
+
+@pytest.mark.parametrize("options", [{}, {"train_B": True, "step": "trained"}], ids=["fixed", "trained"])
+def test_banks_per_channel(monkeypatch: pytest.MonkeyPatch, options: Mapping[str, str | bool]) -> None:
+    """S4D's y and h, with an input factor and a step per channel or none: by the loop, which needs no compilation."""
+    for name in ("selective_scan", "combination"):
+        monkeypatch.setattr(hidden, name, partial(getattr(hidden, name), backend="reference"))
+    model = resolve("s4d", options=options)
+    fused = hidden.without_states(model.program)
+    assert fused is not model.program
+    h, y = (model.program.features[name] for name in ("h", "y"))
+    leaves = draw_leaves(fused, Setting(WIDTHS, 3, 7), model.scalings, [True] * len(fused.ops))
+    stored, implied = (run(program, leaves, [h, y]) for program in (model.program, fused))
+    torch.testing.assert_close(implied[y], stored[y], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(hidden.rms_of([implied[h]], [1.0]), rms(stored[h]), rtol=1e-12, atol=0)
 
 
 def _measured_untiled(monkeypatch: pytest.MonkeyPatch, plan: Plan, setting: Setting) -> dict:
@@ -84,10 +104,9 @@ def test_norms_of_states_that_are_not_stored() -> None:
 
 @compiled
 def test_memory_that_states_do_not_take() -> None:
-    """A setting is expected to hold no tensor of states of every channel, unless a second step is measured."""
-    plan = plan_of()
-    small, large = (plan.held(Setting({"N_u": 512, "N_x": n}, 1, 0)) for n in (1024, 4096))
-    assert large < 5 * small
-    later = Plan(plan.model, (*plan.rows, table_of(interpret(plan.model, FREE, steps=2)).rows[-1]))
-    assert later.rows[-1].step == 2
-    assert later.held(Setting({"N_u": 512, "N_x": 4096}, 1, 0)) > 10 * large
+    """A setting is expected to hold no tensor of states of every channel, one or two steps."""
+    settings = [Setting({"N_u": 512, "N_x": n}, 1, 0) for n in (1024, 4096)]
+    for plan in (plan_of(), plan_of(steps=2)):
+        small, large = map(plan.held, settings)
+        assert large < 5 * small
+        assert large < elements(plan.model.program, settings[1].widths) / 5

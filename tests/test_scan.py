@@ -41,7 +41,7 @@ class Case:
     scheme: str = "zoh"
     dtype: torch.dtype = torch.float32
     complex: bool = False
-    axes: tuple[int, int, int, int] = (3, 2, 3, 3)  # of delta, A, B, C
+    axes: tuple[int, int, int, int] = (3, 2, 3, 3)  # of delta, A (0: one number per channel), B, C
     skip: bool = True
     start: bool = True
     reach: tuple[float, float] = (1e-2, 1.0)
@@ -60,7 +60,7 @@ class Case:
         low, high = np.log(self.reach)
         size = (low + (high - low) * torch.rand(c, n, generator=generator, dtype=torch.float64)).exp()
         A = -size if not self.complex else torch.polar(size, np.pi / 2 + torch.rand(c, n, generator=generator).double())
-        A = A if self.axes[1] == 2 else A[0]
+        A = (A[:, :1], A[0], A)[self.axes[1]]
         delta = (0.5 + torch.rand(b, t, c, generator=generator, dtype=torch.float64)) / 1.5
         shape = {3: (b, t, n), 2: (c, n), 1: (n,)}
         out = [
@@ -136,7 +136,7 @@ def test_agrees_with_the_loop(case: Case, double: bool) -> None:
     agree(Case(**{**case.__dict__, "dtype": torch.float64 if double else torch.float32}))
 
 
-PLAIN, CONSTANT, MIXED = (3, 2, 3, 3), (1, 1, 1, 2), (3, 2, 2, 1)
+PLAIN, CONSTANT, MIXED, ALIKE = (3, 2, 3, 3), (1, 1, 1, 2), (3, 2, 2, 1), (3, 0, 3, 3)
 SINGLE, DOUBLE = torch.float32, torch.float64
 
 
@@ -156,6 +156,7 @@ SINGLE, DOUBLE = torch.float32, torch.float64
         ("euler", MIXED, DOUBLE, True),
         ("bilinear", PLAIN, DOUBLE, True),
         ("mamba", PLAIN, SINGLE, True),
+        ("zoh", (1, 0, 3, 3), DOUBLE, True),
     ],
 )
 @given(st.data())
@@ -172,6 +173,16 @@ def test_every_kind_agrees_with_the_loop(
 def test_sizes(states: int, time: int) -> None:
     """No limit to the states, one step, and a sequence so long that it is gone through in pieces."""
     agree(Case(time=time, states=states, channels=9, batch=1))
+
+
+@compiled
+def test_one_transition_for_all_states_of_a_channel() -> None:
+    """As Mamba-2 has it: the gradient has that shape, too; short and long, with states left over."""
+    for case in (Case(2, 5, 130, 7, "mamba", axes=ALIKE), Case(1, 260, 5, 18, "mamba", axes=ALIKE)):
+        agree(case)
+    x = Case(scheme="mamba", axes=ALIKE).tensors()[:5]
+    whole = [t if i != 2 else t.expand(-1, 3).contiguous() for i, t in enumerate(x)]
+    torch.testing.assert_close(*(selective_scan(*t, discretization="mamba") for t in (x, whole)))
 
 
 @compiled
@@ -393,6 +404,7 @@ def test_numba_agrees_with_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         agree(Case(2, 6, 130, 19, scheme, reach=reach), ALL, "numba")
     agree(Case(1, 1, 1, 1, axes=(*CONSTANT[:3], 3)), backend="numba")
     agree(Case(3, 70, 65, 16, "mamba", axes=(1, 1, 3, 1), skip=False, start=False), backend="numba")
+    agree(Case(2, 4, 20, 5, "mamba", axes=ALIKE), backend="numba")
     monkeypatch.setattr(jit, "ALONE", 0)
     case = Case(2, 6, 300, 3)
     before, runs = torch.get_num_threads(), []

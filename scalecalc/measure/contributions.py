@@ -78,8 +78,9 @@ class Plan:
     def held(self, setting: Setting) -> int:
         """Numbers per seed that measuring holds at its peak, roughly."""
         forward, program = self.forward(setting), self.model.program
-        later = any(row.step > 1 for row in self.rows)  # which differences of whole tensors are taken for
-        return held(program, setting.widths, None if later or forward is program else tiling(forward))
+        cut = None if forward is program else tiling(forward)
+        side_by_side = 2 if cut is not None and any(row.step > 1 for row in self.rows) else 1
+        return side_by_side * held(program, setting.widths, cut)
 
     def of(self, *kinds: str) -> list[Row]:
         return [r for r in self.rows if r.kind in kinds]
@@ -108,7 +109,8 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
         *(i for name in moving for i in (plan.weights[name], plan.gradients[name], *reuse[name])),
         *(program.features[r.row] for r in plan.of("update") if forward is program),
         *(plan.gradients[name] for name in others),
-        *(i for name in movers for i in (plan.weights[name], plan.gradients[name], *program.features.values())),
+        *(i for name in movers for i in (plan.weights[name], plan.gradients[name])),
+        *(program.features.values() if movers and forward is program else ()),
     ]
     out: dict[Key, torch.Tensor] = {}
     factors = {j for i in watched.values() for j in program.ops[i].inputs}

@@ -9,8 +9,10 @@ This serves passes that ask for sizes alone: the forward passes at moved weights
 A pass that measures every sum of the backward pass, too, needs the tensors in between and runs operation by operation.
 
 What is recognised: decay and input factor of one discretization at one step and transition, their product with anything
-that has either states or channels, and one sum over the states.  All else (an exponential written by hand, states that are
-read out twice) runs as the rules have it.
+that has either states or channels, and one sum over the states: selective layers (s6, Mamba, Mamba-2) and banks of states per
+channel (S4D).  All else (an exponential written by hand, a decay that is no exp(ΔA), states that are read out twice) runs as
+the rules have it.  So does one bank of states for all channels (lti, s5, lru, rglru): its h is no larger than the drive that
+it is made of, and there is nothing to save.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import mul
 
 import torch
 
@@ -35,8 +39,8 @@ class Scan:
     """Where a fused scan gets what it takes.
 
     Args:
-        u, B: positions whose product they are; ``delta``, ``A``, ``C`` one position each.
-        batch: axes of the sequences, ``time``, ``channel`` and ``state`` the other ones.
+        u, B: positions whose product they are, B = 1 if there are none; ``delta``, ``A``, ``C`` one position each.
+        batch: axes of the sequences; ``time``; ``channels``, a growing one first if there is any; ``state``.
     """
 
     discretization: str
@@ -47,41 +51,54 @@ class Scan:
     C: int
     batch: tuple[str, ...]
     time: str
-    channel: str
+    channels: tuple[str, ...]
     state: str
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        return (*self.u, self.delta, self.A, *self.B, self.C)
+        """What the states are made of; the readout takes ``C`` as well."""
+        return (*self.u, self.delta, self.A, *self.B)
+
+    @property
+    def channel(self) -> str:
+        """The axis that tiles are cut along."""
+        return self.channels[0]
+
+    def fits(self, program: Program) -> bool:
+        """Has everything the axes that the scan wants there?"""
+        rows, channels, state = {*self.batch, self.time}, set(self.channels), {self.state}
+
+        def axes(*positions: int) -> set[str]:
+            return {label for i in positions for label in program.ops[i].axes}
+
+        factors = all(axes(*of) <= rows | state or axes(*of) <= channels | state for of in (self.B, (self.C,)))
+        real = not any(program.ops[i].complex for i in (*self.u, self.delta))
+        mine = axes(self.A) <= channels | state and axes(self.delta, *self.u) <= rows | channels
+        return bool(self.channels and self.u) and factors and real and mine and self.state in axes(self.C)
 
     def tensors(self, axes: Sequence[tuple[str, ...]], given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """u, delta, A, B, C with the seeds first: (seeds, batch, time, …); A (seeds, states), a fixed delta (seeds,)."""
-        at = iter(zip(axes, given, strict=True))
-        rows = (*self.batch, self.time)
+        """u, delta, A, B, C as :func:`selective_scan` has them, the seeds first; C = 1 where it is not given."""
+        sizes = {label: x.shape[1 + own.index(label)] for own, x in zip(axes, given, strict=True) for label in own}
+        at, seeds = iter(zip(axes, given, strict=True)), given[0].shape[0]
+        rows, channels, state = (*self.batch, self.time), self.channels, (self.state,)
+        many = math.prod(sizes[label] for label in self.batch), sizes[self.time]
 
-        def product(count: int, last: str) -> torch.Tensor:
-            out: torch.Tensor | None = None
-            for _ in range(count):
-                own, value = next(at)
-                (value,) = spread([own], (*rows, last), value)
-                out = value if out is None else out * value
-            assert out is not None
-            return out
+        def product(count: int, *kinds: tuple[tuple[str, ...], tuple[int, ...]]) -> torch.Tensor:
+            """The product of the next tensors, in the shape of the first kind whose axes are all that they have."""
+            factors = [next(at) for _ in range(count)]
+            found = {label for own, _ in factors for label in own}
+            labels, shape = next(kind for kind in kinds if found <= set(kind[0]))
+            values = [spread([own], labels, value)[0] for own, value in factors]
+            out = reduce(mul, values) if values else given[0].new_ones((seeds, *(1 for _ in labels)))
+            return out.expand(seeds, *(sizes[label] for label in labels)).reshape(seeds, *shape)
 
-        u = product(len(self.u), self.channel)
-        own, delta = next(at)
-        delta = spread([own], (*rows, self.channel), delta)[0] if own else delta
-        _, A = next(at)
-        B, C = product(len(self.B), self.state), product(1, self.state)
-        seeds = u.shape[0]
-        sizes = torch.broadcast_shapes(*(t.shape[1:-1] for t in (u, B, C)), *((delta.shape[1:-1],) if own else ()))
-        flat = (seeds, math.prod(sizes[:-1]), sizes[-1])
-        width = max(u.shape[-1], delta.shape[-1] if own else 1)
-        u, B, C = (
-            t.expand(seeds, *sizes, last).reshape(*flat, last)
-            for t, last in ((u, width), (B, B.shape[-1]), (C, C.shape[-1]))
-        )
-        return [u, delta.expand(seeds, *sizes, width).reshape(*flat, width) if own else delta, A, B, C]
+        width, length = math.prod(sizes[label] for label in channels), sizes[self.state]
+        token = ((*rows, *state), (*many, length)), ((*channels, *state), (width, length))
+        u = product(len(self.u), ((*rows, *channels), (*many, width)))
+        delta = product(1, ((), ()), (channels, (width,)), ((*rows, *channels), (*many, width)))
+        A = product(1, (channels, (width, 1)), (state, (length,)), token[1])
+        counts = len(self.B), len(given) - len(self.inputs)
+        return [u, delta, A, *(product(count, (state, (length,)), *token) for count in counts)]
 
 
 @dataclass(frozen=True)
@@ -91,18 +108,20 @@ class Hidden:
     scan: Scan
     tensors: tuple[torch.Tensor, ...]
 
-    def batches(self) -> list[tuple[torch.Tensor, ...]]:
-        """Inputs of :func:`selective_scan`: all seeds as one batch, or seed by seed where the transition differs."""
-        u, delta, A, B, C = self.tensors
-        alike = bool(torch.equal(A, A[:1].expand_as(A))) and (delta.dim() > 1 or bool((delta == delta[0]).all()))
-        if alike:
-            u, B, C = (t.flatten(0, 1) for t in (u, B, C))
-            return [(u, delta.flatten(0, 1) if delta.dim() > 1 else delta[0], A[0], B, C)]
+    @cached_property
+    def alike(self) -> bool:
+        """Have all seeds the same of what has no batch and time?"""
+        return all(bool(torch.equal(t, t[:1].expand_as(t))) for t in self.tensors if t.dim() < 4)
+
+    def batches(self, together: bool) -> list[tuple[torch.Tensor, ...]]:
+        """Inputs of :func:`selective_scan`: all seeds as one batch, if they are alike, or seed by seed."""
+        if together:
+            return [tuple(t.flatten(0, 1) if t.dim() == 4 else t[0] for t in self.tensors)]
         return list(zip(*self.tensors, strict=True))
 
     def readout(self) -> torch.Tensor:
         """y, (seeds, batch, time, channels)."""
-        y = [selective_scan(*x, discretization=self.scan.discretization) for x in self.batches()]
+        y = [selective_scan(*x, discretization=self.scan.discretization) for x in self.batches(self.alike)]
         return torch.cat(y).reshape(self.tensors[0].shape)
 
 
@@ -117,7 +136,8 @@ def rms_of(values: Sequence[torch.Tensor | Hidden], coefficients: Sequence[float
         return rms(sum(c * x for c, x in zip(coefficients, tensors, strict=True)))  # type: ignore[arg-type]
     positions = list[torch.Tensor]()
     scheme, seeds = hidden[0].scan.discretization, hidden[0].tensors[0].shape[0]
-    for members in zip(*(h.batches() for h in hidden), strict=True):
+    together = all(h.alike for h in hidden)
+    for members in zip(*(h.batches(together) for h in hidden), strict=True):
         if len(members) == 1:
             norms = selective_scan(*members[0], discretization=scheme, norms=("position",))[1]
             positions.append(abs(coefficients[0]) * norms.position)
@@ -140,7 +160,7 @@ def without_states(program: Program) -> Program:
     ops = list(program.ops)
     for h, (scan, y) in found.items():
         ops[h] = replace(ops[h], inputs=scan.inputs, params={"hidden": scan})
-        ops[y] = replace(ops[y], inputs=scan.inputs, params={"readout": scan})
+        ops[y] = replace(ops[y], inputs=(*scan.inputs, scan.C), params={"readout": scan})
     out = program.copy()
     out.ops = ops
     return out
@@ -178,7 +198,7 @@ def evaluate(op: Op, axes: Sequence[tuple[str, ...]], given: Sequence[torch.Tens
     if "hidden" in op.params:
         return hidden
     y = hidden.readout()
-    labels = (*scan.batch, scan.time, scan.channel)
+    labels = (*scan.batch, scan.time, *scan.channels)
     sizes = {label: own.shape[1 + a.index(label)] for a, own in zip(axes, given, strict=True) for label in a}
     y = y.reshape(y.shape[0], *(sizes[label] for label in labels))
     return y.permute(0, *(1 + labels.index(label) for label in op.axes))
@@ -206,23 +226,22 @@ def _scan(program: Program, h: int) -> tuple[Scan, int] | None:
     if len(weight) != 1 or program.ops[weight[0]].inputs != decay.inputs or program.ops[weight[0]].params["order"] != (0, 0):
         return None
     y, C = _readout(program, h)
-    if y is None or C is None or len(program.ops[A].axes) != 1:
+    if y is None or C is None or len(program.ops[y].params["over"]) != 1:
         return None
-    state, time = program.ops[A].axes[0], op.params["over"]
+    (state,), time = program.ops[y].params["over"], op.params["over"]
     rest = [i for i in factors if i not in weight]
     B, u = ([i for i in rest if (state in program.ops[i].axes) is with_state] for with_state in (True, False))
-    shared = {label for i in (*B, C) for label in program.ops[i].axes}
-    own = {label for label in op.axes if label not in shared and label != time}
-    channels = {label for label in own if program.grows(label)} or own  # a dim that is held fixed does not grow
-    if len(channels) != 1 or not B or not u or program.ops[y].params["over"] != (state,):
-        return None
-    (channel,) = channels
-    batch = tuple(label for label in op.axes if label not in (channel, state, time))
-    if channel not in {a for i in u for a in program.ops[i].axes}:
-        return None
-    if state in program.ops[delta].axes or any(program.ops[i].complex for i in (*u, delta)):
-        return None
-    return Scan(decay.rule, tuple(u), delta, A, tuple(B), C, batch, time, channel, state), y
+    shared = {label for i in (*B, C) if time in program.ops[i].axes for label in program.ops[i].axes}
+    own = {label for i in (A, *B, C) if time not in program.ops[i].axes for label in program.ops[i].axes}
+    channels = [
+        label
+        for label in op.axes
+        if label not in (state, time) and label not in shared and (label in own or shared or program.grows(label))
+    ]
+    batch = tuple(label for label in op.axes if label not in (*channels, state, time))
+    channels.sort(key=lambda label: not program.grows(label))
+    scan = Scan(decay.rule, tuple(u), delta, A, tuple(B), C, batch, time, tuple(channels), state)
+    return (scan, y) if scan.fits(program) else None
 
 
 def _readout(program: Program, h: int) -> tuple[int | None, int | None]:

@@ -222,12 +222,6 @@ def rms(x: torch.Tensor) -> torch.Tensor:
     return x.reshape(x.shape[0], -1).square().mean(dim=1, dtype=torch.float64).sqrt().to(x.dtype)
 
 
-def norm(program: Program, position: int, over: Sequence[str], x: torch.Tensor) -> torch.Tensor:
-    """Euclidean norm of the tensor at a position over some of its axes, root-mean-square over the others: shape (seeds,)."""
-    summed = [size for label, size in zip(program.ops[position].axes, x.shape[1:], strict=True) if label in over]
-    return rms(x) * math.prod(summed) ** 0.5
-
-
 def numbers(program: Program, position: int, widths: Mapping[str, int]) -> int:
     """How many numbers the tensor at a position has per seed."""
     return math.prod(program.width(label, widths) for label in program.ops[position].axes)

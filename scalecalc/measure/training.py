@@ -22,15 +22,19 @@ derivative in W's own direction stays small.  Exponents do not depend on b, but 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scalecalc.backward import rule_of
-from scalecalc.measure.interpret import Setting, norm, rms, run
+from scalecalc.measure.hidden import rms_of
+from scalecalc.measure.interpret import Setting, rms, run
+from scalecalc.measure.tiles import observe_together, tiling
 from scalecalc.model import Model
 from scalecalc.program import Program
 from scalecalc.table import Row
@@ -43,8 +47,8 @@ KINKED = 0.05
 FINITE = 1.0
 TINY = 1e-6
 
-Watch = Callable[[int, torch.Tensor, Sequence[torch.Tensor]], None]
-Watched = dict[int, tuple[torch.Tensor, ...]]  # a sum's result and its factors, by position
+HALVES = ((0.5, -0.5), (0.5, 0.5))  # of what is found at +b and −b: half their difference, and their mean
+Sizes = dict[int, list[torch.Tensor]]  # the root-mean-squares of both, by position
 
 
 def kinked(program: Program) -> bool:
@@ -73,7 +77,7 @@ class Training:
     """One batch of seeds in training.
 
     Args:
-        known: leaves and features of the initial network, by position.
+        known: leaves of the initial network, by position, and its features, unless they can be had without their states.
         first: per weight, its gradient at the first step.
         step: how far features may move.
     """
@@ -88,6 +92,17 @@ class Training:
 
     def __post_init__(self) -> None:
         self.step = self.step or (KINKED if kinked(self.plan.model.program) else SMALL)
+
+    @cached_property
+    def forward(self) -> Program:
+        return self.plan.forward(self.setting)
+
+    @cached_property
+    def features(self) -> Mapping[int, Any]:
+        """Those of the initial network: tensors, or what norms are found from."""
+        wanted = list(self.plan.model.program.features.values())
+        whole = self.forward is self.plan.model.program
+        return {i: self.known[i] for i in wanted} if whole else self.at({}, wanted)
 
     def update(
         self, name: str, *gradients: torch.Tensor, weights: Sequence[torch.Tensor] | None = None
@@ -106,16 +121,17 @@ class Training:
         first = self.first[name]
         return self.update(name, first) + self.update(name, first, first)
 
-    def at(
-        self, moves: Mapping[str, torch.Tensor], wanted: Sequence[int], watch: Watch | None = None
-    ) -> dict[int, torch.Tensor]:
-        """Results with weights moved by so much."""
-        program = self.plan.model.program
-        given = {i: value for i, value in self.known.items() if not program.ops[i].inputs}
+    def moved(self, moves: Mapping[str, torch.Tensor]) -> dict[int, torch.Tensor]:
+        """The leaves, with weights moved by so much."""
+        given = {i: value for i, value in self.known.items() if not self.plan.model.program.ops[i].inputs}
         for name, by in moves.items():
             position = self.plan.weights[name]
             given[position] = given[position] + by
-        return run(program, given, wanted, watch)
+        return given
+
+    def at(self, moves: Mapping[str, torch.Tensor], wanted: Sequence[int]) -> dict[int, Any]:
+        """Features with weights moved by so much."""
+        return run(self.forward, self.moved(moves), wanted)
 
     def relative(self, name: str, least: float = 0.0) -> torch.Tensor:
         """The largest change of a feature per unit of ε, relative to its own size or ``least``, shape (seeds,)."""
@@ -131,35 +147,29 @@ class Training:
             after = self.at({name: along(update, tiny)}, features)
             ratios = [one * 0]
             for i in features:
-                before = rms(self.known[i]).clamp(min=least)
-                ratios.append(torch.where(before > 0, rms(after[i] - self.known[i]) / tiny / before, one * 0))
+                before = rms_of([self.features[i]], [1.0]).clamp(min=least)
+                change = rms_of([after[i], self.features[i]], [1.0, -1.0])
+                ratios.append(torch.where(before > 0, change / tiny / before, one * 0))
             largest = torch.stack(ratios).amax(dim=0)
             self.sensitivity[name, least] = torch.where(largest > 0, largest, one)
         return self.sensitivity[name, least]
 
     def gradients(
-        self, name: str, wanted: Sequence[str], sums: Iterable[int], far: bool
-    ) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]], list[Watched]]:
-        """Gradients of the wanted weights, and the watched sums with their factors, with a weight moved by ±b.
+        self, name: str, wanted: Sequence[str], sized: Iterable[int], far: bool
+    ) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]], Sizes]:
+        """With a weight moved by ±b: the gradients of the wanted weights, and how large the two halves of all else are.
 
-        Returns b (seeds,), then what was found at +b and at −b.
+        Returns b (seeds,), what was found at +b and at −b, and the sizes of :data:`HALVES` at the sized positions.
         """
         relative = self.relative(name, least=1.0).clamp(min=1.0) if far else self.relative(name)
         b = (self.finite if far else self.step) / relative
         update = self.update(name, self.first[name])
         positions = {w: self.plan.gradients[w] for w in wanted}
-        sums, found, watched = set(sums), list[dict[str, torch.Tensor]](), list[Watched]()
-        for sign in (1.0, -1.0):
-            seen: Watched = {}
-
-            def watch(i: int, result: torch.Tensor, inputs: Sequence[torch.Tensor], seen: Watched = seen) -> None:
-                if i in sums:
-                    seen[i] = (result, *inputs)
-
-            values = self.at({name: along(update, sign * b)}, [*positions.values(), *sums], watch)
-            found.append({w: values[i] for w, i in positions.items()})
-            watched.append(seen)
-        return b, found, watched
+        given = [self.moved({name: along(update, sign * b)}) for sign in (1.0, -1.0)]
+        program = self.plan.model.program
+        cut = None if self.forward is program else tiling(self.forward)
+        values, sizes = observe_together(program, given, list(positions.values()), sized, HALVES, cut)
+        return b, [{w: x[i] for w, i in positions.items()} for x in values], sizes
 
 
 def later(plan: Plan, training: Training) -> dict[Key, torch.Tensor]:
@@ -179,16 +189,18 @@ def later(plan: Plan, training: Training) -> dict[Key, torch.Tensor]:
     for v in dict.fromkeys([*(r.tag[0] for r in single), *partners]):
         own = [r for r in single if r.tag == (v,)]
         moved_by_v = partners.get(v, []) if smooth else []
-        needed = [*moved_by_v, *(every if moved_by_v else [])]
-        wanted = list(dict.fromkeys([*(r.row for r in own if r.kind == "gradient"), *needed]))
+        wanted = list(dict.fromkeys([*moved_by_v, *(every if moved_by_v else [])]))
         if own or moved_by_v:
             names = {r.row for r in own if r.kind == "alignment"}
-            b, found, watched = training.gradients(v, wanted, (i for i, s in plan.sums.items() if s[0] in names), False)
+            summed = {s[0]: i for i, s in plan.sums.items() if s[0] in names}
+            sized = {plan.gradients[r.row] for r in own if r.kind == "gradient"} | set(summed.values())
+            sized |= {j for i in summed.values() for j in plan.model.program.ops[i].inputs}
+            b, found, sizes = training.gradients(v, wanted, sized, False)
             for r in own:
                 if r.kind == "gradient":
-                    out[r.key] = (rms(found[0][r.row] - found[1][r.row]) / (2 * b)).log()
-            cosines = {plan.sums[i][0]: _cosine(plan, i, watched[0][i], watched[1][i]) for i in watched[0]}
-            out.update({r.key: cosines[r.row].log() for r in own if r.kind == "alignment"})
+                    out[r.key] = (sizes[plan.gradients[r.row]][0] / b).log()
+                elif r.kind == "alignment":
+                    out[r.key] = _cosine(plan, training.setting, summed[r.row], sizes).log()
             both = [joined(plan.model, values, training.setting.widths) for values in found] if moved_by_v else []
             gains.update({(w, v): _gain(training, w, v, b, both) for w in moved_by_v})
         if not smooth and v in partners:
@@ -213,17 +225,15 @@ def _gain(
     return along(ends[0] - ends[1], 1 / (2 * b))
 
 
-def _cosine(
-    plan: Plan, i: int, up: tuple[torch.Tensor, ...], down: tuple[torch.Tensor, ...]
-) -> torch.Tensor:
+def _cosine(plan: Plan, setting: Setting, i: int, sizes: Sizes) -> torch.Tensor:
     """D_V of a sum Σ a·b over the norms of what it is made of: (‖D_V a‖² ‖b‖² + ‖a‖² ‖D_V b‖²)^(1/2)."""
     program, over = plan.model.program, plan.sums[i][1]
-    result, a, b = ((x - y) / 2 for x, y in zip(up, down, strict=True))
-    a0, b0 = ((x + y) / 2 for x, y in zip(up[1:], down[1:], strict=True))
-
-    j, k = program.ops[i].inputs
-    whole, gained = ((norm(program, j, over, x), norm(program, k, over, y)) for x, y in ((a0, b0), (a, b)))
-    return rms(result) / ((gained[0] * whole[1]).square() + (whole[0] * gained[1]).square()).sqrt()
+    summed = [[label for label in program.ops[j].axes if label in over] for j in program.ops[i].inputs]
+    a, b = (
+        [size * math.prod(setting.shape(program, labels)) ** 0.5 for size in sizes[j]]
+        for j, labels in zip(program.ops[i].inputs, summed, strict=True)
+    )
+    return sizes[i][0] / ((a[0] * b[1]).square() + (a[1] * b[0]).square()).sqrt()
 
 
 def _pair(
@@ -240,19 +250,16 @@ def _pair(
     twice = {name: along(training.twice(name), steps[name]) for name in tag}
     second = steps[w] * steps[v]
 
-    positions = list(wanted.values())
-    total: dict[int, torch.Tensor] = {}
     if w == v:
         change = along(gains[w, w], second)
         ways = [(1.0, {w: twice[w] + change}), (1.0, {w: change - twice[w]})]
-        total = {i: -2 * training.known[i] for i in positions}
         scale = 2 * second
     else:
         own, other = along(gains[w, v], second), along(gains[v, w], second)
         signs = [(s, t) for s in (1.0, -1.0) for t in (1.0, -1.0)]
         ways = [(s * t, {w: s * twice[w] + s * t * own, v: t * twice[v] + s * t * other}) for s, t in signs]
         scale = 4 * second
-    for sign, move in ways:
-        for i, value in training.at(move, positions).items():
-            total[i] = total[i] + sign * value if i in total else sign * value
-    return {r.key: (rms(total[wanted[r.row]]) / scale).log() for r in rows}
+    found = [(sign, training.at(move, list(wanted.values()))) for sign, move in ways]
+    found += [(-2.0, training.features)] if w == v else []
+    coefficients = [sign for sign, _ in found]
+    return {r.key: (rms_of([x[wanted[r.row]] for _, x in found], coefficients) / scale).log() for r in rows}

@@ -63,7 +63,8 @@ def selective_scan(
         u: input, (batch, time, channels), real.
         delta: step Δ, in units of 1/A: (batch, time, channels); (channels,) or () if it is the same at all times, which
             takes the exponential out of the loop.
-        A: transition, (channels, states), or (states,) if all channels have the same; real, or complex (S4D, LRU).
+        A: transition, (channels, states); (states,) if all channels have the same, (channels, 1) if all states of a channel
+            have (Mamba-2); real, or complex (S4D, LRU).
         B, C: input and output factors: (batch, time, states) per token; (states,) or (channels, states) if fixed.
         D: skip, (channels,).
         discretization: ``zoh``; ``euler`` (Ā = 1 + ΔA, B̄ = ΔB); ``bilinear`` (Ā = (1 + ΔA/2)/(1 − ΔA/2),

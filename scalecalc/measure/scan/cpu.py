@@ -68,6 +68,7 @@ def macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
         "COMPLEX": int(x.complex),
         "SCHEME": SCHEMES.index(x.discretization),
         "DELTA_FIXED": int(delta.dim() == 1),
+        "A_ALIKE": int(x.alike),
         "B_CHANNEL": int(B.dim() == 2),
         "C_CHANNEL": int(C.dim() == 2),
         "MEMBERS": members,
@@ -101,7 +102,7 @@ def _job(lib: ctypes.CDLL, members: Sequence[Inputs]) -> Job:
         chunk = min(x.time, 2 * chunk)
     per_time = {3: (x.time * x.states, x.states), 2: (0, 0), 1: (0, 0)}
     job = Job(batch=x.batch, time=x.time, channels=x.channels, states=x.states, chunk=chunk)
-    job.a_channel = x.states if A.dim() == 2 else 0
+    job.a_channel = A.shape[-1] if A.dim() == 2 else 0
     job.b_batch, job.b_time = per_time[B.dim()]
     job.c_batch, job.c_time = per_time[C.dim()]
     for k, m in enumerate(members):

@@ -42,7 +42,12 @@ class Inputs:
 
     @property
     def states(self) -> int:
-        return self.tensors[2].shape[-1]
+        return self.tensors[3].shape[-1]
+
+    @property
+    def alike(self) -> bool:
+        """Have all states of a channel the same transition?"""
+        return self.tensors[2].shape[-1] < self.states
 
     @property
     def complex(self) -> bool:
@@ -51,6 +56,12 @@ class Inputs:
     @property
     def double(self) -> bool:
         return self.tensors[0].dtype == torch.float64
+
+    def apart(self) -> Inputs:
+        """The same with a transition for every state, for kernels that know no other."""
+        u, delta, A, *rest = self.tensors
+        A = A.expand(*A.shape[:-1], self.states).contiguous() if self.alike else A
+        return Inputs((u, delta, A, *rest), self.discretization)  # type: ignore[arg-type]
 
 
 def of(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
@@ -64,21 +75,21 @@ def of(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
         raise UnknownName("discretization", discretization, SCHEMES)
     given = dict(zip(NAMES, tensors, strict=True))
     present = {name: t for name, t in given.items() if t is not None}
-    u, A = present["u"], present["A"]
-    if u.dim() != 3 or A.dim() not in (1, 2):
+    u, A, B = present["u"], present["A"], present["B"]
+    if u.dim() != 3 or A.dim() not in (1, 2) or B.dim() == 0:
         raise InputError(
-            f"selective_scan takes u of shape (batch, time, channels) and A of shape (channels, states) or (states,); got u "
-            f"{tuple(u.shape)} and A {tuple(A.shape)}."
+            f"selective_scan takes u of shape (batch, time, channels), A of shape (channels, states) or (states,) and B with "
+            f"the states last; got u {tuple(u.shape)}, A {tuple(A.shape)} and B {tuple(B.shape)}."
         )
     batch, time, channels = u.shape
-    states = A.shape[-1]
+    states = B.shape[-1] if A.shape[-1] == 1 else A.shape[-1]
     if min(batch, time, channels, states) < 1:
         raise InputError(f"selective_scan needs at least one sequence, step, channel and state; u is {tuple(u.shape)}.")
     token, own, shared = (batch, time, states), (channels, states), (states,)
     fits: dict[str, Sequence[tuple[int, ...]]] = {
         "u": [(batch, time, channels)],
         "delta": [(batch, time, channels), (channels,), ()],
-        "A": [own, shared],
+        "A": [own, shared, (channels, 1)],
         "B": [token, own, shared],
         "C": [token, own, shared],
         "D": [(channels,)],

@@ -132,6 +132,7 @@ def kernel(backend: str) -> Any:
 
 def forward(backend: str, members: Sequence[inputs.Inputs], coefficients: Sequence[float], last: bool, norms: int) -> Any:
     """A backend's; where the GPU's memory does not do, on the CPU, which is said once."""
+    members = members if backend == "c" else [m.apart() for m in members]
     try:
         return kernel(backend).forward(members, coefficients, last=last, norms=norms)
     except torch.OutOfMemoryError as error:
@@ -142,6 +143,10 @@ def forward(backend: str, members: Sequence[inputs.Inputs], coefficients: Sequen
 
 def backward(backend: str, x: inputs.Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
     """As :func:`forward`."""
+    if x.alike and backend != "c":
+        du, ddelta, dA, *more = backward(backend, x.apart(), gy, glast)
+        assert dA is not None
+        return [du, ddelta, dA.sum(-1, keepdim=True), *more]
     try:
         return kernel(backend).backward(x, gy, glast)
     except torch.OutOfMemoryError as error:
@@ -219,7 +224,7 @@ def scan_op(
 @scan_op.register_fake
 def _(u, delta, A, B, C, D, h0, discretization, return_last, norms, backend):  # type: ignore[no-untyped-def]
     batch, time, channels = u.shape
-    states = A.shape[-1]
+    states = B.shape[-1]
 
     def double(*shape: int) -> torch.Tensor:
         return u.new_empty(shape, dtype=torch.float64)

@@ -1,56 +1,63 @@
 /* Backward: a and h are computed anew, kept for one tile's few states, and gone through from the last step to the first.
  *
  * With g the cotangent of y and l_t = conj(C_t) g_t + conj(a_{t+1}) l_{t+1} that of h_t: dC += g conj(h), dB += l conj(w) x,
- * x gets Re sum_n l conj(B w), a gets l conj(h_{t-1}), w gets l conj(B) x.  Sums over states stay in the rows' buffers; those
- * over channels are gathered lane by lane and folded once per tile.  A sequence of several chunks is run forward first,
- * keeping h at the chunks' beginnings.
+ * x gets Re sum_n l conj(B w), a gets l conj(h_{t-1}), w gets l conj(B) x.  Sums over states stay in the rows' buffers.  Those
+ * over channels are added up lane by lane in the registers, all states of a step at once: kept as vectors per row and state,
+ * which saves the exchanges, they push a and h out of the first cache, and the pass takes half as long again.  A sequence of
+ * several chunks is run forward first, keeping h at the chunks' beginnings.
  */
 typedef struct {
     Forward forward;
     V *g, *x_sum, *d_sum;     /* rows: cotangents of y, of x, and of Delta through a and w */
     Z *dA, *dB, *dC;          /* sums of a block of states */
-    V *bt, *ct;               /* sums for the rows, lane by lane: (row, state, part) */
-    Step *step;               /* the steps and states of what is under way */
-    Z *h;
+    V *sums;                  /* for the rows' B and C, where all channels share them: (row, B or C, state, part) */
+    Z *a, *w, *h;             /* of the steps and states under way; h begins with the one before the first step */
     Z *start, *adjoint;       /* h at the beginning of each chunk, l behind the end of the present one */
 } Backward;
 
-enum { BS = 4 };
+enum { BS = 4, SHARED = !B_CHANNEL + !C_CHANNEL }; /* states at a time; gradients that all channels add to */
+
+/* Of so many states, the sums for one row: numbers, and the vectors that they are kept in, several lanes each if there is room. */
+#define COUNT(states) ((states) * SHARED * PARTS)
+#define VECTORS(states) ((COUNT(states) + LANES - 1) / LANES)
 
 INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t b, int64_t n, int i, int v0, const int states) {
     const Forward *f = &w->forward;
     const int64_t chunk = s.t / j->chunk;
-    Z h[BS], start[BS], adjoint[BS], dA[BS], dB[BS], dC[BS];
+    Z h[BS], adjoint[BS], dA[BS], dB[BS], dC[BS];
     Pole poles[BS];
     Step fixed[BS];
+#pragma GCC unroll 16
     for (int i1 = 0; i1 < states; i1++) {
         const int64_t at = (n + i + i1) * tile.wide + v0;
         const real *h0 = j->member[0].h0;
-        if (s.t) start[i1] = w->start[chunk * j->states * WIDE + at];
-        else start[i1] = h0 ? gather(h0, j, tile, s.b + b, n + i + i1, v0) : z_of((V){});
+        if (s.t) h[i1] = w->start[chunk * j->states * WIDE + at];
+        else h[i1] = h0 ? gather(h0, j, tile, s.b + b, n + i + i1, v0) : z_of((V){});
         if (s.t + s.steps < j->time) adjoint[i1] = w->adjoint[at];
         else adjoint[i1] = j->glast ? gather(j->glast, j, tile, s.b + b, n + i + i1, v0) : z_of((V){});
         poles[i1] = f->pole[0][(i + i1) * tile.wide + v0];
         if (DELTA_FIXED) fixed[i1] = discretize(poles[i1], f->d[0][v0]);
-        h[i1] = start[i1];
+        w->h[i1] = h[i1];
         dA[i1] = dB[i1] = dC[i1] = z_of((V){});
     }
     for (int64_t t = 0; t < s.steps; t++) {
         const int64_t r = b * s.steps + t;
         const V x = at_row(SCHEME == ZOH ? f->u[0] : f->x[0], tile, r)[v0];
         const V d = at_row(f->d[0], tile, DELTA_FIXED ? 0 : r)[v0];
+        const real *token = f->bt[0] + (r * BLOCK + i) * PARTS;
+        Step step;
 #pragma GCC unroll 16
         for (int i1 = 0; i1 < states; i1++) {
-            const int at = (i + i1) * tile.wide + v0, token = (r * BLOCK + i + i1) * PARTS;
-            Step step = DELTA_FIXED ? fixed[i1] : discretize(poles[i1], d);
-            Z drive = z_times(B_CHANNEL ? f->b[0][at] : z_spread(f->bt[0] + token), x);
+            if (DELTA_FIXED) step = fixed[i1];
+            else if (!A_ALIKE || i1 == 0) step = discretize(poles[i1], d);
+            Z drive = z_times(B_CHANNEL ? f->b[0][(i + i1) * tile.wide + v0] : z_spread(token + i1 * PARTS), x);
             if (WEIGHTED) drive = z_mul(drive, step.w);
             h[i1] = z_fma(step.a, h[i1], drive);
-            if (!DELTA_FIXED) {
-                w->step[t * states + i1].a = step.a;
-                if (WEIGHTED) w->step[t * states + i1].w = step.w;
+            if (!DELTA_FIXED && (!A_ALIKE || i1 == 0)) {
+                w->a[t * states + i1] = step.a;
+                if (WEIGHTED) w->w[t * states + i1] = step.w;
             }
-            w->h[t * states + i1] = h[i1];
+            w->h[(t + 1) * states + i1] = h[i1];
         }
     }
     for (int64_t t = s.steps - 1; t >= 0; t--) {
@@ -59,13 +66,20 @@ INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t
         const V d = at_row(f->d[0], tile, DELTA_FIXED ? 0 : r)[v0];
         const V g = at_row(w->g, tile, r)[v0];
         V x_sum = at_row(w->x_sum, tile, r)[v0], d_sum = at_row(w->d_sum, tile, r)[v0];
+        V shared[BS * 2 * PARTS];
+        const real *bt = f->bt[0] + (r * BLOCK + i) * PARTS, *ct = f->ct[0] + (r * BLOCK + i) * PARTS;
 #pragma GCC unroll 16
         for (int i1 = 0; i1 < states; i1++) {
-            const int at = (i + i1) * tile.wide + v0, token = (r * BLOCK + i + i1) * PARTS;
-            Step step = DELTA_FIXED ? fixed[i1] : w->step[t * states + i1];
-            const Z B = z_conj(B_CHANNEL ? f->b[0][at] : z_spread(f->bt[0] + token));
-            const Z C = z_conj(C_CHANNEL ? f->c[0][at] : z_spread(f->ct[0] + token));
-            const Z before = t ? w->h[(t - 1) * states + i1] : start[i1];
+            const int at = (i + i1) * tile.wide + v0;
+            Step step;
+            if (DELTA_FIXED) step = fixed[i1];
+            else {
+                step.a = w->a[t * states + (A_ALIKE ? 0 : i1)];
+                if (WEIGHTED) step.w = w->w[t * states + (A_ALIKE ? 0 : i1)];
+            }
+            const Z B = z_conj(B_CHANNEL ? f->b[0][at] : z_spread(bt + i1 * PARTS));
+            const Z C = z_conj(C_CHANNEL ? f->c[0][at] : z_spread(ct + i1 * PARTS));
+            const Z before = w->h[t * states + i1];
             const Z l = z_add(adjoint[i1], z_times(C, g));
             const Z into = z_mul(l, B), to_C = z_times(z_conj(h[i1]), g);
             Z to_B = z_times(l, x);
@@ -75,13 +89,17 @@ INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t
             adjoint[i1] = z_mul(l, z_conj(step.a));
             h[i1] = before;
             if (B_CHANNEL) dB[i1] = z_add(dB[i1], to_B);
-            else for (int p = 0; p < PARTS; p++) w->bt[(r * BS + i1) * PARTS + p] += ((V *)&to_B)[p];
+            else z_put(to_B, shared + i1 * PARTS);
             if (C_CHANNEL) dC[i1] = z_add(dC[i1], to_C);
-            else for (int p = 0; p < PARTS; p++) w->ct[(r * BS + i1) * PARTS + p] += ((V *)&to_C)[p];
+            else z_put(to_C, shared + (!B_CHANNEL * states + i1) * PARTS);
         }
+#pragma GCC unroll 16
+        for (int k = 0; k < VECTORS(states); k++)
+            w->sums[r * VECTORS(states) + k] += lane_sums(shared + k * LANES, COUNT(states) < LANES ? COUNT(states) : LANES);
         at_row(w->x_sum, tile, r)[v0] = x_sum;
         at_row(w->d_sum, tile, r)[v0] = d_sum;
     }
+#pragma GCC unroll 16
     for (int i1 = 0; i1 < states; i1++) {
         const int at = (i + i1) * tile.wide + v0;
         if (s.t) w->adjoint[(n + i + i1) * tile.wide + v0] = adjoint[i1];
@@ -92,32 +110,31 @@ INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t
     }
 }
 
-/* Sums over lanes, added to the gradient of a B or C that the channels share. */
-static void fold_rows(Span s, const V *sums, int64_t batch, int64_t time, int64_t n, int states, real *to) {
-    const int64_t rows = s.many * s.steps;
-    for (int64_t first = 0; first < rows * BS * PARTS; first += LANES) {
-        const V folded = lane_sums(sums + first);
-        for (int lane = 0; lane < LANES; lane++) {
-            const int64_t place = first + lane, r = place / (BS * PARTS);
-            const int64_t i = place / PARTS % BS;
-            if (i >= states || r >= rows) continue;
-            to[((s.b + r / s.steps) * batch + (s.t + r % s.steps) * time + n + i) * PARTS + place % PARTS] += folded[lane];
+/* The rows' sums, added to the gradients of B and C. */
+INLINE void add_sums(const Job *j, Span s, const V *sums, int64_t n, const int states, real *dB, real *dC) {
+    for (int64_t b = 0; b < s.many; b++)
+        for (int64_t t = 0; t < s.steps; t++, sums += VECTORS(states)) {
+            const real *from = (const real *)sums;
+            real all[BS * 2 * PARTS];
+            for (int i = 0; i < COUNT(states); i++) {
+                all[i] = from[i];
+                for (int k = COUNT(states); k < LANES; k += COUNT(states)) all[i] += from[k + i];
+            }
+            real *to_B = dB + ((s.b + b) * j->b_batch + (s.t + t) * j->b_time + n) * PARTS;
+            real *to_C = dC + ((s.b + b) * j->c_batch + (s.t + t) * j->c_time + n) * PARTS;
+            for (int i = 0; i < states * PARTS; i++) {
+                if (!B_CHANNEL) to_B[i] += all[i];
+                if (!C_CHANNEL) to_C[i] += all[!B_CHANNEL * states * PARTS + i];
+            }
         }
-    }
 }
 
-static void states_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t n, int i, const int states,
+INLINE void states_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t n, int i, const int states,
                             real *dB, real *dC) {
-    const int64_t rows = s.many * s.steps, sums = (rows * BS * PARTS + LANES - 1) / LANES * LANES;
-    if (!B_CHANNEL) memset(w->bt, 0, sums * sizeof(V));
-    if (!C_CHANNEL) memset(w->ct, 0, sums * sizeof(V));
+    if (SHARED) memset(w->sums, 0, s.many * s.steps * VECTORS(states) * sizeof(V));
     for (int v = 0; v < tile.wide; v++)
-        for (int64_t b = 0; b < s.many; b++) {
-            if (states == BS) steps_backward(j, w, tile, s, b, n, i, v, BS);
-            else steps_backward(j, w, tile, s, b, n, i, v, 1);
-        }
-    if (!B_CHANNEL) fold_rows(s, w->bt, j->b_batch, j->b_time, n + i, states, dB);
-    if (!C_CHANNEL) fold_rows(s, w->ct, j->c_batch, j->c_time, n + i, states, dC);
+        for (int64_t b = 0; b < s.many; b++) steps_backward(j, w, tile, s, b, n, i, v, states);
+    if (SHARED) add_sums(j, s, w->sums, n + i, states, dB, dC);
 }
 
 static void add_shared(const Z *from, int64_t n, int64_t states, Tile tile, real *to) {
@@ -147,7 +164,8 @@ static void span_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t 
         int i = 0;
         for (; i + BS <= states; i += BS) states_backward(j, w, tile, s, n, i, BS, dB, dC);
         for (; i < states; i++) states_backward(j, w, tile, s, n, i, 1, dB, dC);
-        if (j->a_channel) add_block(w->dA, j->states * PARTS, n, j->states, tile, dA);
+        if (A_ALIKE) add_alike(w->dA, states, tile, dA);
+        else if (j->a_channel) add_block(w->dA, j->states * PARTS, n, j->states, tile, dA);
         else add_shared(w->dA, n, j->states, tile, dA);
         if (B_CHANNEL) add_block(w->dB, j->states * PARTS, n, j->states, tile, dB);
         if (C_CHANNEL) add_block(w->dC, j->states * PARTS, n, j->states, tile, dC);
@@ -191,7 +209,7 @@ static void mark(const Job *j, Backward *w, Tile tile, int64_t b) {
 
 static void lay_backward(const Job *j, Backward *w, Arena *a) {
     const int64_t rows = j->chunk * j->together, row = WIDE * sizeof(V), block = BLOCK * WIDE * sizeof(Z);
-    const int64_t chunks = (j->time + j->chunk - 1) / j->chunk, sums = (rows * BS * PARTS + LANES) * sizeof(V);
+    const int64_t chunks = (j->time + j->chunk - 1) / j->chunk;
     lay_forward(j, &w->forward, a);
     w->g = take(a, rows * row);
     w->x_sum = take(a, rows * row);
@@ -199,10 +217,10 @@ static void lay_backward(const Job *j, Backward *w, Arena *a) {
     w->dA = take(a, block);
     w->dB = take(a, B_CHANNEL ? block : 0);
     w->dC = take(a, C_CHANNEL ? block : 0);
-    w->bt = take(a, B_CHANNEL ? 0 : sums);
-    w->ct = take(a, C_CHANNEL ? 0 : sums);
-    w->step = take(a, DELTA_FIXED ? 0 : j->chunk * BS * sizeof(Step));
-    w->h = take(a, j->chunk * BS * sizeof(Z));
+    w->sums = take(a, rows * VECTORS(BS) * sizeof(V));
+    w->a = take(a, DELTA_FIXED ? 0 : j->chunk * BS * sizeof(Z));
+    w->w = take(a, DELTA_FIXED || !WEIGHTED ? 0 : j->chunk * BS * sizeof(Z));
+    w->h = take(a, (j->chunk + 1) * BS * sizeof(Z));
     w->start = take(a, chunks > 1 ? chunks * j->states * WIDE * sizeof(Z) : 0);
     w->adjoint = take(a, chunks > 1 ? j->states * WIDE * sizeof(Z) : 0);
 }

@@ -46,7 +46,8 @@ static void load_tokens(const Job *j, const real *from, int64_t batch, int64_t t
 /* The poles, and B and C, of a block of states. */
 static void load_states(const Job *j, const Member *m, Tile tile, Span s, int64_t n, Z *raw, Pole *poles, Z *b, Z *c,
                         real *bt, real *ct) {
-    load_block(m->A, j->a_channel * PARTS, n, j->states, tile, raw);
+    if (A_ALIKE) load_alike(m->A, tile, raw);
+    else load_block(m->A, j->a_channel * PARTS, n, j->states, tile, raw);
     const int64_t states = j->states - n < BLOCK ? j->states - n : BLOCK;
     for (int64_t i = 0; i < states * tile.wide; i++) poles[i] = pole(raw[i]);
     if (B_CHANNEL) load_block(m->B, j->states * PARTS, n, j->states, tile, b);
@@ -79,10 +80,12 @@ INLINE void steps_forward(const Job *j, Forward *f, Tile tile, Span s, int64_t b
             const V x = at_row(SCHEME == ZOH ? f->u[k] : f->x[k], tile, r)[v0];
             const V d = at_row(f->d[k], tile, DELTA_FIXED ? 0 : r)[v0];
             V y = at_row(f->y[k], tile, r)[v0];
+            Step step;
 #pragma GCC unroll 16
             for (int i1 = 0; i1 < states; i1++) {
                 const int at = (i + i1) * tile.wide + v0, token = (r * BLOCK + i + i1) * PARTS;
-                Step step = DELTA_FIXED ? fixed[k][i1] : discretize(f->pole[k][at], d);
+                if (DELTA_FIXED) step = fixed[k][i1];
+                else if (!A_ALIKE || i1 == 0) step = discretize(f->pole[k][at], d);
                 Z drive = z_times(B_CHANNEL ? f->b[k][at] : z_spread(f->bt[k] + token), x);
                 if (WEIGHTED) drive = z_mul(drive, step.w);
                 h[k][i1] = z_fma(step.a, h[k][i1], drive);

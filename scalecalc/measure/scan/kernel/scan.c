@@ -1,7 +1,8 @@
 /* The selective scan on the CPU: see the text in scan/__init__.py for what it computes, and cpu.py for how it is built.
  *
  * One library per kind, chosen by macros: DOUBLE, COMPLEX, SCHEME (scheme.h), DELTA_FIXED (Delta the same at all times),
- * B_CHANNEL and C_CHANNEL (a B or C per channel, the same at all times), MEMBERS and NORMS (forward.h).
+ * A_ALIKE (one transition for all states of a channel), B_CHANNEL and C_CHANNEL (a B or C per channel, the same at all times),
+ * MEMBERS and NORMS (forward.h).
  *
  * Threads call the same function with the same job and take its tasks in turn.  What a task adds up is its own, so that
  * results do not depend on who takes which.

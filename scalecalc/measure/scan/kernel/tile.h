@@ -62,6 +62,23 @@ static void load_block(const real *from, int64_t row, int64_t n, int64_t states,
             for (int k = 0; k < here; k++) ((V *)(out + (i + k) / PARTS * tile.wide + v))[(i + k) % PARTS] = x[k];
         }
 }
+/* The same where all states have the channel's one number. */
+static void load_alike(const real *from, Tile tile, Z *out) {
+    for (int v = 0; v < tile.wide; v++)
+        for (int64_t i = 0; i < BLOCK; i++)
+            for (int c = 0; c < LANES; c++)
+                for (int p = 0; p < PARTS; p++)
+                    ((V *)(out + i * tile.wide + v))[p][c] =
+                        v * LANES + c < tile.count ? from[(tile.first + v * LANES + c) * PARTS + p] : 0;
+}
+static void add_alike(const Z *from, int64_t states, Tile tile, real *to) {
+    for (int v = 0; v < tile.wide; v++) {
+        Z sum = from[v];
+        for (int64_t i = 1; i < states; i++) sum = z_add(sum, from[i * tile.wide + v]);
+        for (int c = 0; c < LANES && v * LANES + c < tile.count; c++)
+            for (int p = 0; p < PARTS; p++) to[(tile.first + v * LANES + c) * PARTS + p] += ((V *)&sum)[p][c];
+    }
+}
 static void add_block(const Z *from, int64_t row, int64_t n, int64_t states, Tile tile, real *to) {
     const int64_t reals = (states - n < BLOCK ? states - n : BLOCK) * PARTS;
     for (int v = 0; v < tile.wide; v++)

@@ -78,17 +78,16 @@ INLINE void exchange(V *y, const int width, const int adding) {
         if (!adding) y[i + width] = b;
     }
 }
-INLINE void exchanges(V *y, const int adding) {
-    if (LANES > 8) exchange(y, 8 % LANES, adding);
-    if (LANES > 4) exchange(y, 4 % LANES, adding);
-    if (LANES > 2) exchange(y, 2 % LANES, adding);
-    exchange(y, 1, adding);
+INLINE void exchanges(V *y, const int count, const int adding) {
+    if (count > 8) exchange(y, 8 % LANES, adding);
+    if (count > 4) exchange(y, 4 % LANES, adding);
+    if (count > 2) exchange(y, 2 % LANES, adding);
+    if (count > 1) exchange(y, 1, adding);
 }
-INLINE void transpose(V *y) { exchanges(y, 0); }
-INLINE V lane_sums(const V *x) {
-    V y[LANES];
-    memcpy(y, x, sizeof y);
-    exchanges(y, 1);
+INLINE void transpose(V *y) { exchanges(y, LANES, 0); }
+/* Of so many vectors, a power of two and no more than lanes: the sum of vector i is that of the lanes i, i + count, ... */
+INLINE V lane_sums(V *y, const int count) {
+    exchanges(y, count, 1);
     return y[0];
 }
 
@@ -165,6 +164,7 @@ INLINE V z_square(Z a) { return a.re * a.re + a.im * a.im; }
 INLINE Z z_choose(I where, Z yes, Z no) { return (Z){choose(where, yes.re, no.re), choose(where, yes.im, no.im)}; }
 INLINE Z z_inverse(Z a) { V d = 1 / z_square(a); return (Z){a.re * d, -a.im * d}; }
 INLINE Z z_spread(const real *x) { return (Z){all(x[0]), all(x[1])}; }
+INLINE void z_put(Z a, V *to) { to[0] = a.re, to[1] = a.im; }
 #else
 typedef struct { V re; } Z;
 INLINE Z z_of(V re) { return (Z){re}; }
@@ -178,5 +178,6 @@ INLINE V z_square(Z a) { return a.re * a.re; }
 INLINE Z z_choose(I where, Z yes, Z no) { return (Z){choose(where, yes.re, no.re)}; }
 INLINE Z z_inverse(Z a) { return (Z){1 / a.re}; }
 INLINE Z z_spread(const real *x) { return (Z){all(x[0])}; }
+INLINE void z_put(Z a, V *to) { to[0] = a.re; }
 #endif
 INLINE Z z_fma(Z a, Z b, Z c) { return z_add(z_mul(a, b), c); }
