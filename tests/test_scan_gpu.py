@@ -5,10 +5,12 @@ The interpreter is chosen by TRITON_INTERPRET=1 before triton is imported, so th
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,23 @@ CASES = (
     Case(2, 4, 70, 3, "bilinear", axes=MIXED, start=False),  # a wide tile that is not full; an input factor per channel
     Case(1, 6, 5, 9, "euler", torch.float64, reach=(1e-6, 0.1), skip=False),
     Case(2, 3, 33, 2, "zoh", torch.float64, axes=CONSTANT, reach=(1e-6, 30.0)),
+    Case(2, 3, 5, 9, complex=True, reach=(1e-6, 1e2)),
+    Case(1, 4, 34, 3, "zoh", torch.float64, True, CONSTANT, reach=(1e-6, 1e3)),  # S4D: all that a step needs is taken once
+    Case(1, 3, 3, 9, "euler", torch.float64, True, MIXED, reach=(1e-6, 0.1), skip=False),
+    Case(1, 3, 3, 3, "bilinear", torch.float64, True, start=False),
+    Case(2, 3, 3, 2, "bilinear", torch.float32, True, (1, 2, 2, 2)),
+    Case(1, 3, 4, 2, "mamba", torch.float32, True, (3, 1, 1, 3)),
 )
+
+
+@pytest.fixture(autouse=interpreting)
+def fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The interpreter puts itself in the place of Triton's operations at every call within a kernel: once is enough."""
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    monkeypatch.setattr(interpreter.InterpretedFunction, "__call__", lambda self, *x, **named: self.rewrite()(*x, **named))
+    scope = interpreter._patch_lang(triton.language.sum.fn)  # the kernels' own module is seen to where they start
+    yield
+    scope.restore()
 
 
 @pytest.mark.slow

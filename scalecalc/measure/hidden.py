@@ -178,7 +178,7 @@ def works_here(device: str, program: Program) -> bool:
     complex_ = any(program.ops[op.params["hidden"].A].complex for op in program.ops if "hidden" in op.params)
     missing = ""
     if on.type == "cuda":
-        missing = without_triton(on, complex_)
+        missing = without_triton(on)
     elif on.type != "cpu":
         return False
     else:

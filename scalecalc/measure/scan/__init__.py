@@ -74,7 +74,7 @@ def selective_scan(
         norms: any of ``position``, ``channel``, ``state`` and ``max``: also return these :class:`Norms` of h, over
             everything but what they are named after.  They are not differentiable.
         backend: ``c``, compiled when first needed; ``numba``, three to five times as slow, for real A with B and C per token
-            or shared; ``triton``, on CUDA's GPUs, for real A; ``reference``, a loop in float64; ``auto``, the first of
+            or shared; ``triton``, on CUDA's GPUs; ``reference``, a loop in float64; ``auto``, the first of
             these that works on the tensors' device, and a warning where it is not that device's first.
 
     All tensors have one precision, float32 or float64 (the higher one is used if they differ).  If any of A, B, C and h0

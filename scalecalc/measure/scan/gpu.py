@@ -21,27 +21,37 @@ from scalecalc.measure.scan.cpu import Sums
 from scalecalc.measure.scan.inputs import SCHEMES, Inputs
 
 SPARE = 256 * 2**20  # bytes for partial sums
-PROGRAMS = 4  # per multiprocessor
-REGISTERS = 255  # said so, ptxas takes as many as it needs; else it spills a few for one more program at a time
+PROGRAMS = 6  # per multiprocessor, which has registers for two or three of them at a time
 TERMS = {torch.float32: 9, torch.float64: 15}
 
 
 @dataclass(frozen=True)
 class Tile:
-    """How many states and channels a program has in its registers: compile-time constants of the kernels."""
+    """How many states and channels a program has in its registers: compile-time constants of the kernels.
+
+    ``registers``, per thread, are said because ptxas else spills a few for one more program at a time.
+    """
 
     states: int
     channels: int
+    registers: int
 
     @property
     def warps(self) -> int:
         return self.channels // 32
 
 
-def tile_of(double: bool, channels: int, *, members: int = 1, norms: int = 0, backward: bool = False) -> Tile:
-    """As many states as leave no register to be spilled: fewer of them where more is kept of each."""
-    states = 16 // (1 + double) // members // (1 + (norms > 1)) // (1 + backward)
-    return Tile(max(2, states // (1 + (double and backward))), 128 if channels > 64 else 32)
+def tile_of(
+    double: bool, channels: int, *, complex_: bool = False, members: int = 1, norms: int = 0, backward: bool = False
+) -> Tile:
+    """As many states as leave no register to be spilled: fewer of them where more is kept of each.
+
+    A multiprocessor has 65536 registers: three programs of 128 threads fit with 168 each, two with 255.  One network's
+    forward kernel does with 168.
+    """
+    kept = (1 + double) * (1 + complex_) * members * (1 + (norms > 1)) * (1 + backward) * (1 + (double and backward))
+    states = max(1 if members > 2 and double else 2, 16 // kept)
+    return Tile(states, 128 if channels > 64 else 32, 255 if backward or members > 1 else 168)
 
 
 def forward(
@@ -52,26 +62,26 @@ def forward(
     u, delta, A, B, C, D, h0 = (_stacked([m.tensors[k] for m in members]) for k in range(7))
     assert u is not None and delta is not None and A is not None and B is not None and C is not None
     side = 1 << (count - 1).bit_length()
-    tile = tile_of(x.double, x.channels, members=side, norms=norms)
+    tile = tile_of(x.double, x.channels, complex_=x.complex, members=side, norms=norms)
     tiles, kinds = -(-x.channels // tile.channels), 1 if count == 1 else count + 1
     rows = u.numel() * u.element_size()
     splits = _programs(u.device) // (tiles * x.batch)
     splits = max(1, min(splits, -(-x.states // tile.states), SPARE // (rows * (1 + (norms > 0)))))
     per_split = -(-x.states // (splits * tile.states)) * tile.states
     y = u.new_zeros(splits, *u.shape)
-    h = u.new_empty(count, x.batch, x.channels, x.states) if last else None
+    h = A.new_empty(count, x.batch, x.channels, x.states) if last else None
     square = u.new_zeros(splits, kinds, *u.shape[1:]) if norms else None
     state, most = (u.new_zeros(tiles, x.batch, kinds, x.states) if norms > 1 else None for _ in range(2))
     factor = torch.tensor(list(coefficients), dtype=u.dtype, device=u.device)
     scheme = SCHEMES.index(x.discretization)
     with _on(u):
         kernels.forward[(tiles, x.batch, splits)](
-            u, delta, A, B, C, *(y if t is None else t for t in (h0, y, h, square, state, most)), factor,
+            u, delta, *(y if t is None else _reals(t) for t in (A, B, C, h0, y, h, square, state, most)), factor,
             x.batch, x.time, x.channels, x.states, count, per_split,
-            delta.stride(0), *_along(delta)[:2], A.stride(0), _along(A)[2],
-            B.stride(0), *_along(B), C.stride(0), *_along(C),
-            SCHEME=scheme, TERMS=TERMS[u.dtype], B_CHANNEL=B.dim() == 3, C_CHANNEL=C.dim() == 3, H0=h0 is not None, LAST=last,
-            NORMS=norms, M=side, BN=tile.states, BD=tile.channels, num_warps=tile.warps, maxnreg=REGISTERS,
+            *_along(delta)[:3], *_along(A)[::3], *_along(B), *_along(C),
+            SCHEME=scheme, TERMS=TERMS[u.dtype], PARTS=1 + x.complex, FIXED=delta.dim() == 2,
+            B_CHANNEL=B.dim() == 3, C_CHANNEL=C.dim() == 3, H0=h0 is not None, LAST=last, NORMS=norms,
+            M=side, BN=tile.states, BD=tile.channels, num_warps=tile.warps, maxnreg=tile.registers,
         )  # fmt: skip
     y = y.sum(0) if splits > 1 else y[0]
     y = y if D is None else y + D[:, None, None] * u
@@ -92,30 +102,30 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
     """As :func:`scalecalc.measure.scan.cpu.backward`."""
     u, delta, A, B, C, D, h0 = (None if t is None else t.detach() for t in x.tensors)
     assert u is not None and delta is not None and A is not None and B is not None and C is not None
-    tile = tile_of(x.double, x.channels, backward=True)
-    tiles, item = -(-x.channels // tile.channels), u.element_size()
+    tile = tile_of(x.double, x.channels, complex_=x.complex, backward=True)
+    tiles, item = -(-x.channels // tile.channels), A.element_size()
     token, own = (x.batch, x.time, x.states), (x.channels, x.states)
     parts = max(1, min(tiles, SPARE // (2 * item * math.prod(token))))
     groups = max(1, min(x.batch, -(-_programs(u.device) // parts), SPARE // (item * math.prod(own))))
     chunk = math.isqrt(x.time - 1) + 1
-    block = tile.states * tile.channels
+    block = tile.states * tile.channels * (1 + x.complex)
     marks, kept = (u.new_empty(parts * groups, k, block) for k in (-(-x.time // chunk), chunk))
     du, dd = torch.zeros_like(u), torch.zeros_like(u)
-    dA = u.new_zeros(groups, *own)
-    dB, dC = (u.new_zeros((groups, *own) if t.dim() == 2 else (parts, *token)) for t in (B, C))
+    dA = A.new_zeros(groups, *own)
+    dB, dC = (A.new_zeros((groups, *own) if t.dim() == 2 else (parts, *token)) for t in (B, C))
     dh0 = None if h0 is None else torch.empty_like(h0)
     gy = gy.contiguous()
-    glast = None if glast is None else glast.contiguous()
+    glast = None if glast is None else glast.resolve_conj().contiguous()
     scheme = SCHEMES.index(x.discretization)
     with _on(u):
         kernels.backward[(parts, groups)](
-            u, delta, A, B, C, u if h0 is None else h0, gy, u if glast is None else glast, marks, kept,
-            du, dd, dA, dB, dC, u if dh0 is None else dh0,
-            x.batch, x.time, x.channels, x.states, chunk, tiles, *_along(delta[None])[:2], _along(A[None])[2],
-            *_along(B[None]), *_along(C[None]),
-            SCHEME=scheme, TERMS=TERMS[u.dtype], B_CHANNEL=B.dim() == 2, C_CHANNEL=C.dim() == 2,
-            H0=h0 is not None, LAST=glast is not None, BN=tile.states, BD=tile.channels,
-            num_warps=tile.warps, maxnreg=REGISTERS,
+            u, delta, *(u if t is None else _reals(t) for t in (A, B, C, h0, gy, glast, marks, kept)),
+            du, dd, *(u if t is None else _reals(t) for t in (dA, dB, dC, dh0)),
+            x.batch, x.time, x.channels, x.states, chunk, tiles,
+            *_along(delta[None])[1:3], _along(A[None])[3], *_along(B[None])[1:], *_along(C[None])[1:],
+            SCHEME=scheme, TERMS=TERMS[u.dtype], PARTS=1 + x.complex, FIXED=delta.dim() == 1,
+            B_CHANNEL=B.dim() == 2, C_CHANNEL=C.dim() == 2, H0=h0 is not None, LAST=glast is not None,
+            BN=tile.states, BD=tile.channels, num_warps=tile.warps, maxnreg=tile.registers,
         )  # fmt: skip
     dD = None
     if D is not None:
@@ -130,11 +140,17 @@ def _stacked(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     return None if not given else given[0][None] if len(given) == 1 else torch.stack(given)
 
 
-def _along(x: torch.Tensor) -> tuple[int, int, int]:
-    """Distances in memory between sequences, steps and channels of a tensor with members, (0, 0, …) where it has none."""
+def _reals(x: torch.Tensor) -> torch.Tensor:
+    """The reals that a tensor is made of: what Triton has numbers for."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def _along(x: torch.Tensor) -> tuple[int, int, int, int]:
+    """Reals between members, sequences, steps and channels of a tensor in memory, 0 where it is the same for all."""
+    member, *others = ((1 + x.is_complex()) * s for s in x.stride())
     if x.dim() == 4:
-        return x.stride(1), x.stride(2), 0
-    return 0, 0, x.stride(1) if x.dim() == 3 else 0
+        return member, others[0], others[1], 0
+    return member, 0, 0, others[0] if x.dim() == 3 else 0
 
 
 def _programs(device: torch.device) -> int:

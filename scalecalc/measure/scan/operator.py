@@ -66,7 +66,7 @@ def _backend(name: str, device: str, complex_: bool, by_channel: bool, macros: t
         return name
     on = torch.device(device)
     if name == "triton" or name == "auto" and on.type == "cuda":
-        missing = without_triton(on, complex_)
+        missing = without_triton(on)
         if missing and name == "triton":
             raise MeasureError(f"the scan's backend 'triton' does not work here: {missing} Use 'auto' or 'reference'.")
         if missing:
@@ -101,19 +101,17 @@ def _backend(name: str, device: str, complex_: bool, by_channel: bool, macros: t
 SERVED = "real transitions with B and C per token or the same for all channels"
 
 
-def without_triton(device: torch.device, complex_: bool) -> str:
+def without_triton(device: torch.device) -> str:
     """Why the GPU's kernels do not work on a device for a scan; empty where they do.
 
     Triton's interpreter (``TRITON_INTERPRET=1``) takes tensors on the CPU.
     """
     if not has("triton"):
         return "Triton is not installed; pip install 'scalecalc[gpu]'."
-    if complex_:
-        return "the kernels for the GPU are for real transitions."
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return ""
-    if device.type != "cuda":
-        return f"its kernels are for CUDA's GPUs, and the tensors are on {device}."
+    if device.type != "cuda" or torch.version.hip:
+        return f"its kernels are for CUDA's GPUs, and the tensors are on {device}{' of ROCm' if torch.version.hip else ''}."
     found = torch.cuda.get_device_capability(device)
     if found < OLDEST:
         return f"the GPU's compute capability is {found[0]}.{found[1]}, and {OLDEST[0]}.{OLDEST[1]} is needed."
