@@ -21,7 +21,10 @@ transfer_options = options(
         "--dims", multiple=True, metavar="DIM=A:B", help="Widths: N_u=64:512, 'N_x=8,16 N_u=128'. Repeatable; others at base."
     ),
     click.option("--base", multiple=True, metavar="DIM=N", help="The width at base.  [default: the least of each dim]"),
-    click.option("--rates", metavar="A:B[:STEP]", help="As log2: -12:-4, -12:-4:0.5 or -12,-10.  [default: by optimizer]"),
+    click.option(
+        "--rates", multiple=True, metavar="[NAME=]A:B[:STEP]",
+        help="As log2: -12:-4, -12:-4:0.5 or -12,-10; of one parameterization sp=-12:-6.  [default: by optimizer]",
+    ),
     click.option("--seeds", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="Random seeds."),
     click.option(
         "--parameterization", "parameterizations", multiple=True, type=Registered("parameterization"), metavar="NAME|FILE",

@@ -17,6 +17,12 @@ BAD = {
     "widths that are none": (["mlp", "--dims", "N=eight"], "no whole number"),
     "rates that are none": (["mlp", "--rates", "fast"], "--rates 'fast' is malformed"),
     "rates too large": (["mlp", "--rates", "0,100"], "between -64 and 64"),
+    "rates of what is not swept": (
+        ["mlp", "--parameterization", "sp", "--rates", "mup=-4:-2"], "no swept parameterization 'mup'"
+    ),
+    "rates twice": (["mlp", "--rates", "-4:-2", "--rates", "-8:-2"], "--rates for all is given twice"),
+    "no such activation": (["mlp:activation=sine"], "no activation that can be trained with 'sine'"),
+    "no such readout": (["mlp:readout=one"], "readout=one is neither random nor zero"),
     "no such data": (["s6", "--data", "/nowhere"], "there is no file or folder '/nowhere'"),
     "no such arrays": (["mlp", "--data", "/nowhere.npz"], "there is no file '/nowhere.npz'"),
     "no such parameterization": (["mlp", "--parameterization", "mip"], "there is no parameterization 'mip'"),
@@ -26,7 +32,7 @@ BAD = {
     "no folder for the database": (["mlp", "--db", "/nowhere/runs.sqlite"], "there is no folder '/nowhere'"),
     "a file that is no model": (["nothing.py:factory"], "there is no file 'nothing.py'"),
     "decay that is not taken": (["mlp", "--weight-decay", "0.1"], "does not say how"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments", BAD.values(), ids=list(BAD))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from scalecalc.errors import InputError, UnknownName
 from scalecalc.parameterization import Parameterization
@@ -12,7 +13,7 @@ from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.transfer.config import Setup, Sweep
 from scalecalc.transfer.data import read
-from scalecalc.transfer.networks import network
+from scalecalc.transfer.networks import ACTIVATIONS, network
 from scalecalc.transfer.plan import decoupled, grid, schemes
 from scalecalc.transfer.train import OPTIMIZERS, built, optimizers_of, run, source
 
@@ -150,6 +151,33 @@ def test_every_optimizer_learns_the_teacher(optimizer):
     job = run(Setup(sweep, sp, {"N": 16}, -4.0, 0))
     assert job.status == "done"
     assert job.curve[-1][1] < 0.7 * job.curve[0][1]
+
+
+@pytest.mark.parametrize("model", ["mlp:readout=zero,activation=tanh", "s6:readout=zero", "transformer:readout=zero"])
+def test_a_readout_of_zero_says_nothing_at_first_at_any_width(model):
+    net = network(model)
+    assert "readout" not in net.program
+    dims = {dim: widths[0] for dim, widths in net.dims.items()}
+    data, found = read("", net.reads)
+    sweep = Sweep(model, dims, "", found, "adam", 1, 4, 8)
+    (mup,) = schemes(net.program, ["mup"], "adam")
+    for width in (dims, {dim: 2 * n for dim, n in dims.items()}):
+        job = run(Setup(sweep, mup, width, -4.0, 0))
+        assert (job.status, job.why) == ("done", "")
+        assert job.loss == pytest.approx(np.log(data.outputs), rel=1e-6)
+    assert run(Setup(replace(sweep, steps=2), mup, dims, -4.0, 0)).curve[1][1] != pytest.approx(job.loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_that_of_the_program(name):
+    from scalecalc.asymptotics import x
+    from scalecalc.rule import registry
+
+    assert f"activation={name}" in network(f"mlp:activation={name}").program
+    expression = registry("rule")[name].expression
+    at = [-2.0, -0.5, 0.5, 2.0]
+    wanted = [float(expression.subs(x, value)) for value in at]
+    assert ACTIVATIONS[name](torch.tensor(at, dtype=torch.float64)).tolist() == pytest.approx(wanted, abs=1e-12)
 
 
 def test_text_is_read_where_it_lies_and_what_is_held_out_is_not_trained_on(tmp_path):

@@ -66,12 +66,13 @@ def prepare(given: dict[str, Any]) -> tuple[list[Setup], Store, str]:
     Raises:
         InputError: something is not as it must be.
     """
-    from scalecalc.transfer.plan import base_of, parse_rates, parse_widths
+    from scalecalc.transfer.plan import base_of, parse_rates, parse_widths, rates_of
 
     asked = request.parse_model(given["model"])
     if asked.file is not None:
         request.check_file(asked.file, "the model")
-    rates = parse_rates(given["rates"] or RATES.get(given["optimizer"], DEFAULT_RATES))
+    for text in given["rates"]:
+        parse_rates(text.rpartition("=")[2])
     lines = [request.parse_product(text) for text in given["dims"]]
     base = request.parse_fix(given["base"], "--base")
     for text in given["groups"]:
@@ -109,6 +110,7 @@ def prepare(given: dict[str, Any]) -> tuple[list[Setup], Store, str]:
     if not given["resume"] and (there := len(store.jobs(sweep.hash))):
         raise InputError(f"{given['db']} has {there} runs of this sweep already; --resume goes on, or name another --db.")
     names = list(dict.fromkeys(given["parameterizations"])) or ["sp", default_parameterization(net.program)]
+    rates = rates_of(given["rates"], names, RATES.get(given["optimizer"], DEFAULT_RATES))
     setups = grid(sweep, schemes(net.program, names, given["optimizer"]), widths, rates, given["seeds"])
     trial(setups[0])
     store.begin(sweep.hash, sweep.config)

@@ -23,6 +23,7 @@ from scalecalc.errors import InputError, UnknownName
 from scalecalc.request import parse_model
 
 Names = Mapping[str, Any]
+ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
 YES = ("yes", "true", "on", "1")
 
 
@@ -98,6 +99,23 @@ def weight(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape) / math.sqrt(fan_in))
 
 
+def readout(outputs: int, width: int, zero: bool) -> nn.Parameter:
+    """As any weight; or zero, so that no width begins with an output of its own (Yang et al. 2022, arXiv 2203.03466, D.2).
+
+    Under μP the output at initialisation falls as N^−1/2: at the base it is as large as the targets, and what is spent on
+    unlearning it shrinks with the width.  Rates do not depend on it.
+    """
+    return nn.Parameter(torch.zeros(outputs, width)) if zero else weight(outputs, width, fan_in=width)
+
+
+def _zero(options: dict[str, str]) -> bool:
+    """Takes the option ``readout`` away, which is the training's and not the program's."""
+    found = options.pop("readout", "random")
+    if found not in ("random", "zero"):
+        raise InputError(f"readout={found} is neither random nor zero.")
+    return found == "zero"
+
+
 def _typed(name: str, options: Mapping[str, str]) -> str:
     return f"{name}:{','.join(f'{k}={v}' for k, v in options.items())}" if options else name
 
@@ -110,27 +128,31 @@ def rmsnorm(x: torch.Tensor) -> torch.Tensor:
 
 
 class MLP(nn.Module):
-    """The program's: embedding, depth − 1 hidden layers, readout, no biases, a relu before every matrix but the first."""
+    """The program's: embedding, depth − 1 hidden layers, readout, no biases, a function before every matrix but the first."""
 
-    def __init__(self, N: int, inputs: int, outputs: int, depth: int = 2):
+    def __init__(
+        self, N: int, inputs: int, outputs: int, depth: int = 2, zero: bool = False, activation: str = "relu"
+    ):
         super().__init__()
-        self.depth = depth
+        self.depth, self.activation = depth, ACTIVATIONS[activation]
         self.W_in = weight(N, inputs, fan_in=inputs)
         for layer in range(2, depth + 1):
             setattr(self, f"W_{layer}", weight(N, N, fan_in=N))
-        self.W_out = weight(outputs, N, fan_in=N)
+        self.W_out = readout(outputs, N, zero)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = x @ self.W_in.T
         for layer in range(2, self.depth + 1):
-            h = F.relu(h) @ getattr(self, f"W_{layer}").T
-        return F.relu(h) @ self.W_out.T
+            h = self.activation(h) @ getattr(self, f"W_{layer}").T
+        return self.activation(h) @ self.W_out.T
 
 
 def _mlp(options: dict[str, str]) -> Network:
-    depth = int(options.get("depth", 2))
+    zero, depth, activation = _zero(options), int(options.get("depth", 2)), options.get("activation", "relu")
+    if activation not in ACTIVATIONS:
+        raise UnknownName("activation that can be trained with", activation, ACTIVATIONS)
     return Network(
-        _typed("mlp", options), lambda dims, i, o: MLP(dims["N"], i, o, depth), "examples",
+        _typed("mlp", options), lambda dims, i, o: MLP(dims["N"], i, o, depth, zero, activation), "examples",
         dims={"N": (64, 128, 256, 512, 1024)},
     )  # fmt: skip
 
@@ -165,11 +187,11 @@ class S6Block(nn.Module):
 class LanguageModel(nn.Module):
     """Embedding of bytes, blocks, a norm, readout: (batch, length) → (batch, length, bytes)."""
 
-    def __init__(self, width: int, inputs: int, outputs: int, blocks: list[nn.Module]):
+    def __init__(self, width: int, inputs: int, outputs: int, blocks: list[nn.Module], zero: bool = False):
         super().__init__()
         self.W_in = nn.Parameter(torch.randn(width, inputs))  # a one-hot input: of fan-in one
         self.blocks = nn.ModuleList(blocks)
-        self.W_out = weight(outputs, width, fan_in=width)
+        self.W_out = readout(outputs, width, zero)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         u = F.embedding(tokens, self.W_in.T)
@@ -179,13 +201,13 @@ class LanguageModel(nn.Module):
 
 
 def _s6(options: dict[str, str]) -> Network:
-    depth = int(options.pop("depth", 1))
+    depth, zero = int(options.pop("depth", 1)), _zero(options)
     program = {**options, "norm": "yes", "residual": "yes", "activation": "identity"}
     transition = _transition(options.get("transition", "mamba"))
 
     def build(dims: Mapping[str, int], inputs: int, outputs: int) -> nn.Module:
         blocks = [S6Block(dims["N_u"], dims["N_x"], options, transition) for _ in range(depth)]
-        return LanguageModel(dims["N_u"], inputs, outputs, blocks)  # pyright: ignore[reportArgumentType]
+        return LanguageModel(dims["N_u"], inputs, outputs, blocks, zero)  # pyright: ignore[reportArgumentType]
 
     extra = (w for w, option in (("D", "skip"), ("W_z", "gate")) if options.get(option, "no").lower() in YES)
     names = {f"blocks.*.{w}": w for w in ("W_Delta", "W_B", "W_C", *extra)}
@@ -245,13 +267,13 @@ def _rotated(x: torch.Tensor) -> torch.Tensor:
 
 
 def _transformer(options: dict[str, str]) -> Network:
-    depth = int(options.pop("depth", 1))
+    depth, zero = int(options.pop("depth", 1)), _zero(options)
     heads = 2  # the program's: heads grow wider, and are of a fixed number
 
     def build(dims: Mapping[str, int], inputs: int, outputs: int) -> nn.Module:
         if dims["N"] % (2 * heads):
             raise InputError(f"transformer: N={dims['N']} is no multiple of {2 * heads}; heads have pairs of features.")
-        return LanguageModel(dims["N"], inputs, outputs, [TransformerBlock(dims["N"], heads) for _ in range(depth)])
+        return LanguageModel(dims["N"], inputs, outputs, [TransformerBlock(dims["N"], heads) for _ in range(depth)], zero)
 
     wide = {f"blocks.*.{w}": (w, ("N", "N")) for w in ("W_q", "W_k", "W_v", "W_o")}  # the heads' axes as one
     names = {**wide, **{f"blocks.*.{w}": w for w in ("W_1", "W_2")}}
@@ -259,7 +281,7 @@ def _transformer(options: dict[str, str]) -> Network:
 
 
 KNOWN: dict[str, tuple[Callable[[dict[str, str]], Network], tuple[str, ...]]] = {
-    "mlp": (_mlp, ("depth",)),
-    "s6": (_s6, ("depth", "discretization", "transition", "skip", "gate")),
-    "transformer": (_transformer, ("depth",)),
+    "mlp": (_mlp, ("depth", "readout", "activation")),
+    "s6": (_s6, ("depth", "readout", "discretization", "transition", "skip", "gate")),
+    "transformer": (_transformer, ("depth", "readout")),
 }

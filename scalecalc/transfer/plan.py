@@ -47,12 +47,19 @@ def grid(
     sweep: Sweep,
     schemes: Sequence[Parameterization],
     dims: Sequence[Mapping[str, int]],
-    log2_rates: Sequence[float],
+    log2_rates: Sequence[float] | Mapping[str, Sequence[float]],
     seeds: int,
 ) -> list[Setup]:
-    """One job per parameterization, widths, rate and seed: all weights at one rate."""
-    every = itertools.product(schemes, dims, log2_rates, range(seeds))
-    return [Setup(sweep, scheme, dict(at), rate, seed) for scheme, at, rate, seed in every]
+    """One job per parameterization, widths, rate and seed: all weights at one rate.
+
+    Args:
+        log2_rates: for all parameterizations, or by the name of each.
+    """
+    of = log2_rates if isinstance(log2_rates, Mapping) else dict.fromkeys((s.name for s in schemes), log2_rates)
+    return [
+        Setup(sweep, scheme, dict(at), rate, seed)
+        for scheme in schemes for at, rate, seed in itertools.product(dims, of[scheme.name], range(seeds))
+    ]  # fmt: skip
 
 
 def decoupled(first: Sequence[Setup], ended: Sequence[Job], group: str, members: Sequence[str]) -> list[Setup]:
@@ -119,6 +126,26 @@ def base_of(
     """The width of every dim at base: the one given, or the least."""
     least = {dim: min((w for line in lines for w in line.get(dim, ())), default=known[dim][0]) for dim in known}
     return {**least, **base}
+
+
+def rates_of(texts: Sequence[str], names: Sequence[str], usual: str) -> dict[str, list[float]]:
+    """The rates of each parameterization: its own, ``sp=-10:-4``, else those for all, else the ``usual``.
+
+    >>> rates_of(["-3:-1", "sp=-5,-4"], ["sp", "mup"], "-9:-1")
+    {'sp': [-5.0, -4.0], 'mup': [-3.0, -2.0, -1.0]}
+
+    Raises:
+        InputError: rates are malformed, are given twice, or are those of a parameterization that is not swept.
+    """
+    given: dict[str, list[float]] = {}
+    for text in texts:
+        name, _, rates = text.rpartition("=")
+        if name in given:
+            raise InputError(f"--rates gives those of {name} twice." if name else "--rates for all is given twice.")
+        if name and name not in names:
+            raise UnknownName("swept parameterization", name, names)
+        given[name] = parse_rates(rates)
+    return {name: given.get(name) or given.get("") or parse_rates(usual) for name in names}
 
 
 def parse_rates(text: str) -> list[float]:
