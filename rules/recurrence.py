@@ -135,8 +135,8 @@ def _remembers(algebra: Algebra, op: Op) -> bool:
         return True
     raise UnsupportedScale(
         f"the recurrence at {op.where} remembers the last {ONE / gap} of {dim_of(over)} steps, which is neither a fixed "
-        f"number of them nor all: what is summed so is alike over part of the sequence, and has no law here. Let the decay be "
-        f"1 − 1/{dim_of(over)}, or a constant."
+        f"number of them nor all: what is summed so is alike over part of the sequence, and has no law here. Let the decay "
+        f"be 1 − 1/{dim_of(over)}, or a constant."
     )
 
 
