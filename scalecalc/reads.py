@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 OPENED, MADE, COSINE = "opened", "made", "cosine"
 Read = tuple[Any, ...]  # (OPENED, source), (MADE, source) or (COSINE, source, source)
@@ -42,38 +42,36 @@ def listening() -> Generator[Log]:
         assert _logs.pop() is log
 
 
-class noted(Generic[P, R]):
+def noted(function: Callable[P, R], as_cosine: bool = False) -> Callable[P, R]:
     """A function computed once for every arguments, like ``functools.cache``, that notes what it looks at every time.
 
     ``as_cosine``: what is noted is its arguments and its value, and nothing of what it looked at for it.
     """
+    results: dict[tuple[Any, ...], tuple[R, Log]] = {}
 
-    def __init__(self, function: Callable[P, R], as_cosine: bool = False):
-        self.function, self.as_cosine = function, as_cosine
-        self._known: dict[tuple[Any, ...], tuple[R, Log]] = {}
-        update_wrapper(self, function)
-
-    def __call__(self, *given: P.args, **more: P.kwargs) -> R:
-        found = self._known.get(given)
+    @wraps(function)
+    def call(*given: P.args, **more: P.kwargs) -> R:
+        if more:
+            return function(*given, **more)
+        found = results.get(given)
         if found is None:
             log: Log = {}
             _logs.append(log)
             try:
-                value = self.function(*given, **more)
+                value = function(*given, **more)  # more is empty
             finally:
                 _logs.pop()
-            found = self._known[given] = value, {(COSINE, *given): value} if self.as_cosine else log
+            found = results[given] = value, {(COSINE, *given): value} if as_cosine else log
         if found[1] and _logs:
             _logs[-1].update(found[1])
         return found[0]
 
-    def cache_clear(self) -> None:
-        """Forget all that is known."""
-        self._known.clear()
+    call.cache_clear = results.clear  # type: ignore[attr-defined]
+    return call
 
 
-def noted_cosine(function: Callable[P, R]) -> noted[P, R]:
-    """A function of two sources, computed once; see :class:`noted`."""
+def noted_cosine(function: Callable[P, R]) -> Callable[P, R]:
+    """A function of two sources, computed once; see :func:`noted`."""
     return noted(function, as_cosine=True)
 
 

@@ -75,13 +75,11 @@ def shifts(
     own = [u for u in names if not is_sum(u)]
     sums = [u for u in reversed(names) if is_sum(u)]  # these are eliminated first
     rows = [{u: e for u, e in size.powers if u not in dims} for size in dict.fromkeys(seen)]
-    told_by_paths = bool(before) and any(u.startswith(PATH) for u in own)
-    if told_by_paths:  # rates by paths are short, paths by rates as long as a network is deep
-        last = sorted(own, key=lambda u: u.startswith(PATH))
-        basis = [{u: e for u in own if (e := v.get(u))} for v in null_space(rows, [*sums, *last])]
-    else:
-        basis = [{u: e for u in own if (e := v.get(u))} for v in null_space(rows, [*sums, *own])]
-    if told_by_paths:
+    by_paths = bool(before) and any(u.startswith(PATH) for u in own)
+    # Rates told by paths are short, paths told by rates as long as the network is deep.
+    first = sorted(own, key=lambda u: by_paths and u.startswith(PATH))
+    basis = [{u: e for u in own if (e := v.get(u))} for v in null_space(rows, [*sums, *first])]
+    if before and by_paths:
         own = [INIT + u.removeprefix(PATH) if u.startswith(PATH) else u for u in own]
         known = frozenset(own)  # an init that no size depends on, as of what is hidden, shifts as it likes
         every = _reduced([{u: e for u, e in shift_of_inits(v, before or {}).items() if u in known} for v in basis], own)
