@@ -55,5 +55,5 @@ def test_few_pairs_are_multiplied_out() -> None:
 
 def test_a_norm_leaves_no_mask() -> None:
     """Its argument is positive, so that nothing is exactly zero."""
-    algebra, some = large("transformer")
+    _, some = large("transformer")
     assert not any(m for v in some for t in v.terms for m in t.pattern.masks if not m.labels)
