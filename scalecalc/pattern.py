@@ -249,8 +249,10 @@ def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tupl
             else s if isinstance(s, str) else f"#{rank[colour[s]]}" for s in slots
         )  # fmt: skip
 
-    for _ in range(len(indices)):
+    told_apart = 0
+    while len(set(colour.values())) > told_apart:  # else another round tells nothing more apart
         rank = {c: k for k, c in enumerate(sorted(set(colour.values())))}
+        told_apart = len(rank)
         colour = {
             i: (rank[c], tuple(sorted((tensor, *seen(slots, i)) for tensor, slots in atoms if i in slots)))
             for i, c in colour.items()

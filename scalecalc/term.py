@@ -269,11 +269,19 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
         for t in kept:
             alike.setdefault(frozenset(_erased(a) for a in t.pattern.odd if not isinstance(a, Knot)), []).append(t)
         same = [t for own in alike.values() for t, below in zip(own, exceeded(own, regime), strict=True) if not below]
-        fewer = len(same) <= MOST_KEPT
-        kept = same if fewer else [t for t, below in zip(kept, exceeded(kept, regime), strict=True) if not below]
+        kept = same if len(same) <= MOST_KEPT else _simplest(kept, regime)
     if len(kept) == len(terms):
         return kept
     return [replace(t, why=replace(t.why, assumption=t.why.assumption or CUT)) if t.why is not None else t for t in kept]
+
+
+def _simplest(terms: list[Term], regime: Regime) -> list[Term]:
+    """Those that nothing exceeds, and of the others those that are odd in the least, as many as are kept."""
+    below = list(exceeded(terms, regime))
+    room = MOST_KEPT - below.count(False)
+    smaller = sorted((i for i, b in enumerate(below) if b), key=lambda i: len(terms[i].pattern.odd))[: max(room, 0)]
+    also = set(smaller)
+    return [t for i, t in enumerate(terms) if not below[i] or i in also]
 
 
 def _without_overtones(terms: list[Term]) -> list[Term]:
