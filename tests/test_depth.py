@@ -85,6 +85,14 @@ def _axis(feature: str) -> int:
     return p.ops[p.gradients[p.features[feature]]].axes.index("L")
 
 
+def test_a_width_that_is_held_leaves_preactivations_of_order_one() -> None:
+    found = resolve("residual_depth", parameterization="depth_mup", fix={"N": 64})
+    p = found.program
+    leaves = draw_leaves(p, Setting({"L": 4}, 4, 0), found.scalings, [True] * len(p.ops))
+    z = run(p, leaves, [p.features["z"]])[p.features["z"]]
+    assert 0.7 < float(z.square().mean().sqrt()) < 1.5
+
+
 # ---------------------------------------------------------------------- sizes
 
 
