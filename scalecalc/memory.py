@@ -116,7 +116,8 @@ def exact(expression: Any, scale: Scale = ONE, grows: bool = False) -> Entries:
 
     from scalecalc.asymptotics import V, n
 
-    given, values = sp.sympify(expression, strict=True), states(expression)
+    given: Any = sp.sympify(expression, strict=True)
+    values = states(expression)
     turn = ("scattered" if given.has(V) else "even") if given.has(sp.I) else ""
     found = between([abs(v) for v in values] if turn else [v.real for v in values], turn)
     return replace(found, scale=scale, values=tuple(values), uneven=grows and given.has(n))
@@ -128,8 +129,8 @@ def states(expression: Any) -> list[complex]:
 
     from scalecalc.asymptotics import N, U, V, n
 
-    given = sp.sympify(expression, strict=True)
-    at = sp.lambdify((n, N, U, V), given, "cmath")
+    given: Any = sp.sympify(expression, strict=True)
+    at: Any = sp.lambdify((n, N, U, V), given, "cmath")
     index = range(STATES) if given.has(n) else (0,)
     uniform = [UNIFORM if given.has(s) else (0.5,) for s in (U, V)]
     return [complex(at(k, STATES, u, v)) for k in index for u in uniform[0] for v in uniform[1]]
