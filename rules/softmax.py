@@ -30,6 +30,12 @@ def softmax(x: Tensor, over: str, keep: Any = None, along: Sequence[str] = ()) -
 
     ``keep``: a mask, nested sequences of truth values along the axes ``along`` of fixed size; the others are left out.
     """
+    for label in along:
+        if x.program.grows(label):
+            raise ProgramError(
+                f"the mask of the softmax in {x.program.name} is a table along {', '.join(along)}, and {label} grows: no "
+                "size says which of its places are kept. Give it a fixed size."
+            )
     more = {"keep": keep, "along": tuple(along)} if along else {}
     return x.program.record("softmax", (x,), x.axes, over=over, **more)
 

@@ -193,6 +193,8 @@ class Program:
 
     def table(self, name: str, axes: str, values: Any) -> Tensor:
         """Exact, untrained numbers along axes of fixed size, outermost first: nested sequences of them."""
+        for label in self.growing(axes.split()):
+            raise ProgramError(f"{name} of {self.name} is a table of numbers along {label}, which grows. Fix its size.")
         return self._leaf("index", name, axes, values=values)
 
     def weight(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import scalecalc as sc
-from scalecalc import rulebook
+from scalecalc import interpreter, rulebook
 from scalecalc.derive import interpret
 from scalecalc.errors import InputError, ProgramError
 from scalecalc.measure.interpret import Setting, draw_leaves, run
@@ -85,6 +85,14 @@ def _axis(feature: str) -> int:
     return p.ops[p.gradients[p.features[feature]]].axes.index("L")
 
 
+def test_a_width_that_is_held_leaves_preactivations_of_order_one() -> None:
+    found = resolve("residual_depth", parameterization="depth_mup", fix={"N": 64})
+    p = found.program
+    leaves = draw_leaves(p, Setting({"L": 4}, 4, 0), found.scalings, [True] * len(p.ops))
+    z = run(p, leaves, [p.features["z"]])[p.features["z"]]
+    assert 0.7 < float(z.square().mean().sqrt()) < 1.5
+
+
 # ---------------------------------------------------------------------- sizes
 
 
@@ -117,12 +125,24 @@ def _laws(terms: Iterable[Term]) -> set[str]:
     return {t.why.law for t in terms if t.why is not None}
 
 
-@pytest.mark.parametrize("depth", [4, 1000])
-def test_a_depth_that_is_held_costs_the_same_whatever_it_is(depth: int) -> None:
-    model = resolve("residual_depth", fix={"L": depth})
-    assert len(model.program.ops) == len(resolve("residual_depth").program.ops)
-    table = sc.derive("residual_depth", fix={"L": depth})
-    assert table["v", "update", "W_2"].terms == (power(0, 0),)
+def test_a_thousand_blocks_cost_what_four_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By counts: operations evaluated, and terms that their values have."""
+    evaluate, found = interpreter._Pass.evaluate, dict[int, tuple[int, int, int]]()
+    count = [0, 0]
+
+    def counted(self: interpreter._Pass, i: int) -> None:
+        evaluate(self, i)
+        value = self.out[i]
+        count[0], count[1] = count[0] + 1, count[1] + (len(value.terms) if value is not None else 0)
+
+    monkeypatch.setattr(interpreter._Pass, "evaluate", counted)
+    for depth in (4, 1000):
+        count[:] = [0, 0]
+        table = sc.derive("residual_depth:branch=L^(-1/2)", fix={"L": depth}, parameterization="mup")
+        assert ("v", "update") in {(row.row, row.kind) for row in table}
+        found[depth] = (len(resolve("residual_depth", fix={"L": depth}).program.ops), *count)
+    assert found[4] == found[1000]
+    assert found[4][1] > found[4][0]  # they were evaluated, and blocks more than once
 
 
 # ---------------------------------------------------------------------- what is no power

@@ -202,6 +202,27 @@ def test_an_axis_that_there_is_not_cannot_grow() -> None:
         resolve("moe:grow=E")
 
 
+@pytest.mark.parametrize("model", ["transformer:grow=t", "transformer:grow=s"])
+def test_a_mask_is_of_fixed_size(model: str) -> None:
+    with pytest.raises(ProgramError, match="size says which of its places are kept"):
+        sc.derive(model)
+
+
+def test_a_vocabulary_that_grows_is_refused() -> None:
+    with pytest.raises(UnsupportedScale, match="most of its rows are never seen"):
+        sc.derive("embedding:grow=vocabulary")
+
+
+@pytest.mark.slow
+def test_a_batch_that_grows_is_measured() -> None:
+    dims = {"batch": [8, 32, 128]}
+    table = sc.verify("mlp:grow=batch", fix={"N": 16}, optimizer="sgd", dims=dims, budget=3)
+    assert not table.counts().get("disagrees")
+    row = table["W_out", "gradient"]
+    assert row.terms == (Scale.of("batch", HALF),)
+    assert abs(row.measured["batch"].slope - 0.5) < 0.2
+
+
 def test_a_program_that_needs_the_size_of_an_axis_that_grows_is_refused() -> None:
     with pytest.raises(ProgramError, match=r"needs a size for the axis 'time' \(mamba.py"):
         sc.derive("mamba:grow=time")

@@ -71,8 +71,10 @@ def draw_leaves(
             scaling = scalings[op.name]
             size = (scaling.init * scaling.multiplier).at(setting.widths)
             # constants do not change exponents; 1/sqrt of the fixed fan-in keeps preactivations of order one
-            fixed = 1.0
-            for label in op.axes[1:]:
+            # (that of one block: with the blocks' axis taken for its output a held width made preactivations N^(1/2) smaller,
+            # and what passes through W_1 from block to block hid behind an update's direct part up to a depth of 500)
+            fixed, stacked = 1.0, program.weights[op.name].stacked
+            for label in [label for label in op.axes if label not in stacked][1:]:
                 fixed *= 1.0 if program.grows(label) else program.size(label)
             values *= size / fixed**0.5
         out[i] = values
