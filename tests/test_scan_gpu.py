@@ -14,14 +14,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from test_scan import ALL, CONSTANT, MIXED, Case, agree, both
 
+from scalecalc.derive import interpret, resolve, table_of
 from scalecalc.errors import MeasureError
+from scalecalc.measure import contributions
+from scalecalc.measure.contributions import Plan, measure
+from scalecalc.measure.interpret import Setting
 from scalecalc.measure.scan import combination, inputs, operator, selective_scan, selective_scan_pair
 from scalecalc.measure.scan.build import NoCompiler
+from scalecalc.scale import FREE
 
 triton = pytest.importorskip("triton")
 interpreting = os.environ.get("TRITON_INTERPRET") == "1"
@@ -60,7 +66,7 @@ def test_in_the_interpreter() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\b16 passed", done.stdout), done.stdout
+    assert re.search(r"\b17 passed", done.stdout), done.stdout
 
 
 @interpreted
@@ -105,6 +111,25 @@ def test_three_networks() -> None:
     for own, right in zip(found[1], exact[1], strict=True):
         for name in ALL:
             torch.testing.assert_close(getattr(own, name), getattr(right, name), rtol=1e-11, atol=0)
+
+
+@interpreted
+def test_verify_without_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a verification measures on a GPU: the rows of a model whose states, complex ones, are not stored."""
+    model = resolve("s6", options={"transition": "lru", "step": "fixed"})
+    rows = table_of(interpret(model, FREE)).rows
+    moved = [row for row in rows if row.kind == "update" and row.tag == ("W_B",)]
+    plan, setting = Plan(model, tuple(moved)), Setting({"N_u": 5, "N_x": 3}, 1, 7)
+    whole = measure(plan, setting)
+    monkeypatch.setattr(contributions, "LEAST", 0)
+    monkeypatch.setattr(operator, "_backend", lambda *_: "triton")
+    used = Mock(wraps=operator.kernel)
+    monkeypatch.setattr(operator, "kernel", used)
+    found = measure(plan, setting)
+    used.assert_called_with("triton")
+    assert found.keys() == whole.keys() != set()
+    for key, logs in found.items():
+        torch.testing.assert_close(logs, whole[key], rtol=0, atol=1e-7, msg=str(key))
 
 
 @interpreted

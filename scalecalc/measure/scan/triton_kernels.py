@@ -13,8 +13,9 @@ A Δ that is the same at all times is FIXED: its exponential is taken before the
 Forward has a leading axis of M members side by side, a power of two, for the norms of differences.  Backward keeps h at every
 ``chunk``-th step and computes the steps between anew.
 
-What is not there must not make a sum not a number: of masked states A is −1, B and C are 0; of channels that fill up a tile Δ
-and u are 0, and all that is packed is 1.  A mask that is made of a loop's variable alone does not work in Triton's interpreter.
+What is not there must not make a sum not a number: of masked states A is −1, B and C are 0; of channels that fill up a tile
+Δ and u are 0, and all that is packed is 1.  A mask that is made of a loop's variable alone does not work in Triton's
+interpreter.
 """
 
 from __future__ import annotations
