@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from scalecalc.errors import MeasureError
 from scalecalc.measure import contributions
 from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting
-from scalecalc.measure.scan import combination, inputs, operator, selective_scan, selective_scan_pair
+from scalecalc.measure.scan import combination, inputs, operator, reference, selective_scan, selective_scan_pair
 from scalecalc.measure.scan.build import NoCompiler
 from scalecalc.scale import FREE
 
@@ -146,6 +147,27 @@ def test_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(operator.Slow, match=r"the scan runs on the CPU: it does not fit .*20 GiB\.\)\.$") as seen:
         agree(Case(2, 3, 4, 3), ("position",), "triton")
     assert len(seen) == 1
+
+
+@compiling
+def test_too_little_memory_for_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which keeps all states: where there is no Triton, and the GPU has no memory for them, the CPU's kernel is next."""
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler")
+    case, scan = Case(2, 3, 4, 3), reference.scan
+
+    def full(x: inputs.Inputs) -> reference.Scanned:
+        if x.double:  # the exact values that the result is held against
+            return scan(x)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nand more")
+
+    monkeypatch.setattr(reference, "scan", full)
+    monkeypatch.setattr(operator, "_backend", lambda name, *_: "c" if name == "auto" else "reference")
+    operator.announce.cache_clear()
+    with pytest.warns(operator.Slow, match=r"the scan runs on the CPU: it does not fit .*20 GiB\.\)\.$") as seen:
+        agree(case, ("position",), "numba")
+    assert len(seen) == 1
+    assert selective_scan_pair(case.tensors(), case.tensors(), backend="numba").difference.max == 0
 
 
 # ------------------------------------------------------------------ compiled
