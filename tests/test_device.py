@@ -21,9 +21,11 @@ from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting
 from scalecalc.measure.scan import operator
 from scalecalc.scale import FREE
+from scalecalc.transfer.networks import network
 
 # not what indexes tensors: without CUDA torch cannot do that to fake ones
-MODELS = (("mlp", "muon"), ("s6", "adam"), ("lru", "sgd"), ("moe", "adam"))
+MODELS = (("mlp", "muon", 1), ("mlp", "adam", 2), ("s6", "adam", 1), ("lru", "sgd", 1), ("moe", "adam", 1))
+NETWORKS = (("mlp", {"N": 8}), ("s6:skip=yes,gate=yes", {"N_u": 6, "N_x": 3}), ("transformer", {"N": 8}))
 
 
 class Undrawn:
@@ -45,10 +47,10 @@ def placed(values: Any, *, dtype: torch.dtype | None = None, device: str | torch
     return found if isinstance(values, torch.Tensor) else torch.empty(found.shape, dtype=found.dtype, device=device)
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, model: str, optimizer: str) -> Mapping[Any, torch.Tensor]:
+def measured(monkeypatch: pytest.MonkeyPatch, model: str, optimizer: str, steps: int = 1) -> Mapping[Any, torch.Tensor]:
     """All rows of a model's table, measured on a GPU that is not there."""
     resolved = resolve(model, optimizer=optimizer)
-    rows = table_of(interpret(resolved, FREE, corrections=True, steps=1)).rows
+    rows = table_of(interpret(resolved, FREE, corrections=True, steps=steps)).rows
     plan = Plan(resolved, tuple(row for row in rows if len(row.tag) <= 2))
     monkeypatch.setattr(interpreter.torch, "Generator", Undrawn)
     monkeypatch.setattr(contributions, "works_here", lambda *_: False)  # whose numbers decide how they are put together
@@ -58,9 +60,9 @@ def measured(monkeypatch: pytest.MonkeyPatch, model: str, optimizer: str) -> Map
         return measure(plan, Setting(dict.fromkeys(resolved.program.dims, 8), 2, 0, "cuda"))
 
 
-@pytest.mark.parametrize(("model", "optimizer"), MODELS)
-def test_every_tensor_stays_on_its_device(monkeypatch: pytest.MonkeyPatch, model: str, optimizer: str) -> None:
-    found = measured(monkeypatch, model, optimizer)
+@pytest.mark.parametrize(("model", "optimizer", "steps"), MODELS)
+def test_every_tensor_stays_on_its_device(monkeypatch: pytest.MonkeyPatch, model: str, optimizer: str, steps: int) -> None:
+    found = measured(monkeypatch, model, optimizer, steps)
     assert found
     assert all(x.device.type == "cpu" and x.dtype == torch.float64 for x in found.values())
 
@@ -87,6 +89,24 @@ def test_the_scan_keeps_its_device() -> None:
         y, last, *norms = operator.scan_op(*x, "zoh", True, 2, "triton")
         found = operator.backward_op(y, last, *x, "zoh", "triton")
     assert {t.device.type for t in (y, last, *norms, *found)} == {"cuda"}
+
+
+@pytest.mark.parametrize(("name", "dims"), NETWORKS)
+def test_networks_that_are_trained_keep_theirs(monkeypatch: pytest.MonkeyPatch, name: str, dims: dict[str, int]) -> None:
+    """The sweep's own networks, forward and backward, on torch's meta device: autograd has no fake ones without CUDA."""
+    monkeypatch.setattr(operator, "_backend", lambda *_: "triton")
+    net = network(name)
+    with torch.device("meta"):
+        model = net.build(dims, 5, 5)
+        x = torch.zeros(2, 3, dtype=torch.long) if net.reads == "text" else torch.zeros(2, 5)
+    y = model(x)
+    y.square().sum().backward()
+    assert y.is_meta
+    assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())
+    forward = type(model).forward
+    monkeypatch.setattr(type(model), "forward", lambda self, x: forward(self, x).cpu())
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        model(x)
 
 
 def test_full_precision_on_the_gpu_for_as_long_as_it_is_measured() -> None:

@@ -74,8 +74,9 @@ def selective_scan(
         norms: any of ``position``, ``channel``, ``state`` and ``max``: also return these :class:`Norms` of h, over
             everything but what they are named after.  They are not differentiable.
         backend: ``c``, compiled when first needed; ``numba``, three to five times as slow, for real A with B and C per token
-            or shared; ``triton``, on CUDA's GPUs; ``reference``, a loop in float64; ``auto``, the first of
-            these that works on the tensors' device, and a warning where it is not that device's first.
+            or shared; ``triton``, on CUDA's GPUs; ``reference``, a loop in float64; ``auto``, the first of these that works
+            on the tensors' device, and a warning where it is not that device's first.  What a GPU has no memory for is
+            scanned on the CPU, with a warning.
 
     All tensors have one precision, float32 or float64 (the higher one is used if they differ).  If any of A, B, C and h0
     is complex so are the states; y is the real part of the sum, without the factor 2 for conjugate pairs that some codes
@@ -93,10 +94,15 @@ def selective_scan(
     level = _level(norms)
     x = inputs.of(discretization, u, delta, A, B, C, D, h0)
     chosen = operator.backend_of(backend, x, norms=level)
-    if chosen != "reference":
-        y, last, *found = operator.scan_op(*x.tensors, discretization, return_last, level, chosen)
+    scanned = None
+    if chosen == "reference":
+        try:
+            scanned = reference.scan(x)
+        except torch.OutOfMemoryError as error:
+            (x,), chosen = operator.at_home(error, [x])
+    if scanned is None:
+        y, last, *found = operator.back(operator.scan_op(*x.tensors, discretization, return_last, level, chosen), u.device)
     else:
-        scanned = reference.scan(x)
         y, last = scanned.y, scanned.h[:, -1]
         sums = operator.reference_sums([scanned.h.detach()], [1.0]) if level else None
         found = [t[0] for t in operator.norms_of(sums, x.batch, x.time, x.channels, x.states)] if sums else []
@@ -147,11 +153,16 @@ def combination(
         if any(_kinds(m) != _kinds(x) for m in found):
             raise InputError("the networks that are scanned side by side differ in the shapes or the kind of their tensors.")
         chosen = operator.backend_of(backend, x, len(found), level)
-        if chosen != "reference":
-            y, _, sums = operator.forward(chosen, found, coefficients, False, level)
+        scanned = None
+        if chosen == "reference":
+            try:
+                scanned = [reference.scan(m) for m in found]
+            except torch.OutOfMemoryError as error:
+                found, chosen = operator.at_home(error, found)
+        if scanned is None:
+            y, _, sums = operator.back(operator.forward(chosen, found, coefficients, False, level), x.tensors[0].device)
             assert sums is not None
         else:
-            scanned = [reference.scan(m) for m in found]
             y, sums = [s.y for s in scanned], operator.reference_sums([s.h for s in scanned], coefficients)
         by_kind = zip(*operator.norms_of(sums, x.batch, x.time, x.channels, x.states), strict=False)
         if level == 1:

@@ -69,17 +69,19 @@ def forward(
     splits = max(1, min(splits, -(-x.states // tile.states), SPARE // (rows * (1 + (norms > 0)))))
     per_split = -(-x.states // (splits * tile.states)) * tile.states
     y = u.new_zeros(splits, *u.shape)
-    h = A.new_empty(count, x.batch, x.channels, x.states) if last else None
+    own = (tiles, x.states, *((2,) if x.complex else ()), tile.channels)
+    h = u.new_empty(count, x.batch, *own) if last else None
     square = u.new_zeros(splits, kinds, *u.shape[1:]) if norms else None
     state, most = (u.new_zeros(tiles, x.batch, kinds, x.states) if norms > 1 else None for _ in range(2))
     factor = torch.tensor(list(coefficients), dtype=u.dtype, device=u.device)
     scheme = SCHEMES.index(x.discretization)
+    given = (_pack(A, 3, tile), _pack(B, 3, tile), _pack(C, 3, tile), None if h0 is None else _pack(h0, 4, tile))
     with _on(u):
         kernels.forward[(tiles, x.batch, splits)](
-            u, delta, *(y if t is None else _reals(t) for t in (A, B, C, h0, y, h, square, state, most)), factor,
+            u, delta, *(y if t is None else t for t in (*given, y, h, square, state, most)), factor,
             x.batch, x.time, x.channels, x.states, count, per_split,
-            *_along(delta)[:3], *_along(A)[::3], *_along(B), *_along(C),
-            SCHEME=scheme, TERMS=TERMS[u.dtype], PARTS=1 + x.complex, FIXED=delta.dim() == 2,
+            *_along(delta), given[0].stride(0), *_along(B, given[1]), *_along(C, given[2]),
+            SCHEME=scheme, TERMS=TERMS[u.dtype], PARTS=1 + x.complex, FIXED=delta.dim() == 2, A_CHANNEL=A.dim() == 3,
             B_CHANNEL=B.dim() == 3, C_CHANNEL=C.dim() == 3, H0=h0 is not None, LAST=last, NORMS=norms,
             M=side, BN=tile.states, BD=tile.channels, num_warps=tile.warps, maxnreg=tile.registers,
         )  # fmt: skip
@@ -95,7 +97,7 @@ def forward(
             largest = most.amax((0, 1, 3)).double()
             largest = torch.where(position.flatten(1).sum(1).isnan(), torch.nan, largest)
             sums = Sums(position, found.sum((1, 2)), state.sum((0, 1), dtype=torch.float64), largest)
-    return list(y.unbind(0)), [] if h is None else list(h.unbind(0)), sums
+    return list(y.unbind(0)), [] if h is None else list(_unpack(h, x).unbind(0)), sums
 
 
 def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
@@ -103,35 +105,37 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
     u, delta, A, B, C, D, h0 = (None if t is None else t.detach() for t in x.tensors)
     assert u is not None and delta is not None and A is not None and B is not None and C is not None
     tile = tile_of(x.double, x.channels, complex_=x.complex, backward=True)
-    tiles, item = -(-x.channels // tile.channels), A.element_size()
-    token, own = (x.batch, x.time, x.states), (x.channels, x.states)
+    tiles, item = -(-x.channels // tile.channels), u.element_size()
+    two = (2,) if x.complex else ()
+    token, own = (x.batch, x.time, x.states, *two), (tiles, x.states, *two, tile.channels)
     parts = max(1, min(tiles, SPARE // (2 * item * math.prod(token))))
     groups = max(1, min(x.batch, -(-_programs(u.device) // parts), SPARE // (item * math.prod(own))))
     chunk = math.isqrt(x.time - 1) + 1
     block = tile.states * tile.channels * (1 + x.complex)
     marks, kept = (u.new_empty(parts * groups, k, block) for k in (-(-x.time // chunk), chunk))
     du, dd = torch.zeros_like(u), torch.zeros_like(u)
-    dA = A.new_zeros(groups, *own)
-    dB, dC = (A.new_zeros((groups, *own) if t.dim() == 2 else (parts, *token)) for t in (B, C))
-    dh0 = None if h0 is None else torch.empty_like(h0)
-    gy = gy.contiguous()
-    glast = None if glast is None else glast.resolve_conj().contiguous()
+    dA = u.new_zeros(groups, *own)
+    dB, dC = (u.new_zeros((groups, *own) if t.dim() == 2 else (parts, *token)) for t in (B, C))
+    dh0 = None if h0 is None else u.new_empty(x.batch, *own)
+    by_state = [None if t is None else _pack(t.resolve_conj(), 3, tile) for t in (h0, glast)]
+    given = [_pack(t, 2, tile) for t in (A, B, C)]
     scheme = SCHEMES.index(x.discretization)
     with _on(u):
         kernels.backward[(parts, groups)](
-            u, delta, *(u if t is None else _reals(t) for t in (A, B, C, h0, gy, glast, marks, kept)),
-            du, dd, *(u if t is None else _reals(t) for t in (dA, dB, dC, dh0)),
-            x.batch, x.time, x.channels, x.states, chunk, tiles,
-            *_along(delta[None])[1:3], _along(A[None])[3], *_along(B[None])[1:], *_along(C[None])[1:],
-            SCHEME=scheme, TERMS=TERMS[u.dtype], PARTS=1 + x.complex, FIXED=delta.dim() == 1,
+            u, delta, *given, *(u if t is None else t for t in (by_state[0], gy.contiguous(), by_state[1])), marks, kept,
+            du, dd, dA, dB, dC, u if dh0 is None else dh0, x.batch, x.time, x.channels, x.states, chunk, tiles,
+            *_along(delta[None])[1:], *_along(B[None], given[1][None])[1:], *_along(C[None], given[2][None])[1:],
+            SCHEME=scheme, TERMS=TERMS[u.dtype], PARTS=1 + x.complex, FIXED=delta.dim() == 1, A_CHANNEL=A.dim() == 2,
             B_CHANNEL=B.dim() == 2, C_CHANNEL=C.dim() == 2, H0=h0 is not None, LAST=glast is not None,
             BN=tile.states, BD=tile.channels, num_warps=tile.warps, maxnreg=tile.registers,
         )  # fmt: skip
     dD = None
     if D is not None:
         du, dD = du + D * gy, (u * gy).sum((0, 1))
-    gradients = (du, dd, dA.sum(0), dB.sum(0), dC.sum(0))
-    return [*(g.sum_to_size(t.shape) for g, t in zip(gradients, (u, delta, A, B, C), strict=True)), dD, dh0]
+    dA = _unpack(dA.sum(0), x)
+    dB, dC = (_unpack(g.sum(0), x) if t.dim() == 2 else _numbers(g.sum(0), x) for g, t in ((dB, B), (dC, C)))
+    gradients = [g.sum_to_size(t.shape) for g, t in zip((du, dd, dA, dB, dC), (u, delta, A, B, C), strict=True)]
+    return [*gradients, dD, None if dh0 is None else _unpack(dh0, x)]
 
 
 def _stacked(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
@@ -140,17 +144,32 @@ def _stacked(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     return None if not given else given[0][None] if len(given) == 1 else torch.stack(given)
 
 
-def _reals(x: torch.Tensor) -> torch.Tensor:
-    """The reals that a tensor is made of: what Triton has numbers for."""
-    return torch.view_as_real(x) if x.is_complex() else x
+def _pack(x: torch.Tensor, axes: int, tile: Tile) -> torch.Tensor:
+    """The reals of a tensor; packed by tiles where it has so many axes that the last two are channels and states."""
+    real = torch.view_as_real(x) if x.is_complex() else x
+    if x.dim() != axes:
+        return real
+    real = real if x.is_complex() else real[..., None]
+    lacking = -x.shape[-2] % tile.channels
+    real = torch.nn.functional.pad(real, (0, 0, 0, 0, 0, lacking), value=1.0)  # whose inverse exists
+    return real.unflatten(-3, (-1, tile.channels)).movedim(-3, -1).contiguous()  # (…, tiles, states, parts, channels)
 
 
-def _along(x: torch.Tensor) -> tuple[int, int, int, int]:
-    """Reals between members, sequences, steps and channels of a tensor in memory, 0 where it is the same for all."""
-    member, *others = ((1 + x.is_complex()) * s for s in x.stride())
-    if x.dim() == 4:
-        return member, others[0], others[1], 0
-    return member, 0, 0, others[0] if x.dim() == 3 else 0
+def _unpack(x: torch.Tensor, like: Inputs) -> torch.Tensor:
+    """(…, channels, states) of what the kernels have packed."""
+    x = x if like.complex else x.unsqueeze(-2)
+    x = x.movedim(-1, -3).flatten(-4, -3)[..., : like.channels, :, :]
+    return _numbers(x.contiguous() if like.complex else x[..., 0].contiguous(), like)
+
+
+def _numbers(x: torch.Tensor, like: Inputs) -> torch.Tensor:
+    return torch.view_as_complex(x) if like.complex else x
+
+
+def _along(x: torch.Tensor, reals: torch.Tensor | None = None) -> tuple[int, int, int]:
+    """Reals between members, sequences and steps of a tensor in memory, 0 where it is the same for all."""
+    strides = (x if reals is None else reals).stride()
+    return strides[:3] if x.dim() == 4 else (strides[0], 0, 0)
 
 
 def _programs(device: torch.device) -> int:

@@ -134,9 +134,9 @@ def forward(backend: str, members: Sequence[inputs.Inputs], coefficients: Sequen
     try:
         return kernel(backend).forward(members, coefficients, last=last, norms=norms)
     except torch.OutOfMemoryError as error:
-        home = [_moved(m, "cpu") for m in members]
-        found = _elsewhere(error, home[0]).forward(home, coefficients, last=last, norms=norms)
-        return _back(found, members[0].tensors[0].device)
+        home, chosen = at_home(error, members)
+        found = kernel(chosen).forward(home, coefficients, last=last, norms=norms)
+        return back(found, members[0].tensors[0].device)
 
 
 def backward(backend: str, x: inputs.Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
@@ -148,29 +148,36 @@ def backward(backend: str, x: inputs.Inputs, gy: torch.Tensor, glast: torch.Tens
     try:
         return kernel(backend).backward(x, gy, glast)
     except torch.OutOfMemoryError as error:
-        home, g = _moved(x, "cpu"), (None if glast is None else glast.to("cpu"))
-        return _back(_elsewhere(error, home).backward(home, gy.to("cpu"), g), gy.device)
+        (home,), chosen = at_home(error, [x])
+        g = None if glast is None else glast.to("cpu")
+        return back(kernel(chosen).backward(home, gy.to("cpu"), g), gy.device)
 
 
-def _elsewhere(error: Exception, x: inputs.Inputs) -> Any:
-    chosen = backend_of("auto", x)
+def at_home(error: Exception, members: Sequence[inputs.Inputs]) -> tuple[list[inputs.Inputs], str]:
+    """Scans that the GPU's memory does not do for, on the CPU, and the backend that takes them there; said once.
+
+    Raises:
+        MeasureError: there is none but the loop, which would take as much memory.
+    """
+    home = [_moved(m, "cpu") for m in members]
+    chosen = backend_of("auto", home[0])
     if chosen == "reference":
         raise MeasureError(f"too little memory on the GPU for a scan ({str(error).splitlines()[0]}); use shorter sequences.")
     announce("the scan runs on the CPU", f"it does not fit into the GPU's memory ({str(error).splitlines()[0]}).")
-    return kernel(chosen)
+    return home, chosen
 
 
 def _moved(x: inputs.Inputs, device: torch.device | str) -> inputs.Inputs:
     return inputs.Inputs(tuple(None if t is None else t.to(device) for t in x.tensors), x.discretization)  # type: ignore[arg-type]
 
 
-def _back(found: Any, device: torch.device) -> Any:
+def back(found: Any, device: torch.device) -> Any:
     """Whatever there is of tensors in it, on a device."""
     if isinstance(found, torch.Tensor):
         return found.to(device)
     if isinstance(found, cpu.Sums):
         return cpu.Sums(*(t.to(device) for t in (found.position, found.channel, found.state, found.largest)))
-    return type(found)(_back(t, device) for t in found) if isinstance(found, list | tuple) else found
+    return type(found)(back(t, device) for t in found) if isinstance(found, list | tuple) else found
 
 
 def norms_of(

@@ -31,9 +31,14 @@ def store(p, im, x, mask):
 
 
 @triton.jit
-def accumulate(p, x, mask):
+def accumulate(p, im, x, mask):
     """Add x to what is there."""
-    store(p, 1, add(x, load(p, 1, mask, 0, len(x))), mask)
+    store(p, im, add(x, load(p, im, mask, 0, len(x))), mask)
+
+
+@triton.jit
+def blank(real, PARTS: tl.constexpr):
+    return (real,) if PARTS == 1 else (real, real)
 
 
 @triton.jit
