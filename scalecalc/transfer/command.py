@@ -42,7 +42,8 @@ def transfer(given: dict[str, Any]) -> int:
                 complete = engine(wanted) and complete
         except KeyboardInterrupt:
             stopped = True
-    jobs = store.jobs(sweep)
+    asked = list(dict.fromkeys(setup.scheme.name for setup in setups))
+    jobs = sorted(store.jobs(sweep), key=lambda job: [*asked, job.parameterization].index(job.parameterization))
     status = conclude(jobs, given)
     if stopped or not complete:
         why = "interrupted" if stopped else "the budget is spent"
