@@ -76,6 +76,17 @@ SWEEPS = {
         "--rates", "mup=-6.5:-1.5:0.5", "--seeds", "8", "--schedule", "cosine", "--steps", "20", "--batch", "512",
         "--parameterization", "sp", "--parameterization", "mup",
     )),
+    "transfer-s6": Trained((
+        "s6", "--dims", "N_u=64:512", "--dims", "N_x=16:64 N_u=128", "--base", "N_u=64", "--rates", "sp=-10:-1",
+        "--rates=-7:2", "--seeds", "2", "--schedule", "cosine", "--steps", "200", "--batch", "8", "--length", "64",
+        "--parameterization", "sp", "--parameterization", "spectral", "--parameterization", "mup_ssm",
+        "--parameterization", "solved",
+    )),
+    "transfer-s6-ssm": Trained((
+        "s6", "--dims", "N_u=64:512", "--base", "N_u=64", "--rates=-7:0", "--seeds", "2", "--schedule", "cosine", "--steps",
+        "200", "--batch", "8", "--length", "64", "--parameterization", "spectral", "--parameterization", "mup_ssm", "--group",
+        "ssm=W_Delta,W_B,W_C",
+    )),
 }  # fmt: skip
 TRAINED = ("transfer.md", "transfer.tex", "summary.csv", "runs.csv")
 
@@ -136,7 +147,8 @@ def index(found: dict[str, dict[str, Dossier]]) -> str:
     out += ["", "## Trained", "", *TRAINING, "", "| sweep | what was seen |", "| --- | --- |"]
     for name in SWEEPS:
         said = trained(name)[0]
-        out += [f"| [{name}]({name}/transfer.md) | {fate.parameterization}: {fate.words()} |" for fate in said.fates]
+        about = [f"{fate.parameterization}: {fate.words()}" for fate in said.fates]
+        out += [f"| [{name}]({name}/transfer.md) | {line} |" for line in (*about, *compared_words(said))]
     return "\n".join(out) + "\n"
 
 
@@ -150,11 +162,17 @@ INTRODUCTION = [
     "`python reports/make.py` writes all of it again; a test fails where what is derived has changed.",
 ]
 
+def compared_words(said: Summary) -> list[str]:
+    """Who is best, in a sentence."""
+    return [] if said.comparison is None else [said.comparison.words()]
+
+
 TRAINING = [
     "`scalecalc transfer` trained these: every run is a line of `runs.csv`, from which `python reports/make.py` makes a page",
     "(`report.html`), tables and plots again; the first line of each file is the command.",
     "",
     "![the best and the largest stable rates of the perceptron against its width](transfer-mlp/best.svg)",
+    "![loss of the byte-level S6 against the rate, a line per width](transfer-s6/rates.svg)",
 ]
 
 

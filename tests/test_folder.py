@@ -243,7 +243,7 @@ def test_the_report_with_measurements_has_not_drifted(make: ModuleType) -> None:
     assert re.search(r"measured \d{4}-\d\d-\d\d by scalecalc report s6 --measure", files["table.md"])
 
 
-SWEEPS = ("transfer-mlp",)
+SWEEPS = ("transfer-mlp", "transfer-s6", "transfer-s6-ssm")
 
 
 @pytest.mark.parametrize("name", SWEEPS)
