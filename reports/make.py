@@ -1,21 +1,28 @@
 """Writes what is in this folder: ``python reports/make.py``, or ``python reports/make.py s6-zoh-sgd`` for a part of it.
 
 What is derived comes out the same every time, and a test compares it.  What was measured is kept in ``s6/table.json``, which
-says when and how; it is printed again from there.  To measure anew: ``python reports/make.py --measure 600``.
+says when and how; it is printed again from there.  To measure anew: ``python reports/make.py --measure 600``.  What was
+trained is kept in ``transfer-*/runs.csv``, a line per run, from which statistics and figures are made again.  To train anew,
+or to go on: ``python reports/make.py --train runs.sqlite transfer-mlp``.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scalecalc.compare import Fate
-from scalecalc.dossier import Dossier, collection, dossier, made
+from scalecalc.dossier import Dossier, Made, collection, dossier, made
 from scalecalc.report import plots
 from scalecalc.report.folder import collected, texts
 from scalecalc.report.output import write
+
+if TYPE_CHECKING:
+    from scalecalc.transfer.analysis import Summary
 
 HERE = Path(__file__).resolve().parent
 MEASURED = "s6"  # the one with a page and with measurements
@@ -52,6 +59,61 @@ REPORTS = {
 }
 
 
+@dataclass(frozen=True)
+class Trained:
+    """One folder: a sweep of training runs."""
+
+    arguments: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["scalecalc", "transfer", *self.arguments])
+
+
+SWEEPS = {
+    "transfer-mlp": Trained((
+        "mlp:activation=tanh,readout=zero", "--data", "digits", "--dims", "N=64:1024", "--rates", "sp=-9.5:-3.5:0.5",
+        "--rates", "mup=-6.5:-1.5:0.5", "--seeds", "8", "--schedule", "cosine", "--steps", "20", "--batch", "512",
+        "--parameterization", "sp", "--parameterization", "mup",
+    )),
+    "transfer-s6": Trained((
+        "s6", "--dims", "N_u=64:512", "--dims", "N_x=16:64 N_u=128", "--base", "N_u=64", "--rates", "sp=-10:-1",
+        "--rates=-7:2", "--seeds", "2", "--schedule", "cosine", "--steps", "200", "--batch", "8", "--length", "64",
+        "--parameterization", "sp", "--parameterization", "spectral", "--parameterization", "mup_ssm",
+        "--parameterization", "solved",
+    )),
+    "transfer-s6-ssm": Trained((
+        "s6", "--dims", "N_u=64:512", "--base", "N_u=64", "--rates=-7:0", "--seeds", "2", "--schedule", "cosine", "--steps",
+        "200", "--batch", "8", "--length", "64", "--parameterization", "spectral", "--parameterization", "mup_ssm", "--group",
+        "ssm=W_Delta,W_B,W_C",
+    )),
+}  # fmt: skip
+TRAINED = ("transfer.md", "transfer.tex", "summary.csv", "runs.csv")
+
+
+def trained(name: str) -> tuple[Summary, Made]:
+    """What the runs that are kept say, and how they were made."""
+    from scalecalc.transfer.analysis import verdicts
+    from scalecalc.transfer.frame import read_runs
+
+    jobs, about = read_runs((HERE / name / "runs.csv").read_text(encoding="utf-8"))
+    packages = dict(part.split(" ", 1) for part in about["packages"].split(", "))
+    jobs = [replace(job, versions=packages) for job in jobs]
+    measured = about["when"].removeprefix("measured ")
+    return verdicts(jobs), Made(SWEEPS[name].command, about["version"], 0, measured)
+
+
+def train(name: str, database: str) -> None:
+    """Run what the database lacks, and keep the runs."""
+    from scalecalc import cli
+
+    with tempfile.TemporaryDirectory() as folder:
+        ask = ["transfer", *SWEEPS[name].arguments, "--db", database, "--resume", "-o", folder]
+        if status := cli.main(ask):
+            raise SystemExit(status)
+        write((Path(folder) / "runs.csv").read_text(encoding="utf-8"), HERE / name / "runs.csv")
+
+
 def compared(name: str) -> tuple[dict[str, str], dict[str, Dossier]]:
     """The files of one comparison by name, and what they were made from."""
     one = REPORTS[name]
@@ -82,6 +144,11 @@ def index(found: dict[str, dict[str, Dossier]]) -> str:
             model = REPORTS[name].model.replace("|", "\\|")
             link = f"[{model}]({name}/comparison.md)"
             out.append(f"| {link} | {one.table.optimizer} | {scheme} | {Fate.of(one.table).words()} |")
+    out += ["", "## Trained", "", *TRAINING, "", "| sweep | what was seen |", "| --- | --- |"]
+    for name in SWEEPS:
+        said = trained(name)[0]
+        about = [f"{fate.parameterization}: {fate.words()}" for fate in said.fates]
+        out += [f"| [{name}]({name}/transfer.md) | {line} |" for line in (*about, *compared_words(said))]
     return "\n".join(out) + "\n"
 
 
@@ -95,13 +162,28 @@ INTRODUCTION = [
     "`python reports/make.py` writes all of it again; a test fails where what is derived has changed.",
 ]
 
+def compared_words(said: Summary) -> list[str]:
+    """Who is best, in a sentence."""
+    return [] if said.comparison is None else [said.comparison.words()]
+
+
+TRAINING = [
+    "`scalecalc transfer` trained these: every run is a line of `runs.csv`, from which `python reports/make.py` makes a page",
+    "(`report.html`), tables and plots again; the first line of each file is the command.",
+    "",
+    "![the best and the largest stable rates of the perceptron against its width](transfer-mlp/best.svg)",
+    "![loss of the byte-level S6 against the rate, a line per width](transfer-s6/rates.svg)",
+]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", help=f"folders: {', '.join(REPORTS)}, {MEASURED}; all, if none is given")
+    every = [*REPORTS, MEASURED, *SWEEPS]
+    parser.add_argument("names", nargs="*", help=f"folders: {', '.join(every)}; all, if none is given")
     parser.add_argument("--measure", type=float, metavar="SECONDS", help=f"measure {MEASURED} anew, for so long")
+    parser.add_argument("--train", metavar="DATABASE", help=f"train those of {', '.join(SWEEPS)} that are named")
     asked = parser.parse_args()
-    names = asked.names or [*REPORTS, MEASURED]
+    names = asked.names or every
     found: dict[str, dict[str, Dossier]] = {}
     for name in (n for n in names if n in REPORTS):
         files, found[name] = compared(name)
@@ -113,8 +195,25 @@ def main() -> None:
         for name, plot in drawn.items():
             if (figure := plot(one.table)) is not None:
                 plots.save(figure, HERE / MEASURED / f"{name}.svg", how=one.made.line())
+    for name in (n for n in names if n in SWEEPS):
+        if asked.train and asked.names:
+            train(name, asked.train)
+        _write_sweep(name)
     if len(found) == len(REPORTS):
         write(index(found), HERE / "README.md")
+
+
+def _write_sweep(name: str) -> None:
+    from scalecalc.transfer.plots import figures
+    from scalecalc.transfer.report import LINKS, PAGE
+    from scalecalc.transfer.report import texts as printed
+
+    said, how = trained(name)
+    drawn = figures(said)
+    files = printed(said, how, drawn, {file: what for file, what in LINKS.items() if file in TRAINED})
+    _write(HERE / name, {file: files[file] for file in (PAGE, *TRAINED)})
+    for kind, figure in drawn.items():
+        plots.save(figure, HERE / name / f"{kind}.svg", how=how.line())
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -242,10 +243,45 @@ def test_the_report_with_measurements_has_not_drifted(make: ModuleType) -> None:
     assert re.search(r"measured \d{4}-\d\d-\d\d by scalecalc report s6 --measure", files["table.md"])
 
 
+SWEEPS = ("transfer-mlp", "transfer-s6", "transfer-s6-ssm")
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_what_was_trained_still_says_the_same(make: ModuleType, name: str) -> None:
+    """The runs are kept, and judged again: a change of the statistics shows here."""
+    from scalecalc.transfer.report import to_markdown
+
+    said, how = make.trained(name)
+    kept = (ROOT / "reports" / name / "transfer.md").read_text(encoding="utf-8")
+    fresh = f"<!-- {how.line()} -->\n\n{to_markdown(said)}"
+    assert kept == fresh, f"run python reports/make.py {name}, and read the difference"
+    assert {job.status for job in said.jobs} <= {"done", "diverged"}
+    assert len({job.key for job in said.jobs}) == len(said.jobs)
+    assert "/tmp" not in how.command
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_command_that_is_recorded_makes_the_runs_that_are_kept(make: ModuleType, name: str, tmp_path: Path) -> None:
+    """Every one by its key, a hash of settings, data and exponents."""
+    from scalecalc.transfer import command
+
+    assert {*SWEEPS} == {*make.SWEEPS}
+    kept = make.trained(name)[0].jobs
+    if "s6" in name and kept[0].versions["python"] != platform.python_version():
+        pytest.skip("the text that it was trained on comes with another Python")
+    ask = [*make.SWEEPS[name].arguments, "--db", str(tmp_path / "runs.sqlite")]
+    setups, _, sweep = command.prepare(cli.transfer.make_context("transfer", ask).params)
+    assert {job.sweep for job in kept} == {sweep}
+    assert {job.key for job in kept if not job.group} == {setup.key for setup in setups}
+
+
 def test_every_report_is_listed_and_small(make: ModuleType) -> None:
     folder = ROOT / "reports"
-    assert {path.name for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"} == {*make.REPORTS, "s6"}
+    assert {path.name for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"} == {
+        *make.REPORTS, *make.SWEEPS, "s6",
+    }  # fmt: skip
     index = (folder / "README.md").read_text(encoding="utf-8")
     assert all(f"({name}/comparison.md)" in index for name in make.REPORTS)
+    assert all(f"({name}/transfer.md)" in index for name in make.SWEEPS)
     assert (folder / "s6" / "report.html").stat().st_size < 3_000_000
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8_000_000

@@ -4,10 +4,12 @@ import json
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from scalecalc.cli import main
+from scalecalc.transfer.store import Store
 
 BAD = {
     "no such model": (["s5"], "there is no model to train 's5'"),
@@ -72,7 +74,13 @@ def test_from_the_command_line_to_the_report(capsys, tmp_path):
     assert rows == [("", 12), ("out", 12)]
     assert main(ask) == 2
     assert "24 runs of this sweep already; --resume goes on" in capsys.readouterr().err
+    store = Store(db)
+    old = next(job for job in store.jobs() if job.group)
+    store.write(replace(old, key="of another best rate of the others"))
     assert main([*ask, "--resume", "-o", str(folder)]) == 0
+    assert (folder / "runs.csv").read_text().count("done,") == 24
+    with sqlite3.connect(db) as rows:
+        rows.execute("delete from jobs where key = 'of another best rate of the others'")
     assert (folder / "report.html").is_file()
     assert "mup" in capsys.readouterr().out
     assert main([*ask, "--steps", "21", "--budget", "1e-9"]) == 0  # another sweep, of which there is nothing yet

@@ -162,7 +162,7 @@ def until(condition, seconds=120.0) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_client_goes_on_where_it_was_and_ctrl_c_keeps_everything(tmp_path):
+def test_a_killed_client_goes_on_where_it_was_ctrl_c_keeps_everything_and_two_share_the_rest(tmp_path):
     db = tmp_path / "runs.sqlite"
     killed = client(db, 1)
     until(lambda: rows(db) >= 2)
@@ -176,13 +176,17 @@ def test_a_killed_client_goes_on_where_it_was_and_ctrl_c_keeps_everything(tmp_pa
     _, said = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
     assert "--resume goes on from there" in said
-    last = client(db, 1)
-    out, _ = last.communicate(timeout=120)
-    assert last.returncode == 0
-    assert "mup" in out
-    found = sqlite3.connect(db).execute("select key, status from jobs").fetchall()
-    assert len(found) == len({key for key, _ in found}) == 2 * 4 * 2
-    assert {status for _, status in found} <= {"done", "diverged"}
+    last = [client(db, 1), client(db, 1)]  # two at once on what is left
+    said = [one.communicate(timeout=120) for one in last]
+    assert [one.returncode for one in last] == [0, 0], said
+    judged = [out[out.index("best rate") :] for out, _ in said]
+    assert judged[0] == judged[1]
+    assert sqlite3.connect(db).execute("pragma integrity_check").fetchone() == ("ok",)
+    found = sqlite3.connect(db).execute("select key, status, ended from jobs").fetchall()
+    assert len(found) == len({key for key, _, _ in found}) == 2 * 4 * 2
+    assert {status for _, status, _ in found} <= {"done", "diverged"}
+    every = {one.pid for one in (killed, interrupted, *last)}
+    assert {int(ended.split()[-1]) for _, _, ended in found} <= every  # who wrote it
 
 
 FULL = """

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from scalecalc.dossier import Made
-from scalecalc.errors import UnknownName
+from scalecalc.errors import InputError, UnknownName
 from scalecalc.transfer import frame, plots, report
 from scalecalc.transfer.analysis import NOT, TRANSFERS, Summary, verdicts
 from scalecalc.transfer.synthetic import MUP, SP, Surface, jobs
@@ -116,6 +116,18 @@ def test_tidy_data(found: Summary) -> None:
     assert [float(line["loss"] or "nan") for line in kept] == pytest.approx(
         [math.nan if job.loss is None else job.loss for job in found.jobs], nan_ok=True
     )
+
+
+def test_the_runs_come_back_from_the_csv(found: Summary) -> None:
+    """All but the training curves; so that what was trained elsewhere is judged again."""
+    jobs, about = frame.read_runs(frame.runs_csv(found, MADE))
+    assert about["command"] == "scalecalc transfer s6 sp mup"
+    assert about["packages"] == "torch none"
+    assert jobs == [replace(job, curve=(), versions={}) for job in found.jobs]
+    assert verdicts(jobs, 0.25, draws=1000).words() == found.words()
+    for text in ("", "a,b\n1,2\n", frame.to_csv(found), frame.runs_csv(found).replace("diverged", "gone")):
+        with pytest.raises(InputError, match=r"no runs\.csv"):
+            frame.read_runs(text)
 
 
 def test_the_sentences_say_who_is_best(found: Summary) -> None:

@@ -32,18 +32,22 @@ def transfer(given: dict[str, Any]) -> int:
     from scalecalc.transfer.engine import Engine
     from scalecalc.transfer.progress import Progress
 
-    stopped, complete = False, True
+    stopped, complete, apart = False, True, set[str]()
     with Progress(not given["quiet"]) as progress:
         engine = Engine(
             store, given["workers"], given["scheduler"], given["budget"], given["dominated"], said=progress.said
         )  # fmt: skip
         try:
             for wanted in stages(setups, store, sweep, groups):
+                apart |= {setup.key for setup in wanted if setup.group}
                 progress.begin(len(wanted), len({s.key for s in wanted} & store.done()))
                 complete = engine(wanted) and complete
         except KeyboardInterrupt:
             stopped = True
-    jobs = store.jobs(sweep)
+    asked = list(dict.fromkeys(setup.scheme.name for setup in setups))
+    # with the others' best rate, which more runs may have moved, a group's runs are others
+    ended = [job for job in store.jobs(sweep) if not job.group or job.key in apart]
+    jobs = sorted(ended, key=lambda job: [*asked, job.parameterization].index(job.parameterization))
     status = conclude(jobs, given)
     if stopped or not complete:
         why = "interrupted" if stopped else "the budget is spent"

@@ -8,17 +8,21 @@ the loss at the best that was tried.  ``low`` and ``high`` are the interval; an 
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from scalecalc._version import __version__
 from scalecalc.dossier import Made
+from scalecalc.errors import InputError
 from scalecalc.report import formats
 from scalecalc.report.json import plain
 from scalecalc.table import Slope
 from scalecalc.transfer.analysis import Axis, Summary, Width
+from scalecalc.transfer.records import Job, Status
 
 if TYPE_CHECKING:
     import pandas
@@ -53,7 +57,41 @@ def to_csv(found: Summary, made: Made | None = None) -> str:
 def runs_csv(found: Summary, made: Made | None = None) -> str:
     """Every run; of how they were ``made`` a line each, its name in the column ``key`` and its value in ``why``."""
     head = [{"key": line["quantity"], "why": line["note"], "status": "made"} for line in _made(made)]
+    if made is not None:
+        about = {"sweep": {job.sweep for job in found.jobs}, "packages": {_packages(job) for job in found.jobs}}
+        head += [{"key": name, "why": "; ".join(sorted(of)), "status": "made"} for name, of in about.items()]
     return formats.to_csv(RUNS, [*head, *_runs(found)])
+
+
+def _packages(job: Job) -> str:
+    return ", ".join(f"{name} {version}" for name, version in job.versions.items())
+
+
+def read_runs(text: str) -> tuple[list[Job], dict[str, str]]:
+    """The runs of a ``runs.csv``, without their training curves, and how they were made, by name.
+
+    Raises:
+        InputError: the text is no such CSV.
+    """
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if not rows or any(name not in rows[0] for name in RUNS):
+        raise InputError("this is no runs.csv that scalecalc transfer -o wrote.")
+    plain = [{name: formats.unguarded(row[name]) for name in RUNS} for row in rows]
+    about = {row["key"]: row["why"] for row in plain if row["status"] == "made"}
+    try:
+        return [_read(row, about.get("sweep", "")) for row in plain if row["status"] != "made"], about
+    except (ValueError, KeyError) as error:
+        raise InputError(f"this is no runs.csv that scalecalc transfer -o wrote: {error}.") from error
+
+
+def _read(row: Mapping[str, str], sweep: str) -> Job:
+    widths = {dim: int(n) for dim, _, n in (part.partition("=") for part in row["widths"].split())}
+    if row["status"] not in get_args(Status):
+        raise ValueError(f"a run that is {row['status']!r}")
+    return Job(
+        row["key"], sweep, row["parameterization"], widths, row["group"], float(row["log2_rate"]), int(row["seed"]),
+        cast("Status", row["status"]), float(row["loss"]) if row["loss"] else None, (), float(row["seconds"]), row["why"],
+    )  # fmt: skip
 
 
 def to_json(found: Summary, made: Made | None = None) -> str:

@@ -38,4 +38,4 @@ class Job:
     curve: tuple[tuple[int, float], ...] = ()
     seconds: float = 0.0
     why: str = ""
-    versions: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -342,8 +342,10 @@ def rate(words: str) -> Markup:
 # ------------------------------------------------------------------ the folder
 
 
-def texts(found: Summary, made: Made, drawn: Mapping[str, Figure] | None = None) -> dict[str, str]:
-    """The text files of a report by name, the page among them.  ``drawn``: see :func:`page`."""
+def texts(
+    found: Summary, made: Made, drawn: Mapping[str, Figure] | None = None, links: Mapping[str, str] = LINKS
+) -> dict[str, str]:
+    """The text files of a report by name, the page among them.  ``drawn``, ``links``: see :func:`page`."""
     from scalecalc.report.folder import _comment, _tex
 
     line = made.line()
@@ -354,7 +356,7 @@ def texts(found: Summary, made: Made, drawn: Mapping[str, Figure] | None = None)
         "transfer.md": f"<!-- {_comment(line)} -->\n\n{to_markdown(found)}",
         "transfer.tex": _tex(line) + to_latex(found),
     }
-    return {PAGE: page(found, made, links=list(LINKS.items()), drawn=drawn), **out}
+    return {PAGE: page(found, made, links=list(links.items()), drawn=drawn), **out}
 
 
 def write(

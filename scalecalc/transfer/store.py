@@ -20,7 +20,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Store:
         return db
 
     @contextmanager
-    def _guarded(self, what: str) -> Iterator[None]:
+    def _guarded(self, what: str) -> Generator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -101,7 +101,7 @@ class Store:
             raise InputError(f"{self.path} is no SQLite database ({error}); name another file.") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Generator[sqlite3.Connection]:
         with self._guarded("written"), closing(self._connect()) as db:
             db.execute("begin immediate")
             try:
@@ -151,7 +151,10 @@ class Store:
 
 def _job(row: dict[str, Any]) -> Job:
     curve = tuple((int(step), float(loss)) for step, loss in json.loads(row["curve"]))
-    return Job(**{**row, "dims": json.loads(row["dims"]), "curve": curve, "versions": json.loads(row["versions"])})
+    whole: dict[str, Any] = {
+        **row, "dims": json.loads(row["dims"]), "curve": curve, "versions": json.loads(row["versions"]),
+    }  # fmt: skip
+    return Job(**whole)
 
 
 def _now() -> str:
