@@ -50,7 +50,7 @@ def tile_of(
     forward kernel does with 168.
     """
     kept = (1 + double) * (1 + complex_) * members * (1 + (norms > 1)) * (1 + backward) * (1 + (double and backward))
-    states = max(1 if members > 2 and double else 2, 16 // kept)
+    states = max(1 if members > 2 and (double or complex_) else 2, 16 // kept)
     return Tile(states, 128 if channels > 64 else 32, 255 if backward or members > 1 else 168)
 
 
