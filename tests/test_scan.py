@@ -450,8 +450,8 @@ def test_many_may_compile_at_once(tmp_path) -> None:
     """Four of them make one library, whole at any time, and leave nothing beside it."""
     from scalecalc.measure.scan import build
 
-    names = ("DOUBLE", "COMPLEX", "SCHEME", "DELTA_FIXED", "B_CHANNEL", "C_CHANNEL", "MEMBERS", "NORMS")
-    macros = dict(zip(names, (0, 0, 1, 1, 0, 0, 1, 1), strict=True))
+    names = ("DOUBLE", "COMPLEX", "SCHEME", "DELTA_FIXED", "A_ALIKE", "B_CHANNEL", "C_CHANNEL", "MEMBERS", "NORMS")
+    macros = dict(zip(names, (0, 0, 1, 1, 0, 0, 0, 1, 1), strict=True))
     file, defined = tmp_path / "scan.so", tuple(f"-D{name}={value}" for name, value in macros.items())
     threads = [threading.Thread(target=build._compile, args=(file, defined)) for _ in range(4)]
     for thread in threads:
