@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scalecalc.errors import UnsupportedScale
 from scalecalc.program import LEAVES
@@ -116,7 +116,7 @@ def exact(expression: Any, scale: Scale = ONE, grows: bool = False) -> Entries:
 
     from scalecalc.asymptotics import V, n
 
-    given: Any = sp.sympify(expression, strict=True)
+    given = cast("Any", sp.sympify(expression, strict=True))
     values = states(expression)
     turn = ("scattered" if given.has(V) else "even") if given.has(sp.I) else ""
     found = between([abs(v) for v in values] if turn else [v.real for v in values], turn)
@@ -129,8 +129,8 @@ def states(expression: Any) -> list[complex]:
 
     from scalecalc.asymptotics import N, U, V, n
 
-    given: Any = sp.sympify(expression, strict=True)
-    at: Any = sp.lambdify((n, N, U, V), given, "cmath")
+    given = cast("Any", sp.sympify(expression, strict=True))
+    at = cast("Callable[..., complex]", sp.lambdify((n, N, U, V), given, "cmath"))
     index = range(STATES) if given.has(n) else (0,)
     uniform = [UNIFORM if given.has(s) else (0.5,) for s in (U, V)]
     return [complex(at(k, STATES, u, v)) for k in index for u in uniform[0] for v in uniform[1]]
