@@ -116,16 +116,11 @@ def exact(expression: Any, scale: Scale = ONE, grows: bool = False) -> Entries:
 
     from scalecalc.asymptotics import V, n
 
-    given, values = _given(expression), states(expression)
+    given = cast("Any", sp.sympify(expression, strict=True))
+    values = states(expression)
     turn = ("scattered" if given.has(V) else "even") if given.has(sp.I) else ""
     found = between([abs(v) for v in values] if turn else [v.real for v in values], turn)
     return replace(found, scale=scale, values=tuple(values), uneven=grows and given.has(n))
-
-
-def _given(expression: Any) -> Any:
-    import sympy as sp
-
-    return cast("Any", sp.sympify(expression, strict=True))
 
 
 def states(expression: Any) -> list[complex]:
@@ -134,7 +129,7 @@ def states(expression: Any) -> list[complex]:
 
     from scalecalc.asymptotics import N, U, V, n
 
-    given = _given(expression)
+    given = cast("Any", sp.sympify(expression, strict=True))
     at = cast("Callable[..., complex]", sp.lambdify((n, N, U, V), given, "cmath"))
     index = range(STATES) if given.has(n) else (0,)
     uniform = [UNIFORM if given.has(s) else (0.5,) for s in (U, V)]
