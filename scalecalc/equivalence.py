@@ -102,7 +102,7 @@ def _components(ratios: Mapping[str, Scale], regime: Regime) -> list[tuple[Scale
     """Ratios by what they are powers of: every dim and its logarithm; on a path of its parameter alone."""
     if regime.kind == "path":
         rates = dict(regime.rates)
-        dims = sorted(set[str]().union(*(r.dims for r in ratios.values())), key=lambda d: rates.get(d, 1) != 1)
+        dims = sorted(set[str]().union(*(r.dims for r in ratios.values())), key=lambda d: (rates.get(d, 1) != 1, d))
         base = next(iter(dims), "N")
         units = [Scale.of(base, 1 / rates.get(base, Fraction(1))), Scale.log(base)]
         return [(unit, {u: regime.key(r)[k] for u, r in ratios.items()}) for k, unit in enumerate(units)]
