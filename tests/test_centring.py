@@ -16,6 +16,8 @@ from scalecalc.program import Program, Tensor
 from scalecalc.rule import find
 from scalecalc.scale import FREE, Scale
 from scalecalc.table import WeightScaling
+from scalecalc.term import Term, atom, pattern
+from scalecalc.value import Algebra, Value
 
 norm = import_module("scalecalc.rules.norm")
 softmax = import_module("scalecalc.rules.softmax").softmax
@@ -129,3 +131,19 @@ def test_corrections_never_cost_a_leading_term() -> None:
     tables = [table_of(interpret(model, FREE, corrections=kept)) for kept in (False, True)]
     assert {str(t["f", "update", "beta"].theta) for t in tables} == {"1"}
     assert {r.key: r.terms for r in tables[0]} == {r.key: r.terms for r in tables[1]}
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(2, False), (7, True)])
+def test_few_entries_are_divided_by_their_mean(count: int, left_out: bool) -> None:
+    """Over a few samples, of many leading terms: products of two of them in the mean square are left out, and it is said."""
+    p = Program("few", dims=("N",), fixed={"batch": 4})
+    y = norm.rmsnorm(p.input("x", "batch N"), "batch")
+    leads = [Term(ONE, pattern((), [atom(f"x {k}", ("N",))])) for k in range(count)]
+    found = norm.RMSNorm().law(Algebra(), y.op, ("N",), Value(("N",), tuple(leads)))
+    odd = {len(t.pattern.odd) for t in found.terms}
+    assert odd == {1}  # of two, x (x y) is y
+    assert any("few entries" in words for t in found.terms for words in _assumed(t)) == left_out
+
+
+def _assumed(t: Term) -> list[str]:
+    return [] if t.why is None else [t.why.assumption, *(words for parent in t.why.parents for words in _assumed(parent))]

@@ -143,3 +143,19 @@ def test_multihead_attention_of_three_inputs() -> None:
     table = derive(TorchModule(make, example_inputs), parameterization="mup", optimizer="sgd")
     assert {s.role for w, s in table.parameterization.items() if "weight" in w} == {"hidden"}
     assert table["output", "init"].formula() == "1"
+
+
+def test_two_blocks() -> None:
+    """All that is upstream of the second block's scores moves them like N^(1/2), and by Adam every weight the output alike.
+
+    Where terms were too many, what the gain of a norm or the matrix before a relu does came out N^(1/2) too small.
+    """
+
+    def make(N: int = 16) -> nn.Module:
+        blocks = (nn.TransformerEncoderLayer(N, 2, 4 * N, dropout=0.0, batch_first=True) for _ in range(2))
+        return nn.Sequential(nn.Linear(8, N), *blocks, nn.Linear(N, 2))
+
+    table = derive(TorchModule(make, batch(2, 3, 8)), parameterization="mup", optimizer="adam")
+    found = updates(table, "2.self_attn")
+    assert {size for w, size in found.items() if w[0] in "01"} == {"N^(1/2)"}
+    assert set(updates(table, "3").values()) == {"1"}
