@@ -389,7 +389,7 @@ def test_without_a_compiler_it_says_so_and_is_right(tmp_path) -> None:
     assert other.startswith(stepwise)
     assert other.endswith("numba serves real transitions with B and C per token or the same for all channels.")
     assert chosen == "numba"
-    assert numba.startswith("the scan is compiled by numba, which takes half a minute once and is three to five times")
+    assert numba.startswith("the scan is compiled by numba, which takes half a minute once and is three to six times")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The scan compiled by numba: for machines without a C compiler, three to five times as slow as the C kernel.
+"""The scan compiled by numba: for machines without a C compiler, three to six times as slow as the C kernel.
 
 It serves real transitions whose B and C are per token or the same for all; the reference does the rest.  What varies by
 position alone is expanded, and its gradient summed.  As in kernel/, a task is a tile of channels, states are the outer loop,
