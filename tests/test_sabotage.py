@@ -185,7 +185,7 @@ def test_missing_back_reaction_is_found(kept: Any, restored: None, monkeypatch: 
     """Without W Wᵀ g ∋ g an update upstream of the layer looks harmless."""
     model = "s6:activation=tanh"
     file = kept(model, "sgd")
-    monkeypatch.setattr(wick, "_may_meet", lambda a, b: False)
+    monkeypatch.setattr(wick, "may_meet", lambda a, b: False)
     forget()
     assert blame(verify(model, "sgd", file))
 
