@@ -17,6 +17,7 @@ from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
 from scalecalc.transfer.config import Setup, Sweep
 from scalecalc.transfer.engine import Engine
+from scalecalc.transfer.interrupt import noticed
 from scalecalc.transfer.records import Job
 from scalecalc.transfer.store import Store
 
@@ -187,6 +188,23 @@ def test_a_killed_client_goes_on_where_it_was_ctrl_c_keeps_everything_and_two_sh
     assert {status for _, status, _ in found} <= {"done", "diverged"}
     every = {one.pid for one in (killed, interrupted, *last)}
     assert {int(ended.split()[-1]) for _, _, ended in found} <= every  # who wrote it
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_was_lost_is_raised_at_the_next_look():
+    """Raised within a destructor it is printed and forgotten."""
+
+    class Torn:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with noticed() as unless_interrupted:
+        unless_interrupted()
+        Torn()
+        with pytest.raises(KeyboardInterrupt):
+            unless_interrupted()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 FULL = """

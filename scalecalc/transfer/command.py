@@ -16,6 +16,7 @@ from scalecalc.errors import InputError
 
 if TYPE_CHECKING:
     from scalecalc.transfer.config import Setup
+    from scalecalc.transfer.cost import Estimate
     from scalecalc.transfer.records import Job
     from scalecalc.transfer.store import Store
 
@@ -30,13 +31,17 @@ def transfer(given: dict[str, Any]) -> int:
     setups, store, sweep = prepare(given)
     groups = {name: members for name, _, members in (text.partition("=") for text in given["groups"])}
     from scalecalc.transfer.engine import Engine
+    from scalecalc.transfer.interrupt import noticed
     from scalecalc.transfer.progress import Progress
 
     stopped, complete, apart = False, True, set[str]()
-    with Progress(not given["quiet"]) as progress:
-        engine = Engine(
-            store, given["workers"], given["scheduler"], given["budget"], given["dominated"], said=progress.said
-        )  # fmt: skip
+    with Progress(not given["quiet"]) as progress, noticed() as unless_interrupted:
+
+        def said(job: Job, left: Estimate) -> None:
+            progress.said(job, left)
+            unless_interrupted()
+
+        engine = Engine(store, given["workers"], given["scheduler"], given["budget"], given["dominated"], said=said)
         try:
             for wanted in stages(setups, store, sweep, groups):
                 apart |= {setup.key for setup in wanted if setup.group}
