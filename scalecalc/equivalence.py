@@ -179,7 +179,7 @@ def recognised(
             found = difference(values, theirs, weights, own, there, how)
         out.append(Match(name, entry.source, found, how.text if how.kind != "free" else ""))
     expected = default_parameterization(model.name)
-    out.sort(key=lambda m: (m.found.count, bool(m.along), len(m.found.shared), len(m.found.own), m.name))
+    out.sort(key=lambda m: (m.found.count, bool(m.along), len(m.found.shared), len(m.found.own), m.name != expected, m.name))
     same = tuple(m for m in out if m.found)
     near = [m for m in out if len(m.found.differs) < len(model.program.weights)]
     return same or tuple([m for m in near if m.name == expected] or [m for m in near[:1] if m.found.count == 1])

@@ -233,6 +233,13 @@ def test_a_file_is_written_in_the_format_of_its_name(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out == ""
 
 
+def test_of_parameterizations_that_are_alike_the_models_own_is_named_first() -> None:
+    """Without a depth that grows CompleteP is mup, and comes before it by name alone."""
+    names = [match.name for match in solve("mlp", optimizer="adam").matches if not match.found.own]
+    assert names[0] == "mup"
+    assert "completep" in names
+
+
 def test_regimes_along_which_a_solution_is_recognised() -> None:
     """Along N_u ∝ N_x only the powers together count, and the report says that it was so compared."""
     found = layer()
