@@ -133,13 +133,12 @@ def _applied(rule: Rule, algebra: Algebra, op: Op, labels: tuple[str, ...], valu
     No more than all of it decays (:meth:`scalecalc.optimizer.Optimizer.update`), so that what a decay and another update do
     together is no larger than what that other does alone.
     """
-    multiples = {(m.tag, m.size): m for value in values for m in value.multiples}
-    degrees = rule.degrees(op, *values) if multiples else None
+    degrees = rule.degrees(op, *values) if any(value.multiples for value in values) else None
     if degrees is None:
         return rule.law(algebra, op, labels, *map(algebra.whole, values))
-    kept = {(m.tag, m.size) for value, degree in zip(values, degrees, strict=True) if degree for m in value.multiples}
+    kept = {(m.tag, m.size): m for value, degree in zip(values, degrees, strict=True) if degree for m in value.multiples}
     out = rule.law(algebra, op, labels, *(replace(value, multiples=()) for value in values))
-    return replace(out, multiples=tuple(m for key, m in multiples.items() if key in kept))
+    return replace(out, multiples=tuple(kept.values()))
 
 
 def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:

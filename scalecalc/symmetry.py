@@ -82,7 +82,7 @@ def shifts(
     if before and by_paths:
         own = [INIT + u.removeprefix(PATH) if u.startswith(PATH) else u for u in own]
         known = frozenset(own)  # an init that no size depends on, as of what is hidden, shifts as it likes
-        every = _reduced([{u: e for u, e in shift_of_inits(v, before or {}).items() if u in known} for v in basis], own)
+        every = _reduced([{u: e for u, e in shift_of_inits(v, before).items() if u in known} for v in basis], own)
         basis = [v for v in every if len(v) > 1]  # no size depends on what shifts alone
     found = (Shift(tuple((u, v[u]) for u in own if v.get(u))) for v in basis)
     return tuple(shift for shift in found if shift.powers)

@@ -197,7 +197,7 @@ def numbers(expression: object, n: Array, sigma: Array, eta: Array, gain: Array)
 
     from scalecalc.dynamics.settings import G
 
-    found = sp.lambdify((N, SIGMA, ETA, G), sp.sympify(expression).subs(TAU, 1), "numpy")(n, sigma, eta, gain)
+    found = sp.lambdify((N, SIGMA, ETA, G), sp.sympify(expression, strict=True).subs(TAU, 1), "numpy")(n, sigma, eta, gain)
     return np.broadcast_to(np.asarray(found, float), n.shape)
 
 

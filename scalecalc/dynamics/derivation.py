@@ -46,7 +46,7 @@ def define(words: str, left: Any = None, right: Any = None) -> Line:
 
 def proved(words: str, left: Any, right: Any, difference: Any = None) -> Line:
     """An identity.  ``difference``: of the two sides, where ``left`` is but a name."""
-    found = sp.sympify(left) - right if difference is None else sp.sympify(difference)
+    found = sp.sympify(left, strict=True) - right if difference is None else sp.sympify(difference, strict=True)
     rest = sp.simplify(sp.expand(found))
     if rest != 0:
         rest = sp.simplify(sp.factor(sp.powsimp(sp.expand(rest.rewrite(sp.exp)), force=True)))
