@@ -122,7 +122,8 @@ def _numeric(f: Function) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     import torch
 
     names = {"exp": torch.exp, "erf": torch.erf, "log": torch.log, "tanh": torch.tanh, "sqrt": torch.sqrt}
-    names |= {"cos": torch.cos, "sin": torch.sin, "tan": torch.tan}
+    names |= {"cos": torch.cos, "sin": torch.sin, "tan": torch.tan, "atan": torch.atan}
+    names |= {"sinh": torch.sinh, "cosh": torch.cosh}
 
     def half(expression: sp.Expr) -> Callable[[Any], Any]:
         # constants as numbers: torch's functions take tensors only (gelu has sqrt(2))
@@ -165,6 +166,11 @@ cos = elementwise("cos", sp.cos(x))
 sin = elementwise("sin", sp.sin(x))
 erf = elementwise("erf", sp.erf(x))
 log_sigmoid = elementwise("log_sigmoid", -sp.log(1 + sp.exp(-x)))
+step = elementwise("step", (1 + sp.sign(x)) / 2)
+expm1 = elementwise("expm1", sp.exp(x) - 1)
+sinh = elementwise("sinh", sp.sinh(x))
+cosh = elementwise("cosh", sp.cosh(x))
+atan = elementwise("atan", sp.atan(x))
 
 
 def leaky_relu(slope: float) -> Callable[[Tensor], Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scalecalc import backward
+from scalecalc.errors import UnsupportedScale
 from scalecalc.model import Model
 from scalecalc.program import LEAVES, Op, Program
 from scalecalc.repeat import Verdicts, inside, settle
@@ -135,10 +136,20 @@ def _applied(rule: Rule, algebra: Algebra, op: Op, labels: tuple[str, ...], valu
     """
     degrees = rule.degrees(op, *values) if any(value.multiples for value in values) else None
     if degrees is None:
-        return rule.law(algebra, op, labels, *map(algebra.whole, values))
+        return _told(rule, algebra, op, labels, [algebra.whole(value) for value in values])
     kept = {(m.tag, m.size): m for value, degree in zip(values, degrees, strict=True) if degree for m in value.multiples}
-    out = rule.law(algebra, op, labels, *(replace(value, multiples=()) for value in values))
+    out = _told(rule, algebra, op, labels, [replace(value, multiples=()) for value in values])
     return replace(out, multiples=tuple(kept.values()))
+
+
+def _told(rule: Rule, algebra: Algebra, op: Op, labels: tuple[str, ...], values: Sequence[Value]) -> Value:
+    """A rule's law; where it has none, the error says of which operation."""
+    try:
+        return rule.law(algebra, op, labels, *values)
+    except UnsupportedScale as error:
+        if not op.where or op.where in str(error):
+            raise
+        raise UnsupportedScale(f"{op.name or op.rule}, at {op.where}: {error}") from error
 
 
 def _centred(program: Program, live: Sequence[bool]) -> frozenset[str]:

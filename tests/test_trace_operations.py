@@ -75,6 +75,31 @@ def grouped(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.o(found.transpose(1, 2).flatten(2))
 
 
+def chosen(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Comparisons of every kind, bounds on one side, the larger and the smaller of two."""
+    h = steps(m, x)
+    h = torch.where((h > 0.1) & ~(h >= 1), h.tanh(), 0.1 * h) + (h < 0.2) * h.sigmoid() + (h <= h.sin()) * h.cos()
+    h = h.masked_fill(h > 2, 0.5)
+    h = h + torch.maximum(h, -0.5 * h) + torch.minimum(h.tanh(), 0.5 * h) + h.clamp(min=-0.3) + h.clamp(max=0.4)
+    return m.o(F.celu(h) + F.threshold(h, 0.2, 0.1) + h.sigmoid().clamp(1e-6, torch.inf).reciprocal())
+
+
+def pooled(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Means and maxima of windows, windows themselves, and what is taken again and again along an axis."""
+    h = steps(m, x).mT
+    maxima = F.max_pool1d(h, 2).repeat(1, 1, 2) + h.amax(-1, keepdim=True)
+    means = F.avg_pool1d(h, 2, 1, 1)[..., :4] + F.adaptive_avg_pool1d(h, 3).sum(-1, keepdim=True)
+    return m.o((maxima + means + F.pad(h, (1, 0)).unfold(-1, 2, 1).sum(-1) + F.pad(h, (1, -1))).mT)
+
+
+def composed(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Operations that torch makes of smaller ones."""
+    h = steps(m, x).tanh()
+    h = h.flatten(0, 1).view_as(h) + h.movedim(1, 2).swapaxes(1, 2) + torch.addcmul(h, h.tanh(), h.sigmoid(), value=0.5)
+    h = F.mish(h) + F.softsign(h) + torch.expm1(h) + torch.sinh(h) + torch.cosh(h) + torch.atan(h)
+    return m.o(h.sigmoid().cumprod(1) + h.softmax(-1, dtype=torch.float32))
+
+
 WAYS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "a write to a slice": (slices, ("padded",)),
     "no gradient": (without_gradient, ("stop", "reciprocal")),
@@ -116,8 +141,15 @@ WAYS: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "positions": (lambda m, x: m.o(m.e(torch.arange(4)) + steps(m, x)), ()),
     "a causal convolution": (lambda m, x: m.o(m.c(steps(m, x).mT)[..., :4].mT), ("windows",)),
     "rotary": (rotated, ("cos", "sin")),
+    "choices": (chosen, ("step", "relu")),
+    "pooling": (pooled, ("largest",)),
+    "what torch composes": (composed, ("expm1", "sinh", "cosh", "atan")),
+    "an output that is repeated": (lambda m, x: m.o(steps(m, x).tanh().mean(1, keepdim=True)).expand(3, 4, 2), ()),
+    "an unbiased deviation": (lambda m, x: m.o(m.a(x) / (m.a(x).std(-1, keepdim=True) + 1e-5)), ("root", "centre")),
+    "decays between positions": (
+        lambda m, x: m.o(scores(m, x).masked_fill(causal(1.0).bool(), -torch.inf).exp() @ steps(m, x)), ("exp",)),
 }  # fmt: skip
-FAST = ("a write to a slice", "no gradient", "an additive mask", "rotary", "a layer norm written out")
+FAST = ("choices", "pooling", "a write to a slice", "no gradient", "an additive mask", "rotary", "a layer norm written out")
 
 
 def build(forward: Callable[..., Any], **more: Callable[[int], Any]) -> Callable[..., nn.Module]:
@@ -289,6 +321,9 @@ def test_an_integer_input_is_a_number() -> None:
     [
         (lambda m, x: m.o(m.a(x) / m.a(x)), "may be zero or negative"),
         (lambda m, x: m.o((scores(m, x) + causal(-torch.inf)).tanh() @ steps(m, x)), "do not go into a softmax"),
+        (lambda m, x: m.o(m.a(x).mul(1e4).exp()), "is not finite"),
+        (lambda m, x: m.o(m.a(x).clamp(-1, 1)), "a bound on both sides (-1 and 1)"),
+        (lambda m, x: m.o(m.a(x) * m.a(x).amax(-1, keepdim=True)), "a maximum over an axis that grows"),
         (lambda m, x: m.o(F.dropout(scores(m, x), 0.5, True) @ steps(m, x)), "dropout with p = 0.5"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from scalecalc.trace.axes import repeated
+from scalecalc.trace.choices import chosen
 from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import rules, torch_op
@@ -46,10 +47,12 @@ def added(rec: Recorder, node: Node, x: Traced, mask: Constant) -> Traced:
 
 @torch_op("masked_fill.Scalar", "masked_fill.Tensor", raw=True)
 def masked_fill(rec: Recorder, node: Node, x: Any, mask: Any, value: Any) -> Traced:
-    if not isinstance(mask, Constant):
-        raise Refusal("a mask that depends on data")
     if isinstance(value, Constant) and value.values[0].numel() == 1:
         value = float(value.one)
+    if not isinstance(mask, Constant):
+        if barred(value) or not isinstance(value, (int, float)):
+            raise Refusal("a mask that depends on data and leaves entries out of a softmax, or fills in other than a number")
+        return chosen(rec, node, mask, value, traced(rec, x))
     x, keep = traced(rec, x), ~mask.one.bool()
     if barred(value):
         return masked(x, keep)
@@ -66,15 +69,15 @@ def _no_number(value: Any) -> Traced:
 @torch_op("where.self", "where.ScalarOther", "where.ScalarSelf", raw=True)
 def where(rec: Recorder, node: Node, condition: Any, x: Any, y: Any) -> Traced:
     if not isinstance(condition, Constant):
-        raise Refusal("a choice that depends on data")
-    chosen = condition.one.bool()
-    for one, other, keep in ((x, y, chosen), (y, x, ~chosen)):
+        return chosen(rec, node, condition, *(traced(rec, side) for side in (x, y)))
+    kept = condition.one.bool()
+    for one, other, keep in ((x, y, kept), (y, x, ~kept)):
         if isinstance(one, Traced) and (barred(other) and not isinstance(other, Constant) or _everywhere(other)):
             return masked(one, keep)
     if barred(x) or barred(y):
         raise Refusal("a choice between scores and a mask that is −∞ only in part")
     sides = []
-    for one, keep in ((x, chosen), (y, ~chosen)):
+    for one, keep in ((x, kept), (y, ~kept)):
         table = traced(rec, Constant(tuple(keep.double() for _ in condition.values)))
         sides.append(mul(rec, node, traced(rec, one), table))
     return add(rec, node, *sides)

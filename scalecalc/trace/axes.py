@@ -185,6 +185,8 @@ def getitem(rec: Recorder, node: Node, x: Sequence[Traced], index: int) -> Trace
 @torch_op("cat.default")
 def cat(rec: Recorder, node: Node, xs: Sequence[Traced], dim: int = 0) -> Traced:
     xs = [x for x in xs if len(x.axes) > 1 or any(x.axes[0].size)]
+    if len(xs) == 1:
+        return xs[0]
     axis = dim % len(xs[0].axes)
     wide = list(xs)
     for k in range(len(xs[0].axes)):

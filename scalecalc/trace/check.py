@@ -24,7 +24,7 @@ from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.program import Program
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.trace.graph import Graph, Leaf, at
+from scalecalc.trace.graph import Graph, Leaf, Node, at, refs
 from scalecalc.trace.network import Network
 from scalecalc.trace.traced import ONES, Placed
 
@@ -46,7 +46,7 @@ def check(graph: Graph, network: Network) -> set[str]:
 
     Raises:
         TraceError: output or a gradient differs, with where and by how much.
-        InputError: a norm of what is zero at initialisation.
+        InputError: a norm of what is zero at initialisation, or the module's own numbers are not finite.
     """
     idle: set[str] | None = None
     moved = [_moved(module, k) for k, module in enumerate(graph.modules)]
@@ -56,7 +56,7 @@ def check(graph: Graph, network: Network) -> set[str]:
     cotangent = start(program.tensor(program.loss), "linear")
     record_backward(program, cotangent)
     cotangent = program.gradients[program.loss]
-    single = any("float32" in str((node.args, node.kwargs)) for node in graph.nodes if "to" in node.target)
+    single = any(_in_single(node) for node in graph.nodes)
     tolerance = SINGLE if single or network.single else TOLERANCE
     leaves = {leaf.node: leaf for leaf in graph.leaves}
     _check_norms(program, network, graph, leaves)
@@ -73,7 +73,7 @@ def check(graph: Graph, network: Network) -> set[str]:
         given = _own(program, network, leaves, state, k, widths, wanted)
         given[cotangent] = network.laid(c, widths)[None]
         values = run(program, given, wanted)
-        _compare(values[program.loss][0], network.laid(output.detach(), widths), tolerance, "its output", widths)
+        _compare(values[program.loss][0], network.laid(output.detach(), widths), tolerance, "the output", widths)
         largest = max((float(p.grad.abs().max()) for p in module.parameters() if p.grad is not None), default=1.0)
         none: set[str] = set()
         for i, placed in weights.items():
@@ -81,12 +81,19 @@ def check(graph: Graph, network: Network) -> set[str]:
             if i in program.gradients and grad is not None:
                 own = values[program.gradients[i]][0]
                 other = _part(placed, grad, k).reshape(own.shape)
-                if float(other.abs().max()) < NOTHING * largest and float(own.abs().max()) < NOTHING * largest:
+                theirs = NOTHING * tolerance / TOLERANCE * largest
+                if float(other.abs().max()) < theirs and float(own.abs().max()) < NOTHING * largest:
                     none.add(program.ops[i].name)
                     continue
                 _compare(own, other, tolerance, f"the gradient of {program.ops[i].name}", widths)
         idle = none if idle is None else idle & none
     return idle or set()
+
+
+def _in_single(node: Node) -> bool:
+    """Does it compute in single precision, whatever it is given?"""
+    made = any(part in node.target for part in ("_like.", "new_"))  # zeros and ones
+    return "float32" in str((node.args, node.kwargs)) and not made and any(refs((node.args, node.kwargs)))
 
 
 def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -180,6 +187,8 @@ def _part(placed: Placed, value: torch.Tensor, k: int) -> torch.Tensor:
 def _compare(mine: torch.Tensor, theirs: torch.Tensor, tolerance: float, what: str, widths: Mapping[str, int]) -> None:
     if mine.shape != theirs.shape:
         raise TraceError(f"the traced program does not have the module's shapes ({what} at {at(widths)}); please report it.")
+    if not bool(theirs.isfinite().all()):
+        raise InputError(f"{what} is not finite at {at(widths)} on the example inputs; give others.")
     off = float((mine - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)) if mine.numel() else 0.0
     if not off <= tolerance:
         raise TraceError(

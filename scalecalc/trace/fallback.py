@@ -2,6 +2,8 @@
 
 - *Regions*: ``torch.no_grad`` and a disabled autocast come as calls of graphs of their own.  They are written out in place;
   what comes out of the first is cut off from gradients (``detach``).
+- *Pieces*: an operation that no function here knows is written as smaller ones, where torch has a way (``view_as`` as a view,
+  ``lerp`` as sums and products).  Those that are known stay whole, however they could be decomposed.
 - *make_fx*: where the export fails, or leaves transformations of functions in the graph (``torch.func.vmap``), the module is
   run once more and its operations are taken down below autograd.  They are smaller pieces then (a linear map is a transpose
   and a product), and nothing is made functional, so that writes in place are refused.
@@ -10,7 +12,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +80,31 @@ def _detached(graph: torch.fx.Graph, node: torch.fx.Node) -> torch.fx.Node:
     made = graph.call_function(torch.ops.aten.detach.default, (node,))
     made.meta = dict(node.meta)
     return made
+
+
+def pieces(exported: torch.export.ExportedProgram, known: Container[str]) -> torch.export.ExportedProgram:
+    """The same with operations that are not known in smaller ones that are, and without writes in place.
+
+    What could only be written with others that are not known stays whole, so that it is refused by the name it has in the
+    module.
+    """
+    own = _targets(exported)
+    unknown = {t for t in own if str(t) not in known}
+    if not unknown and not any(t._opname.endswith("_") for t in own):
+        return exported
+    ways = {t: way for t, way in torch.export.default_decompositions().items() if str(t) not in known}
+
+    def left(whole: set[Any]) -> tuple[torch.export.ExportedProgram, set[Any]]:
+        found = exported.run_decompositions({t: way for t, way in ways.items() if t not in whole})
+        return found, {t for t in _targets(found) if str(t) not in known} - whole
+
+    found, rest = left(set())
+    return left({t for t in unknown if left(unknown - {t})[1]})[0] if rest else found
+
+
+def _targets(exported: torch.export.ExportedProgram) -> set[Any]:
+    targets = {n.target for n in exported.graph.nodes if n.op == "call_function"}
+    return {t for t in targets if isinstance(t, torch._ops.OpOverload) and t.namespace == "aten"}
 
 
 def plain(graph: torch.fx.Graph) -> bool:

@@ -24,7 +24,8 @@ import torch
 from torch import nn
 
 from scalecalc.errors import InputError, ScalecalcError
-from scalecalc.trace.fallback import Taken, plain, take_down, write_out
+from scalecalc.trace.fallback import Taken, pieces, plain, take_down, write_out
+from scalecalc.trace.handlers import TABLE
 from scalecalc.trace.sizes import Settings, Sizes
 
 MARK = "scalecalc.feature.default"
@@ -198,9 +199,7 @@ def export(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[st
 def _exported(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping[str, int]) -> Exported:
     failed: Exception | None = None
     try:
-        found = torch.export.export(module, tuple(inputs), strict=False)
-        in_place = any("_." in str(node.target).rpartition(".")[0] + "." for node in found.graph.nodes)
-        found = found.run_decompositions({}) if in_place else found
+        found = pieces(torch.export.export(module, tuple(inputs), strict=False), {*TABLE, *IGNORED})
         write_out(found)
         if plain(found.graph):
             return found

@@ -15,13 +15,13 @@ from scalecalc.errors import InputError
 from scalecalc.program import Program
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.trace import along, convolution, scan  # noqa: F401  register their operations, as the others do
+from scalecalc.trace import along, choices, convolution, pooling, scan  # noqa: F401  register their operations, as the others do
 from scalecalc.trace.attention import masked_fill, softmax, where
 from scalecalc.trace.constants import Constant, anywhere, foldable, folded, traced
 from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref, refs
 from scalecalc.trace.handlers import RAW, TABLE
 from scalecalc.trace.initial import Initial, Initials, PartForm
-from scalecalc.trace.operations import add, same
+from scalecalc.trace.operations import add, exp, same
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.roles import describe
 from scalecalc.trace.sizes import Sizes, minus
@@ -29,7 +29,7 @@ from scalecalc.trace.traced import ONES, Axis, Block, Cut, Origin, Part, Placed,
 
 MOST_STARTS = 100
 EMBEDDING = "aten.embedding.default"
-PASSES_MASKS = tuple(name for name, handler in TABLE.items() if handler in (add, softmax, masked_fill, where, same))
+PASSES_MASKS = tuple(name for name, handler in TABLE.items() if handler in (add, exp, softmax, masked_fill, where, same))
 ONE = Scale.one()
 
 
@@ -341,7 +341,7 @@ class _Attempt:
     # ------------------------------------------------------------------ at the end
 
     def output(self, known: Mapping[str, Any]) -> Block:
-        program = self.rec.program
+        rec, program = self.rec, self.rec.program
         found = [known.get(r.name) for r in self.graph.output[:1]]
         whole = [x for x in found if isinstance(x, Traced)]
         if not whole:
@@ -349,6 +349,8 @@ class _Attempt:
         if len(whole[0].blocks) != 1:
             raise InputError(f"the output of {program.name} is put together from pieces along a growing axis; return one.")
         block = whole[0].only
+        for k, axis in enumerate(whole[0].axes):  # what is repeated is seen, and pulled at, as often
+            block = block if block.tensor is None or rec.grows(axis.size) else rec.own(block, k, axis.size)
         if block.tensor is None or not program.trainable()[block.tensor.index]:
             raise InputError(f"the output of {program.name} does not depend on any parameter.")
         program.end(block.tensor)

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
+import sympy as sp
 import torch
 
+from scalecalc.asymptotics import N
 from scalecalc.program import Tensor
 from scalecalc.trace.axes import axes_at, inserted, regrouped
 from scalecalc.trace.graph import Node, Varying
@@ -75,6 +78,13 @@ def batch_norm(
     else:
         out = _by_running(rec, node, x, weight, bias, mean, variance, eps)
     return out if len(node.shapes) == 1 else [out]
+
+
+@torch_op("_native_batch_norm_legit.no_stats")
+def batch_norm_unkept(
+    rec: Recorder, node: Node, x: Traced, weight: Any, bias: Any, training: bool, momentum: float, eps: float
+) -> Any:
+    return batch_norm(rec, node, x, weight, bias, None, None, training, momentum, eps)
 
 
 @torch_op("_native_batch_norm_legit_no_training.default")
@@ -199,9 +209,24 @@ def variance(
     size = x.axes[axes[0]].size
     label = over(rec, x, axes[0], "a variance")
     squares = applied(rec, rec.each([x], lambda blocks, _: _centred_block(rec, blocks[0], label)), "square")
+    if correction and rec.grows(size):
+        squares = mul(rec, node, squares, _unbiased(rec, x, axes[0], label, correction))
+        correction = 0
     out = total(rec, node, squares, axes, keepdim)
-    out = mul(rec, node, out, Varying(1 / (s - (0 if correction is None else correction)) for s in size))
+    out = mul(rec, node, out, Varying(1 / (s - (correction or 0)) for s in size))
     return raised(rec, out, "root", _mean_square(rec, out)) if "std" in node.target else out
+
+
+def _unbiased(rec: Recorder, x: Traced, axis: int, label: str, correction: float) -> Traced:
+    """N/(N − c), the same everywhere along an axis of N entries."""
+    if label in rec.products:
+        raise Refusal("an unbiased variance over a product of growing dims; correction=0 has a rule")
+    key = "unbiased", label, correction
+    if key not in rec.kept:
+        factor = 1 / (1 - sp.Rational(Fraction(correction)) / N)
+        rec.kept[key] = rec.program.index(f"unbiased along {label}", label, factor)
+    axes = (x.axes[axis], *x.axes[axis + 1 :])
+    return Traced(axes, {(0,) * len(axes): Block(rec.kept[key], (label, *(None for _ in axes[1:])))})
 
 
 def _centred_block(rec: Recorder, block: Block, label: str) -> Block:
@@ -265,6 +290,8 @@ def sign(rec: Recorder, tensor: Tensor) -> int:
         expression, values = op.params.get("expression"), op.params.get("values")
         if values is not None:
             return POSITIVE if bool((torch.tensor(values) > 0).all()) else NEGATIVE
+        if expression.free_symbols == {N}:
+            return POSITIVE if all(expression.subs(N, s) > 0 for s in rec.sizes[tensor.axes[-1]]) else NEGATIVE
         return POSITIVE if expression.is_number and expression.is_positive else NEGATIVE
     if op.rule in SIGNS and not op.params.get("order"):
         return SIGNS[op.rule]
@@ -294,18 +321,6 @@ def inverse_of(rec: Recorder, x: Traced) -> Traced:
         if y.op.rule == "exp" and not y.op.params["order"]:
             return replace(found, norm=(y, whole.op.params["over"][0], 0.0, True, "softmax"))
     return found
-
-
-@torch_op("clamp_min.default")
-def clamp_min(rec: Recorder, node: Node, x: Traced, least: float) -> Traced:
-    """A bound far below what is positive, against division by zero: no number of order one feels it."""
-    positive = all(b.tensor is not None and sign(rec, b.tensor) for b in x.blocks.values())
-    if not positive or not 0 <= least <= NEGLIGIBLE:
-        raise Refusal(f"a bound from below ({least:g}); relu is one at 0")
-    text = f"the bound {least:g} that something positive is kept above is taken to be negligible."
-    if text not in rec.program.remarks:
-        rec.program.remarks.append(text)
-    return x
 
 
 NEGLIGIBLE = 1e-5

@@ -25,6 +25,7 @@ FUNCTIONS = {
     "relu.default": "relu", "tanh.default": "tanh", "sigmoid.default": "sigmoid", "silu.default": "silu",
     "neg.default": "negative", "abs.default": "absolute", "square.default": "square", "sign.default": "sign",
     "cos.default": "cos", "sin.default": "sin", "erf.default": "erf", "log_sigmoid.default": "log_sigmoid",
+    "expm1.default": "expm1", "sinh.default": "sinh", "cosh.default": "cosh", "atan.default": "atan",
 }  # fmt: skip
 
 
@@ -91,7 +92,10 @@ def softplus(rec: Recorder, node: Node, x: Traced, beta: float = 1, threshold: f
 
 @torch_op("exp.default")
 def exp(rec: Recorder, node: Node, x: Traced) -> Traced:
-    """An exponential; of a positive step times an exact vector it is the decay of a discretization."""
+    """An exponential, of −∞ zero; of a positive step times an exact vector it is the decay of a discretization."""
+    if x.keep is not None:
+        kept = traced(rec, Constant(tuple(x.keep.double() for _ in rec.settings.all)))
+        return mul(rec, node, exp(rec, node, replace(x, keep=None)), kept)
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         (block,) = blocks
