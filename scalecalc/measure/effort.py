@@ -35,7 +35,7 @@ ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
 LOOKS = len(ROUNDS) + 2  # at the data of one row, the last one and the one on fresh seeds included
 PILOT, LEAST = 64, 32  # seeds of the first look, as many of them as its share of the budget pays for
 PILOT_SHARE = 0.25
-SPARE = (3.0, 1.5)  # times the seeds that can be had, in the first round and later: rows that need more are left as they are
+SPARE = (3.0, 1.5)  # times the time that is left, in the first round and later: rows that take more are left as they are
 TRIAL = 32  # seeds of the batch, at most, by which it is timed what measuring some rows in a cell takes
 WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after some rounds
 CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
@@ -162,12 +162,17 @@ def _on_grid(run: Run, rows: Sequence[Row], number: int, seconds: float) -> list
     rows = [r for r in rows if number < _patience(r) or run.need[r.key] <= WITHIN_REACH]
     if not rows:
         return []
-    keys = max((keys for k, keys in run.cost if k < run.common), key=lambda keys: sum(r.key in keys for r in rows))
-    again = sum(
-        run.cost.get((k, keys), 0.0) * max(len(run.get("first", k, r.key)) for r in rows) for k in range(run.common)
-    )
-    reach = SPARE[min(number, 1)] * (1 + seconds * run.workers / again) if again else math.inf
-    return [r for r in rows if run.need[r.key] <= reach] or [min(rows, key=lambda r: run.need[r.key])]
+
+    def takes(row: Row) -> float:
+        """Seconds until it is decided, with the least rows beside it that have been measured with it."""
+        whole = 0.0
+        for k in range(run.common):
+            known = [cost for (j, keys), cost in run.cost.items() if j == k and row.key in keys]
+            whole += min(known, default=0.0) * len(run.get("first", k, row.key))
+        return (run.need[row.key] - 1) * whole / run.workers
+
+    least = {r.key: takes(r) for r in rows}
+    return [r for r in rows if least[r.key] <= SPARE[min(number, 1)] * seconds] or [min(rows, key=lambda r: least[r.key])]
 
 
 def _patience(row: Row) -> int:
