@@ -13,7 +13,7 @@ import torch
 
 from scalecalc.errors import InputError, MeasureError
 from scalecalc.measure import effort as module
-from scalecalc.measure.contributions import Plan, examples, measure, typical
+from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting
 from scalecalc.measure.verify import Interrupted, verify
 from scalecalc.model import parameterize, resolve
@@ -195,23 +195,3 @@ def test_a_feature_that_is_exactly_zero_at_first(tmp_path: Path) -> None:
     assert rows[("W",)].terms == ()
     assert rows[("W", "W")].formula() == "N^(-1)"
     assert {row.verdict for row in rows.values()} == {"agrees"}
-
-
-def test_examples_are_taken_each_by_itself() -> None:
-    """Where a program has examples that it does not tell apart; tokens, and a batch that is normed, are none."""
-    assert [examples(resolve(m).program) for m in ("mlp", "transformer", "deltanet", "lti")] == ["batch"] * 4
-    program = resolve("mlp").program.copy()
-    program.ops[1] = replace(program.ops[1], params={"over": ("batch",)})
-    assert examples(program) is None
-
-
-def test_the_size_of_a_batch_is_next_to_the_mean_of_logs() -> None:
-    """Scatter of 1/z, z normal, which the largest of the batch alone would have; and one example without anything."""
-    z = torch.randn(4000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    largest, found = z.pow(-2).mean(1).log() / 2, typical(1 / z.abs()).log()
-    assert found.std() < 0.75 * largest.std()
-    z = z.abs()
-    z[:, 0] = 0
-    assert bool(typical(z).isfinite().all())
-    assert bool((typical(z * 0) == 0).all())
-    torch.testing.assert_close(typical(2 * z), 2 * typical(z))

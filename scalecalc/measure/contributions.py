@@ -5,15 +5,6 @@ Updates are measured by tag.  The contribution of one weight's own update, to fi
 prefactor); the second order is (f(W + εΔW) + f(W − εΔW) − 2 f(W)) / ε² with an ε that moves the features by a few
 per cent.  Totals would mix terms of different exponents, and they do not converge at widths one can afford.
 
-**Examples.**  All examples of a batch obey one law, and one that is a hundred times as large as the others (a norm that
-divides by what happens to be small) is the same tail that makes the fit take the mean of logs over seeds.  So the size is
-each example's own root-mean-square, and of these the mean over the batch: that of their square roots, nearer to the
-mean of logs, but finite where a single example has nothing (a token that no expert got).  The exponent is the same.  Of four
-examples 1/z, z normal, has then a scatter of .8 in its log instead of 1.1, 1/z² one of 1.9 instead of 2.4, z of .45 instead
-of .40; a smaller power makes heavy tails lighter yet, and all else worse.  The road not taken is a
-larger batch: the sums over other examples that an update holds beside an example's own fall as (batch/N)^(1/2), and at 16
-examples their slopes are off by up to .2 (ssd, o by W_o).
-
 Rows of a second step are measured by ``scalecalc.measure.training``.
 """
 
@@ -34,37 +25,10 @@ from scalecalc.measure.tiles import held, observe, tiling
 from scalecalc.measure.training import Training, joined, later
 from scalecalc.program import Program
 from scalecalc.table import Row
-from scalecalc.term import dim_of
 
 Key = tuple[str, str, int, tuple[str, ...]]
 FIRST_ORDER = 1e-6
 SECOND_ORDER = 0.05
-MEAN = 0.5  # the power whose mean over a batch is taken
-
-
-
-def examples(program: Program) -> str | None:
-    """The axis of examples that are drawn alike and that no operation of the forward pass mixes or tells apart, if any."""
-    if program.loss is None:
-        return None
-    forward = program.ops[: program.forward_length or len(program.ops)]
-
-    def alike(label: str) -> bool:
-        leaves = [op for op in forward if not op.inputs and label in op.axes]
-        drawn = all(op.rule == "input" and "values" not in op.params for op in leaves)
-        return drawn and not any(_named(label, op.params) for op in forward)
-
-    fixed = [a for a in program.ops[program.loss].axes if a in program.fixed and dim_of(a) not in program.held]
-    return next((label for label in fixed if alike(label)), None)
-
-
-def _named(label: str, value: object) -> bool:
-    """Is an axis named anywhere in an operation's parameters?"""
-    if isinstance(value, str):
-        return label in value.split()
-    if isinstance(value, Mapping):
-        return any(_named(label, x) for x in (*value.keys(), *value.values()))
-    return isinstance(value, tuple | list | set | frozenset) and any(_named(label, x) for x in value)
 
 
 @dataclass(frozen=True)
@@ -103,10 +67,6 @@ class Plan:
         if row.kind == "update":
             return {self.model.program.features[row.row], self.gradients[row.tag[0]]}
         return {_position(self, row)}
-
-    @cached_property
-    def examples(self) -> str | None:
-        return examples(self.model.program)
 
     @cached_property
     def without_states(self) -> Program:
@@ -162,12 +122,12 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
     leaves = draw_leaves(program, setting, plan.model.scalings, program.live([*kept, *tensors.values(), *watched.values()]))
     sized = {*tensors.values(), *watched.values(), *factors}
     cut = tiling(forward) if forward is not program else None
-    values, sizes = observe(program, leaves, kept, sized, cut, plan.examples)
+    values, sizes = observe(program, leaves, kept, sized, cut)
     for row in plan.rows:
         if row.key in tensors:
-            out[row.key] = typical(sizes[tensors[row.key]]).log()
+            out[row.key] = sizes[tensors[row.key]].log()
         elif row.kind == "alignment":
-            out[row.key] = typical(_cosine(plan, setting, watched[row.row], sizes)).log()
+            out[row.key] = _cosine(plan, setting, watched[row.row], sizes).log()
     trained = dict.fromkeys([*others, *sorted(moving), *sorted(movers)])
     first = joined(plan.model, {name: values[plan.gradients[name]] for name in trained}, setting.widths)
     updates = {
@@ -182,11 +142,6 @@ def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:
     return {key: value.to("cpu", torch.float64) for key, value in out.items()}
 
 
-def typical(sizes: torch.Tensor) -> torch.Tensor:
-    """One size per seed (seeds,) from one per example (seeds, examples): see the module's text."""
-    return sizes if sizes.dim() == 1 else sizes.pow(MEAN).mean(1).pow(1 / MEAN)
-
-
 def _position(plan: Plan, row: Row) -> int:
     """Where in the program the tensor of a weight, init or gradient row is."""
     if row.kind == "gradient":
@@ -197,17 +152,13 @@ def _position(plan: Plan, row: Row) -> int:
 def _cosine(plan: Plan, setting: Setting, i: int, sizes: Mapping[int, torch.Tensor]) -> torch.Tensor:
     """rms of the sum over rms of ‖a‖·‖b‖ along the summed growing axes.
 
-    The product of norms is averaged over whatever else the two share or do not share, as the derivation does it; that of each
-    example by itself where the sum has them.
+    The product of norms is averaged over whatever else the two share or do not share, as the derivation does it.
     """
     program, over = plan.model.program, plan.sums[i][1]
     out = sizes[i]
     for j in program.ops[i].inputs:
         summed = setting.shape(program, [label for label in program.ops[j].axes if label in over])
-        size = sizes[j]
-        if size.dim() != out.dim():  # one of the two has no axis of examples
-            size = size.square().mean(1).sqrt() if size.dim() == 2 else size[:, None]
-        out = out / (size * math.prod(summed) ** 0.5)
+        out = out / (sizes[j] * math.prod(summed) ** 0.5)
     return out
 
 
@@ -254,16 +205,11 @@ def _contributions(
         size = rms(delta)
         step = FIRST_ORDER * _or_one(rms(start)) / _or_one(size)
         after = moved(step)
-
-        def size_of(values: Sequence[Mapping[str, Any]], parts: Sequence[float], row: str, wanted=wanted) -> torch.Tensor:
-            axes = program.ops[wanted[row]].axes
-            return typical(rms_of([x[row] for x in values], parts, axes, plan.examples))
-
-        first = {row: size_of([after, initial], [1.0, -1.0], row) / step for row in wanted}
+        first = {row: rms_of([after[row], initial[row]], [1.0, -1.0]) / step for row in wanted}
         if any(len(r.tag) == 1 and not r.terms for r in rows):  # exactly zero: then the second order must not be seen, either
             before = moved(-step)
             none = {r.row for r in rows if len(r.tag) == 1 and not r.terms}
-            first |= {row: size_of([after, before], [1.0, -1.0], row) / (2 * step) for row in none}
+            first |= {row: rms_of([after[row], before[row]], [1.0, -1.0]) / (2 * step) for row in none}
         for r in rows:
             if len(r.tag) == 1:
                 out[r.key] = (first[r.row] * factor).log()
@@ -271,12 +217,12 @@ def _contributions(
             # How far the output moves does not count, since nothing is a function of it: where it explodes a step that held
             # it would move a preactivation by so little that next to no entry crossed a kink.
             inner = [row for row, i in wanted.items() if i != program.loss] or list(wanted)
-            relative = torch.stack([first[row] / _or_one(size_of([initial], [1.0], row)) for row in inner]).amax(dim=0)
+            relative = torch.stack([first[row] / _or_one(rms_of([initial[row]], [1.0])) for row in inner]).amax(dim=0)
             step = SECOND_ORDER / _or_one(relative)
             up, down = moved(step), moved(-step)
             for r in rows:
                 if len(r.tag) == 2:
-                    second = size_of([up, down, initial], [1.0, 1.0, -2.0], r.row)
+                    second = rms_of([up[r.row], down[r.row], initial[r.row]], [1.0, 1.0, -2.0])
                     out[r.key] = (second * (factor / step) ** 2).log()
     return out
 

@@ -31,8 +31,8 @@ from scalecalc.measure.scan.operator import announce, has, without_triton
 from scalecalc.program import Op, Program
 from scalecalc.rule import spread
 
-LEAST = 200_000  # states in one batch of seeds from which the fused scan is worth being compiled
 FEW = 8_000  # states of one seed up to which a call per seed takes longer than the states (ssd, 4096: six times as long)
+LEAST = 200_000  # states in one batch of seeds from which the fused scan is worth being compiled
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,10 @@ class Scan:
 
 @dataclass(frozen=True)
 class Hidden:
-    """States that are not stored: what they are computed from, and the sizes of the sequences' axes."""
+    """States that are not stored: what they are computed from."""
 
     scan: Scan
     tensors: tuple[torch.Tensor, ...]
-    sizes: tuple[int, ...]
 
     @cached_property
     def alike(self) -> bool:
@@ -127,28 +126,15 @@ class Hidden:
         return torch.cat(y).reshape(self.tensors[0].shape)
 
 
-def added(values: Sequence[torch.Tensor], parts: Sequence[float]) -> torch.Tensor:
-    """Σ c x."""
-    total = values[0] if parts[0] == 1 else parts[0] * values[0]
-    for c, x in zip(parts[1:], values[1:], strict=True):
-        total = torch.add(total, x, alpha=c)
-    return total
-
-
-def rms_of(
-    values: Sequence[torch.Tensor | Hidden], coefficients: Sequence[float], axes: Sequence[str] = (), each: str | None = None
-) -> torch.Tensor:
-    """Root-mean-square of Σ c x over everything but the seeds, shape (seeds,).
-
-    ``each``: one of the ``axes`` that is kept, too: shape (seeds, its size); left out if it is none of them.
-    """
+def rms_of(values: Sequence[torch.Tensor | Hidden], coefficients: Sequence[float]) -> torch.Tensor:
+    """Root-mean-square of Σ c x over everything but the seeds, shape (seeds,)."""
     from scalecalc.measure.interpret import rms
 
     tensors, hidden = list[torch.Tensor](), list[Hidden]()
     for x in values:
         (hidden if isinstance(x, Hidden) else tensors).append(x)  # type: ignore[arg-type]
     if not hidden:
-        return rms(added(tensors, coefficients), 1 + axes.index(each) if each in axes else None)
+        return rms(sum(c * x for c, x in zip(coefficients, tensors, strict=True)))  # type: ignore[arg-type]
     positions = list[torch.Tensor]()
     scheme, seeds = hidden[0].scan.discretization, hidden[0].tensors[0].shape[0]
     together = all(h.alike for h in hidden)
@@ -160,9 +146,7 @@ def rms_of(
             found = combination(members, coefficients, scheme)[1][-1].position
             assert found is not None
             positions.append(found)
-    squares, batch = torch.cat(positions).reshape(seeds, *hidden[0].sizes, -1).square(), hidden[0].scan.batch
-    kept = 1 + batch.index(each) if each in axes and each in batch else 0
-    return squares.mean([d for d in range(1, squares.dim()) if d != kept]).sqrt()
+    return torch.cat(positions).reshape(seeds, -1).square().mean(1).sqrt()
 
 
 # ------------------------------------------------------------------ recognised in a program
@@ -211,12 +195,12 @@ def works_here(device: str, program: Program) -> bool:
 def evaluate(op: Op, axes: Sequence[tuple[str, ...]], given: Sequence[torch.Tensor]) -> torch.Tensor | Hidden:
     """A fused operation of :func:`without_states` on numbers."""
     scan: Scan = op.params.get("hidden") or op.params["readout"]
-    sizes = {label: own.shape[1 + a.index(label)] for a, own in zip(axes, given, strict=True) for label in a}
-    hidden = Hidden(scan, tuple(scan.tensors(axes, given)), tuple(sizes[label] for label in scan.batch))
+    hidden = Hidden(scan, tuple(scan.tensors(axes, given)))
     if "hidden" in op.params:
         return hidden
     y = hidden.readout()
     labels = (*scan.batch, scan.time, *scan.channels)
+    sizes = {label: own.shape[1 + a.index(label)] for a, own in zip(axes, given, strict=True) for label in a}
     y = y.reshape(y.shape[0], *(sizes[label] for label in labels))
     return y.permute(0, *(1 + labels.index(label) for label in op.axes))
 

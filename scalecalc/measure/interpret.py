@@ -215,18 +215,15 @@ def _block(program: Program, i: int, over: str, x: torch.Tensor, k: int) -> torc
     return x.narrow(1 + axes.index(over), k, 1) if over in axes else x
 
 
-def rms(x: torch.Tensor, each: int | None = None) -> torch.Tensor:
+def rms(x: torch.Tensor) -> torch.Tensor:
     """Root-mean-square over everything but the seeds, of complex numbers that of their moduli: shape (seeds,).
 
-    Added up in double precision, whatever the numbers have.  ``each``: a dimension that is kept as well.
+    Added up in double precision, whatever the numbers have.
     """
-    others = [d for d in range(1, x.dim()) if d != each]
-    if not others:
-        return x.abs()
-    count = math.prod(x.shape[d] for d in others)
-    if x.is_complex():
-        x, others = torch.view_as_real(x.resolve_conj()), [*others, x.dim()]
-    return torch.linalg.vector_norm(x, dim=others, dtype=torch.float64).div_(count**0.5).to(x.dtype)
+    count = x[0].numel()
+    x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+    sums = torch.linalg.vector_norm(x.reshape(x.shape[0], -1), dim=1, dtype=torch.float64)
+    return sums.div_(count**0.5).to(x.dtype)
 
 
 def numbers(program: Program, position: int, widths: Mapping[str, int]) -> int:

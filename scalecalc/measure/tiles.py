@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from scalecalc.backward import rule_of
-from scalecalc.measure.hidden import Scan, added
+from scalecalc.measure.hidden import Scan
 from scalecalc.measure.interpret import elements, numbers, rms, run
 from scalecalc.program import Program
 
@@ -75,7 +75,6 @@ class Sweeps:
     Args:
         small: per network, tensors that are whole, by position; one object where networks have the same.
         sums: what the networks' tensors are added up to; ``sizes`` the root-mean-squares found, per sum, shape (seeds,).
-        each: an axis that a size keeps where the tensor has it: shape (seeds, its size).
     """
 
     tiling: Tiling
@@ -83,7 +82,6 @@ class Sweeps:
     small: list[dict[int, torch.Tensor]]
     sized: frozenset[int]
     sums: Sequence[Parts]
-    each: str | None = None
     sizes: dict[int, list[torch.Tensor]] = field(default_factory=dict[int, list[torch.Tensor]])
 
     def run(self, live: Sequence[bool], tile: int) -> None:
@@ -115,7 +113,7 @@ class Sweeps:
         for known, value in zip(self.small, values, strict=True):
             known[i] = value
         if i in self.sized:
-            self.sizes[i] = [rms(added(values, parts), kept(self.program, i, self.each)) for parts in self.sums]
+            self.sizes[i] = [rms(added(values, parts)) for parts in self.sums]
 
     def _ready(self, todo: Iterable[int]) -> set[int]:
         """What can be computed from the small tensors that are there, through large ones alone."""
@@ -150,8 +148,7 @@ class Sweeps:
                 op = program.ops[i]
                 values = self._apply(i, [here[j] if j in large else self._cut(j, start, many) for j in op.inputs])
                 if i in parts:
-                    here_kept = kept(program, i, self.each)
-                    new = [_squares(added(values, of), here_kept) for of in self.sums] if i in large else values
+                    new = [_squares(added(values, of)) for of in self.sums] if i in large else values
                     parts[i].append(new)
                     if len(parts[i]) > 1 and (i in large or channel not in op.axes):
                         parts[i] = [[x + y for x, y in zip(*parts[i], strict=True)]]
@@ -162,8 +159,7 @@ class Sweeps:
                         del here[j]
         for i, found in parts.items():
             if i in large:
-                each = self._sizes_of(i).get(self.each or "", 1)
-                self.sizes[i] = [(squares * (each / self._numbers([i]))).sqrt() for squares in found[0]]
+                self.sizes[i] = [(squares / self._numbers([i])).sqrt() for squares in found[0]]
             else:
                 axes = program.ops[i].axes
                 self._keep(i, [_joined(x, axes, channel) for x in zip(*found, strict=True)])
@@ -195,76 +191,67 @@ def held(program: Program, widths: Mapping[str, int], cut: Tiling | None) -> int
     return sum(s for s in sizes if s * 4 >= max(sizes)) + TILE * len(cut.large)
 
 
+def added(values: Sequence[torch.Tensor], parts: Parts) -> torch.Tensor:
+    """Σ c x."""
+    return values[0] if list(parts) == [1.0] else sum(c * x for c, x in zip(parts, values, strict=True))  # type: ignore[return-value]
+
+
 def _joined(parts: Sequence[torch.Tensor], axes: tuple[str, ...], channel: str) -> torch.Tensor:
     return torch.cat(list(parts), 1 + axes.index(channel)) if channel in axes else parts[0]
 
 
-def kept(program: Program, i: int, each: str | None) -> int | None:
-    """Where a tensor of the program, the seeds first, has an axis; None if it has not."""
-    axes = program.ops[i].axes
-    return 1 + axes.index(each) if each in axes else None
-
-
-def _squares(x: torch.Tensor, each: int | None) -> torch.Tensor:
+def _squares(x: torch.Tensor) -> torch.Tensor:
     x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-    return x.square().sum([d for d in range(1, x.dim()) if d != each], dtype=torch.float64)
+    return x.reshape(x.shape[0], -1).square().sum(1, dtype=torch.float64)
 
 
 def observe(
-    program: Program,
-    given: Mapping[int, torch.Tensor],
-    wanted: Sequence[int],
-    sized: Iterable[int],
-    cut: Tiling | None,
-    each: str | None = None,
+    program: Program, given: Mapping[int, torch.Tensor], kept: Sequence[int], sized: Iterable[int], cut: Tiling | None
 ) -> tuple[dict[int, Any], dict[int, torch.Tensor]]:
-    """The tensors wanted and the root-mean-squares of the sized ones, by position; in tiles where a tiling is given.
+    """The tensors kept and the root-mean-squares of the sized ones, by position; in tiles where a tiling is given.
 
-    A large tensor that is wanted is computed whole, and everything with it.  ``each``: an axis that sizes keep, where there
-    is one.
+    A large tensor that is to be kept is computed whole, and everything with it.
     """
     sized = frozenset(sized)
-    if in_tiles(cut, wanted):
-        (found,), sizes = observe_together(program, [given], wanted, sized, [[1.0]], cut, each)
+    if in_tiles(cut, kept):
+        (found,), sizes = observe_together(program, [given], kept, sized, [[1.0]], cut)
         return found, {i: size for i, (size,) in sizes.items()}
-    sizes = {i: rms(given[i], kept(program, i, each)) for i in sized if i in given}
+    sizes = {i: rms(given[i]) for i in sized if i in given}
 
     def watch(i: int, result: torch.Tensor, _: Sequence[torch.Tensor]) -> None:
         if i in sized:
-            sizes[i] = rms(result, kept(program, i, each))
+            sizes[i] = rms(result)
 
     inner = {j for i in sized for j in program.ops[i].inputs}  # seen on the way
-    return run(program, given, [*wanted, *(i for i in sized if i not in sizes and i not in inner)], watch), sizes
+    return run(program, given, [*kept, *(i for i in sized if i not in sizes and i not in inner)], watch), sizes
 
 
-def in_tiles(cut: Tiling | None, wanted: Iterable[int]) -> bool:
-    return cut is not None and cut.works and not any(i in cut.large for i in wanted)
+def in_tiles(cut: Tiling | None, kept: Iterable[int]) -> bool:
+    return cut is not None and cut.works and not any(i in cut.large for i in kept)
 
 
 def observe_together(
     program: Program,
     given: Sequence[Mapping[int, torch.Tensor]],
-    wanted: Sequence[int],
+    kept: Sequence[int],
     sized: Iterable[int],
     sums: Sequence[Parts],
     cut: Tiling | None,
-    each: str | None = None,
 ) -> tuple[list[dict[int, torch.Tensor]], dict[int, list[torch.Tensor]]]:
-    """Of networks that differ in what they are given: the tensors wanted of each, and the sizes of sums of their tensors.
+    """Of networks that differ in what they are given: the tensors kept of each, and the sizes of sums of their tensors.
 
     Args:
-        each: an axis that sizes keep, where there is one.
         sums: what is added up of the networks' tensors at a sized position, such as (1, −1) for the difference of two.
     """
     sized = frozenset(sized)
-    every = [*wanted, *sized]
-    if cut is None or not in_tiles(cut, wanted):
-        found = [run(program, x, every) for x in given]
-        return found, {i: [rms(added([x[i] for x in found], of), kept(program, i, each)) for of in sums] for i in sized}
-    sweeps = Sweeps(cut, program, [dict(x) for x in given], sized, sums, each)
+    wanted = [*kept, *sized]
+    if cut is None or not in_tiles(cut, kept):
+        found = [run(program, x, wanted) for x in given]
+        return found, {i: [rms(added([x[i] for x in found], parts)) for parts in sums] for i in sized}
+    sweeps = Sweeps(cut, program, [dict(x) for x in given], sized, sums)
     for i in sized:
         if all(i in x for x in given):
-            sweeps.sizes[i] = [rms(added([x[i] for x in given], of), kept(program, i, each)) for of in sums]
+            sweeps.sizes[i] = [rms(added([x[i] for x in given], parts)) for parts in sums]
     seeds = next(iter(given[0].values())).shape[0]
-    sweeps.run(program.live(every, given[0]), max(1, TILE // seeds))
-    return [{i: x[i] for i in wanted} for x in sweeps.small], sweeps.sizes
+    sweeps.run(program.live(wanted, given[0]), max(1, TILE // seeds))
+    return [{i: x[i] for i in kept} for x in sweeps.small], sweeps.sizes
