@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,46 @@ def test_every_look_at_every_row_and_path_has_its_share_of_the_error(monkeypatch
     intervals = sum(1 + (2 if len(r.terms) > 1 else 1 if r.subleading else 0) for r in table) * 2
     assert shares
     assert all(share == pytest.approx(FAMILY_ERROR / (intervals * effort.LOOKS)) for share in shares)
+
+
+class Named:
+    """A row by its key alone."""
+
+    def __init__(self, key: str):
+        self.key, self.terms, self.tag = key, ("1",), ()
+
+
+def test_what_is_drawn_to_time_rows_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, made = dict[str, int](), made_up({})
+
+    def measure(plan: Plan, setting: Setting) -> dict[Any, torch.Tensor]:
+        cell = effort.cell_text(setting.widths)
+        drawn[cell] = drawn.get(cell, 0) + setting.seeds
+        return made(plan, setting)
+
+    monkeypatch.setattr(effort, "measure", measure)
+    monkeypatch.setattr(effort, "ROUNDS", ())
+    table = verify("mlp:depth=1", budget=1.0)
+    assert table.options["seeds"] == drawn
+    assert set(drawn.values()) == {effort.PILOT}
+
+
+def test_rows_out_of_reach_do_not_keep_others_from_being_decided() -> None:
+    """Seeds go to the rows that the time left decides; where it decides none, to the one that is nearest."""
+
+    known: Any = SimpleNamespace(
+        cost={(0, frozenset({"near", "far"})): 0.01},
+        common=1,
+        workers=1,
+        need={"near": 3.0, "far": 15.0},
+        get=lambda *_: [0.0] * 100,
+    )
+    rows: Any = [Named("near"), Named("far")]
+
+    def chosen(seconds: float, number: int = 1) -> list[str]:
+        return [r.key for r in effort._on_grid(known, rows, number, seconds)]
+
+    assert chosen(100.0) == ["near", "far"]
+    assert chosen(2.0) == ["near"]
+    assert chosen(0.01) == ["near"]
+    assert chosen(5.0, number=0) == ["near", "far"]  # what a row needs is known roughly at first

@@ -46,6 +46,7 @@ def test_every_row_is_the_same(
     whole = measure(plan, setting)
     assert plan.forward(setting) is plan.model.program  # so few states are not worth a compilation
     monkeypatch.setattr(contributions, "LEAST", 0)
+    monkeypatch.setattr(contributions, "FEW", 0)
     forward = plan.forward(setting)
     cut = tiles.tiling(forward)
     assert forward is not plan.model.program

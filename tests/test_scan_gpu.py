@@ -123,6 +123,7 @@ def test_verify_without_states(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, setting = Plan(model, tuple(moved)), Setting({"N_u": 5, "N_x": 3}, 1, 7)
     whole = measure(plan, setting)
     monkeypatch.setattr(contributions, "LEAST", 0)
+    monkeypatch.setattr(contributions, "FEW", 0)
     monkeypatch.setattr(operator, "_backend", lambda *_: "triton")
     used = Mock(wraps=operator.kernel)
     monkeypatch.setattr(operator, "kernel", used)

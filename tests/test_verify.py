@@ -96,7 +96,8 @@ def test_interruption_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "draw", true)
     again = verify("mlp:depth=1", dims=SMALL["dims"], seeds=module.PILOT, resume=file)
     drawn = again.options["seeds"]
-    assert set(drawn.values()) == {module.PILOT}, "nothing is measured twice"
+    assert drawn == stop.value.table.options["seeds"], "nothing is measured twice"
+    assert min(drawn.values()) >= module.PILOT
 
 
 def test_resume_refuses_the_samples_of_another_run(tmp_path: Path) -> None:

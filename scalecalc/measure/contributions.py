@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from scalecalc.derive import Model, sums
-from scalecalc.measure.hidden import LEAST, rms_of, states, without_states, works_here
+from scalecalc.measure.hidden import FEW, LEAST, rms_of, states, without_states, works_here
 from scalecalc.measure.interpret import Setting, draw_leaves, rms, run
 from scalecalc.measure.tiles import held, observe, tiling
 from scalecalc.measure.training import Training, joined, later
@@ -37,6 +37,10 @@ class Plan:
 
     model: Model
     rows: tuple[Row, ...]
+
+    @cached_property
+    def keys(self) -> frozenset[Key]:
+        return frozenset(row.key for row in self.rows)
 
     @cached_property
     def weights(self) -> dict[str, int]:
@@ -71,7 +75,8 @@ class Plan:
     def forward(self, setting: Setting) -> Program:
         """The program for forward passes alone: with fused scans where there are so many states that they pay."""
         fused = self.without_states
-        if fused is self.model.program or states(fused, setting.widths) * setting.seeds < LEAST:
+        each = states(fused, setting.widths)
+        if fused is self.model.program or each < FEW or each * setting.seeds < LEAST:
             return self.model.program
         return fused if works_here(setting.device, fused) else self.model.program
 

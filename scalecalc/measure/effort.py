@@ -33,7 +33,10 @@ from scalecalc.verdict import Doubt, Judgement, combine, confirm
 
 ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
 LOOKS = len(ROUNDS) + 2  # at the data of one row, the last one and the one on fresh seeds included
-PILOT = 64
+PILOT, LEAST = 64, 32  # seeds of the first look, as many of them as its share of the budget pays for
+PILOT_SHARE = 0.25
+SPARE = (3.0, 1.5)  # times the time that is left, in the first round and later: rows that take more are left as they are
+TRIAL = 32  # seeds of the batch, at most, by which it is timed what measuring some rows in a cell takes
 WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after some rounds
 CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
 TOLERANCE = {"weight": 0.05, "init": 0.05, "alignment": 0.05, "gradient": 0.1, "update": 0.1}
@@ -121,7 +124,7 @@ def memory(run: Run, cell: Mapping[str, int]) -> float:
 def rounds(run: Run, seeds: int | None) -> None:
     """Measure and judge all rows, with as many seeds per setting as are given or as the budget allows."""
     rows = list(run.plan.rows)
-    common = dict.fromkeys(range(run.common), PILOT if seeds is None else seeds)
+    common = dict.fromkeys(range(run.common), seeds or _pilot(run))
     draw(run, rows, common, "first")
     if seeds is not None:
         look(run, rows, final=True)
@@ -130,7 +133,7 @@ def rounds(run: Run, seeds: int | None) -> None:
         rows = look(run, rows, final=False)
         left = run.budget - run.progress.elapsed
         on_paths = [r for r in rows if number and _walks(run, r)]
-        on_grid = [r for r in rows if r not in on_paths and (number < _patience(r) or run.need[r.key] <= WITHIN_REACH)]
+        on_grid = _on_grid(run, [r for r in rows if r not in on_paths], number, left)
         if left <= 0 or not (on_paths or on_grid):
             break
         run.progress.say(f"{len(rows)} of {len(run.plan.rows)} rows undecided")
@@ -142,6 +145,34 @@ def rounds(run: Run, seeds: int | None) -> None:
                 draw(run, group, _allocate(run, group, range(run.common), time_of), "first", time_of)
         _walk(run, on_paths, walking, left * (ON_PATHS if on_grid else 1))
     look(run, rows, final=True)
+
+
+def _pilot(run: Run) -> int:
+    """Seeds per common setting for the first look."""
+    each = sum(_cost(run, run.plan.rows, k) for k in range(run.common)) / run.workers
+    return max(LEAST, min(PILOT, int(PILOT_SHARE * run.budget / each)))
+
+
+def _on_grid(run: Run, rows: Sequence[Row], number: int, seconds: float) -> list[Row]:
+    """The rows that more seeds at the common settings may decide in the time that is left.
+
+    Measuring rows that need more keeps those from being decided that need less.  What a row needs is known roughly, and
+    better after a round, so that the first one goes to those that need a few times as much as can be had.
+    """
+    rows = [r for r in rows if number < _patience(r) or run.need[r.key] <= WITHIN_REACH]
+    if not rows:
+        return []
+
+    def takes(row: Row) -> float:
+        """Seconds until it is decided, with the least rows beside it that have been measured with it."""
+        whole = 0.0
+        for k in range(run.common):
+            known = [cost for (j, keys), cost in run.cost.items() if j == k and row.key in keys]
+            whole += min(known, default=0.0) * len(run.get("first", k, row.key))
+        return (run.need[row.key] - 1) * whole / run.workers
+
+    least = {r.key: takes(r) for r in rows}
+    return [r for r in rows if least[r.key] <= SPARE[min(number, 1)] * seconds] or [min(rows, key=lambda r: least[r.key])]
 
 
 def _patience(row: Row) -> int:
@@ -170,12 +201,17 @@ def _walk(run: Run, rows: Sequence[Row], seconds: float, ahead: float) -> None:
     for grows, group in by_path.items():
         time_of = seconds / len(by_path)
         if grows not in run.walked or any((row.key, grows) in run.stuck for row in group):
-            run.walked[grows] = _lay(run, group, grows, ahead / len(by_path))
+            laid = _lay(run, group, grows, ahead / len(by_path))
+            if laid is None:
+                continue
+            run.walked[grows] = laid
         draw(run, group, _allocate(run, group, run.walked[grows], time_of), "first", time_of)
 
 
-def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) -> tuple[int, ...]:
+def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) -> tuple[int, ...] | None:
     """Choose how far a path goes, by memory and by what a seed takes; returns its settings' places among the cells.
+
+    None where the time does not pay for :data:`LEAST` seeds on the shortest path.
 
     A path on which seeds no longer help goes on to twice the widths if they can be had for a third as many seeds: a
     setting with a handful of them would only make the interval wide.
@@ -191,6 +227,9 @@ def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) 
         return memory(run, cell) <= LARGEST_RUN * free
 
     before, last = run.reach.get(grows, 0), 2
+    shortest = sum(rate * elements(program, cell) for cell in along(grows, run.frame.widths, last))
+    if not before and shortest * LEAST / run.workers > seconds:
+        return None
     while last < LONGEST:
         cells = along(grows, run.frame.widths, last + 1)
         if not all(map(fits, cells)) or not all(affordable(c, PATH_SEEDS / (3 if last <= before else 1)) for c in cells):
@@ -293,14 +332,13 @@ def _allocate(run: Run, rows: Sequence[Row], places: Iterable[int], seconds: flo
 
 
 def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
-    """Seconds per seed of measuring these rows in a cell, by one small batch if it has not been timed yet."""
-    key = (k, frozenset(r.key for r in rows))
-    if key not in run.cost:
-        size = _batch_size(run, k)
-        began = time.perf_counter()
-        measure(run.plan.only(rows), Setting(run.cells[k], size, 0, run.device, run.dtype))
-        run.cost[key] = (time.perf_counter() - began) / size
-    return run.cost[key]
+    """Seconds per seed of measuring these rows in a cell; what is drawn to time it is kept."""
+    plan = run.plan.only(rows)
+    if (k, plan.keys) not in run.cost:
+        batch = run.samples.next_batch("first", run.name(k))
+        _, _, found = _batch(run, plan, k, batch, min(TRIAL, _batch_size(run, k)), "first")
+        run.samples.add("first", run.name(k), batch, found)
+    return run.cost[k, plan.keys]
 
 
 def _batch_size(run: Run, k: int) -> int:
@@ -349,5 +387,7 @@ def _batch(
     # a setting's numbers depend on its widths, not on what else is measured
     entropy = np.random.SeedSequence([run.seed, ("first", "again").index(stage), *run.cells[k].values(), batch])
     setting = Setting(run.cells[k], size, int(entropy.generate_state(1, np.uint64)[0] >> 1), run.device, run.dtype)
+    began = time.perf_counter()
     found = measure(plan, setting)
+    run.cost[k, plan.keys] = (time.perf_counter() - began) / size
     return k, batch, {key: v.numpy() for key, v in found.items()}

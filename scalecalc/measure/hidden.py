@@ -31,6 +31,7 @@ from scalecalc.measure.scan.operator import announce, has, without_triton
 from scalecalc.program import Op, Program
 from scalecalc.rule import spread
 
+FEW = 8_000  # states of one seed up to which a call per seed takes longer than the states (ssd, 4096: six times as long)
 LEAST = 200_000  # states in one batch of seeds from which the fused scan is worth being compiled
 
 

@@ -220,8 +220,10 @@ def rms(x: torch.Tensor) -> torch.Tensor:
 
     Added up in double precision, whatever the numbers have.
     """
-    x = torch.view_as_real(x.resolve_conj()) * 2**0.5 if x.is_complex() else x
-    return x.reshape(x.shape[0], -1).square().mean(dim=1, dtype=torch.float64).sqrt().to(x.dtype)
+    count = x[0].numel()
+    x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+    sums = torch.linalg.vector_norm(x.reshape(x.shape[0], -1), dim=1, dtype=torch.float64)
+    return sums.div_(count**0.5).to(x.dtype)
 
 
 def numbers(program: Program, position: int, widths: Mapping[str, int]) -> int:

@@ -1,11 +1,12 @@
 """The zoo: every architecture, derived and measured, model by model, and what came out of it as a table.
 
-    python tests/benchmarks/zoo.py --budget 60 --optimizers sgd,adam,muon --parameterizations default,solved -o reports/zoo.md
+    python tests/benchmarks/zoo.py --budget 60 --jobs 2 --optimizers sgd,adam,muon --parameterizations default,solved
 
 Every model under every optimizer, with its own parameterization and with the one that is solved for, is verified and its
-rows are counted.  Each table is measured by a process of its own, which is ended when it takes longer than ``--limit``.  What
-is found is kept in a file beside the report (every row with its slopes), so that a run that was stopped (Ctrl-C) goes on
-where it was; the report is written anew after every model.
+rows are counted.  Each table is measured by a process of its own, which is ended when it takes longer than ``--limit``;
+``--jobs`` of them run at once, and share the cores.  What is found is kept in a file beside the report (every row with its
+slopes), so that a run that was stopped (Ctrl-C) goes on where it was, with what failed at the end; the report is written anew
+after every table.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import platform
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +104,10 @@ def one(model: str, optimizer: str, scaled: str, budget: float, seed: int) -> di
     return found | {"seconds": time.perf_counter() - start}
 
 
-def _child(out: Connection, *asked: Any) -> None:
+def _child(out: Connection, cores: Sequence[int], *asked: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    if cores:
+        os.sched_setaffinity(0, cores)  # verify takes a worker per core that it may use
     try:
         out.send(one(*asked))
     except Exception as error:
@@ -110,23 +115,66 @@ def _child(out: Connection, *asked: Any) -> None:
         out.send({"error": f"a bug: {type(error).__name__}: {error}", "seconds": 0.0})
 
 
-def apart(limit: float, *asked: Any) -> dict[str, Any]:
-    """:func:`one` in a process of its own, which is ended when it takes longer."""
-    start = time.perf_counter()
-    context = multiprocessing.get_context("spawn")
+@dataclass(frozen=True)
+class Job:
+    """One table being measured, by a process on a share of the cores."""
+
+    key: Key
+    slot: int
+    process: BaseProcess
+    into: Connection
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def result(self, limit: float) -> dict[str, Any] | None:
+        """What the process sent, or why it sent nothing; None while it may still do."""
+        try:
+            if self.into.poll():
+                return self.into.recv()
+        except EOFError:
+            return {"error": "its process ended (out of memory?)", "seconds": self.seconds}
+        return {"error": f"took longer than {limit:.0f} s", "seconds": self.seconds} if self.seconds > limit else None
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.into.close()
+
+
+def _start(key: Key, slot: int, jobs: int, *asked: Any) -> Job:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scalecalc.measure.verify", "scalecalc.solve"])
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     into, out = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(out, *asked), daemon=True)
+    process = context.Process(target=_child, args=(out, cores[slot::jobs], *key, *asked), daemon=True)
     process.start()
     out.close()
+    return Job(key, slot, process, into, time.perf_counter())
+
+
+def all_of(todo: Sequence[Key], asked: argparse.Namespace, told: Callable[[Key, dict[str, Any]], None]) -> None:
+    """:func:`one` of every key, so many at once, each in a process of its own; ``told`` hears of each that is done."""
+    begin, waiting, running, free = time.perf_counter(), list(todo), list[Job](), list(range(asked.jobs))
     try:
-        if into.poll(limit):
-            return into.recv()
-        return {"error": f"took longer than {limit:.0f} s", "seconds": time.perf_counter() - start}
-    except EOFError:
-        return {"error": "its process ended (out of memory?)", "seconds": time.perf_counter() - start}
+        while True:
+            while waiting and free and time.perf_counter() - begin <= asked.seconds:
+                running.append(_start(waiting.pop(0), free.pop(0), asked.jobs, asked.budget, asked.seed))
+            if not running:
+                return
+            wait([job.into for job in running], timeout=1)
+            for job in list(running):
+                found = job.result(asked.limit)
+                if found is not None:
+                    job.end()
+                    running.remove(job)
+                    free.append(job.slot)
+                    told(job.key, found)
     finally:
-        process.kill()
-        process.join()
+        for job in running:
+            job.end()
 
 
 def wanted(asked: argparse.Namespace) -> Iterator[Key]:
@@ -168,7 +216,7 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
     machine = f"{platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}"
     command = (
         f"python tests/benchmarks/zoo.py --budget {asked.budget:g} --optimizers {asked.optimizers} "
-        f"--parameterizations {asked.parameterizations} --seed {asked.seed}"
+        f"--parameterizations {asked.parameterizations} --seed {asked.seed} --jobs {asked.jobs}"
     )
     total = {v: sum(r.get(v, 0) for r in found.values()) for v in VERDICTS}
     rows = sum(total.values())
@@ -177,7 +225,7 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
     lines = [
         "# The zoo",
         "",
-        f"Budget {asked.budget:g} s a model, seed {asked.seed}; {machine}.",
+        f"Budget {asked.budget:g} s a table, {asked.jobs} at once, seed {asked.seed}; {machine}.",
         "",
         f"`{command}`",
         "",
@@ -205,7 +253,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--optimizers", default="sgd,adam,muon")
     parser.add_argument("--parameterizations", default="default,solved")
     parser.add_argument("--budget", type=float, default=60, help="seconds to measure one model")
-    parser.add_argument("--limit", type=float, help="seconds until one model is given up, deriving included (20 budgets)")
+    parser.add_argument("--limit", type=float, help="seconds until one table is given up, deriving included (20 budgets)")
+    parser.add_argument("--jobs", type=int, default=1, help="tables measured at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no model later than this")
     parser.add_argument("-o", "--output", type=Path, default=Path("reports/zoo.md"))
@@ -229,35 +278,35 @@ def main() -> None:
     if known.get("with") == made_with:
         kept = {tuple(r.pop("key")): r for r in known["tables"]}
     keys = list(wanted(asked))
-    todo = [key for key in keys if "error" in kept.get(key, {"error": ""})]
+    todo = [key for key in keys if key not in kept] + [key for key in keys if "error" in kept.get(key, {})]
 
     def write() -> None:
         found = {key: kept[key] for key in keys if key in kept}
         asked.output.write_text(report(found, len(keys) - len(found), asked))
 
     write()
-    begin = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
         task = bar.add_task("zoo", total=len(keys), completed=len(keys) - len(todo))
-        for key in todo:
-            if time.perf_counter() - begin > asked.seconds:
-                break
-            bar.update(task, description=" ".join(key))
-            try:
-                r = kept[key] = apart(asked.limit, *key, asked.budget, asked.seed)
-            except KeyboardInterrupt:
-                bar.console.print("stopped; the same command goes on from here")
-                break
-            told = r.get("error") or ", ".join(f"{r[v]} {v}" for v in VERDICTS)
-            bar.console.print(f"{' '.join(key)}: {told} ({r['seconds']:.0f} s)", highlight=False)
+
+        def told(key: Key, r: dict[str, Any]) -> None:
+            kept[key] = r
+            words = r.get("error") or ", ".join(f"{r[v]} {v}" for v in VERDICTS)
+            bar.console.print(f"{' '.join(key)}: {words} ({r['seconds']:.0f} s)", highlight=False)
             for row in r.get("rows", ()):
                 if row["verdict"] == "disagrees":
                     bar.console.print(f"    disagrees: {row['row']}: {row['derived']}; {row['settle']}", highlight=False)
-            tables = [{"key": key, **r} for key, r in kept.items()]
-            store.write_text(json.dumps({"with": made_with, "tables": tables}, indent=1))
+            tables = [{"key": k, **found} for k, found in kept.items()]
+            part = store.with_suffix(".part")
+            part.write_text(json.dumps({"with": made_with, "tables": tables}, indent=1))
+            part.replace(store)  # the old file stays until the new one is whole
             write()
             bar.advance(task)
+
+        try:
+            all_of(todo, asked, told)
+        except KeyboardInterrupt:
+            bar.console.print("stopped; the same command goes on from here")
 
 
 if __name__ == "__main__":
