@@ -14,7 +14,8 @@ axis of the present tensor) or bound (a :class:`Source`: the vector that W was m
 
 *Knot.*  Several atoms that share summed indices and have free labels of their own: V[m, k] W[k, n], a product of two
 matrices, or Σ_d q[h, d] k[h, d], a score per head.  The summed indices stay what they are, one index each, so that a later
-factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on one atom alone is its source, not a knot.
+factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on one atom alone is its source, not a knot,
+also where it hangs on it by several indices.
 
 *Fluctuation.*  The square of an atom is its mean, 1, and what is centred beside it.  The second never leads, unless a
 centring (LayerNorm, softmax) removes the first, so that it is kept only in programs that centre (hard case W4).
@@ -173,15 +174,28 @@ class Mask(_Interned):
 
 
 class Source(_Interned):
-    """What a bound slot was summed with: the leading patterns of that vector, on the label ``dim•``.  Interned."""
+    """What a bound slot was summed with: the leading patterns of that vector, on the label ``dim•``.  Interned.
 
-    __slots__ = ("label", "patterns", "serial")
+    Slots may be bound together, to what has an axis for each of them: W[m; x] with x of the axes heads × size of a head.
+    Each of these slots has a source then, all of the same patterns and ``labels``, its own ``label`` being one of these.
+    """
+
+    __slots__ = ("label", "labels", "patterns", "serial")
     label: str
+    labels: tuple[str, ...]
     patterns: frozenset[Pattern]
     serial: int
 
+    @property
+    def joint(self) -> bool:
+        return len(self.labels) > 1
+
     def norm(self, one: Pattern) -> Scale:
-        return one.profile(self.label).norm(dim_of(self.label))
+        out = one.profile(self.label).norm(dim_of(self.label))
+        for label in self.labels if self.joint else ():
+            if label != self.label:
+                out = out * one.profile(label).norm(dim_of(label))
+        return out
 
 
 _TABLE: dict[Any, Any] = {}
@@ -317,12 +331,12 @@ def mask(of: Iterable[Pattern], density: Scale) -> Mask:
     return found
 
 
-def source(label: str, patterns: Iterable[Pattern]) -> Source:
-    key = ("source", label, frozenset(patterns))
+def source(label: str, patterns: Iterable[Pattern], labels: tuple[str, ...] = ()) -> Source:
+    key = ("source", label, frozenset(patterns), labels or (label,))
     found = _TABLE.get(key)
     if found is None:
         found = Source()
-        found.label, found.patterns, found.serial = label, key[2], next(_serial)
+        found.label, found.patterns, found.labels, found.serial = label, key[2], key[3], next(_serial)
         _TABLE[key] = found
     note(MADE, found)
     return found

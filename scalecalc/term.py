@@ -344,9 +344,11 @@ def _united(a: Pattern, b: Pattern) -> Pattern | None:
     slots: list[str | Source] = []
     for s, t in zip(x.slots, y.slots, strict=True):
         if isinstance(s, Source) and isinstance(t, Source) and s is not t:
+            if s.labels != t.labels:
+                return None
             note(OPENED, s)
             note(OPENED, t)
-            slots.append(source(s.label, s.patterns | t.patterns))
+            slots.append(source(s.label, s.patterns | t.patterns, s.labels))
         else:
             slots.append(s)
     return pattern(a.profiles, (a.odd & b.odd) | {atom(x.tensor, slots)}, a.same, a.masks)

@@ -25,7 +25,8 @@ exponents and profiles kept, and with weights that are themselves products.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, product
 
 from scalecalc.pattern import (
     EVEN,
@@ -82,11 +83,11 @@ class _Graph:
         self.size = self.size / profile.norm(dim)
         return i
 
-    def put(self, things: Iterable[Atom | Knot], here: str = "", at: Index = "") -> list[int]:
-        """Open atoms and knots; the label ``here`` becomes the index ``at``.  Returns their numbers."""
+    def put(self, things: Iterable[Atom | Knot], here: Mapping[str, int] | None = None) -> list[int]:
+        """Open atoms and knots; the labels ``here`` become indices.  Returns their numbers."""
         out: list[int] = []
         for thing in things:
-            inner: dict[Slot, Slot] = {here: at} if here else {}
+            inner: dict[Slot, Slot] = dict(here or {})
             if isinstance(thing, Atom):
                 parts: Sequence[tuple[str, tuple[Slot, ...]]] = [(thing.tensor, thing.slots)]
             else:
@@ -135,18 +136,71 @@ def _open(g: _Graph, s: Slot) -> Iterator[tuple[_Graph, Index]]:
     if not isinstance(s, Source):
         yield g, s
         return
+    for new, indices in _opened(g, s):
+        yield new, indices[s.label]
+
+
+def _opened(g: _Graph, s: Source) -> Iterator[tuple[_Graph, dict[str, int]]]:
+    """Every axis of a source as an index."""
     note(OPENED, s)
     for one in sorted(s.patterns, key=serial):
         new = g.copy() if len(s.patterns) > 1 else g
-        i = new.index(dim_of(s.label), one.profile(s.label))
-        new.put(one.odd, s.label, i)
-        yield new, i
+        indices = {label: new.index(dim_of(label), one.profile(label)) for label in s.labels}
+        new.put(one.odd, indices)
+        yield new, indices
+
+
+Slots = tuple[Slot, ...]
+
+
+def _joints(slots: Slots) -> list[tuple[int, ...]]:
+    """The positions of slots that are bound together, set by set."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for k, s in enumerate(slots):
+        if isinstance(s, Source) and s.joint:
+            found.setdefault((s.labels, s.patterns), []).append(k)
+    return [tuple(at) for at in found.values()]
+
+
+def _apart(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, Slots, Slots]]:
+    """The slots of two atoms that are paired, with none bound together: opened, or gone (None) where both atoms have them."""
+    left, right = _joints(s), _joints(t)
+    found = [(g, s, t)]
+    for at in (*left, *(at for at in right if at not in left)):
+        after: list[tuple[_Graph, Slots, Slots]] = []
+        for graph, own, its in found:
+            a, b = own[at[0]], its[at[0]]
+            if at in left and at in right and a.labels == b.labels:  # nothing else hangs on their indices: a number
+                cosines = cosine(a, b) if a is not b else (ONE,)
+                for size in cosines:
+                    new = graph.copy() if len(cosines) > 1 else graph
+                    new.size = new.size * size
+                    gone = dict.fromkeys(at)
+                    after.append((new, _put_in(own, gone), _put_in(its, gone)))
+                continue
+            for one, mine in _opened(graph, a) if at in left else [(graph, {})]:
+                for two, other in _opened(one, b) if at in right else [(one, {})]:
+                    now = _put_in(own, {k: mine[own[k].label] for k in at}) if at in left else own
+                    then = _put_in(its, {k: other[its[k].label] for k in at}) if at in right else its
+                    after.append((two, now, then))
+        found = after
+    yield from found
+
+
+def _put_in(slots: Slots, places: Mapping[int, Slot]) -> Slots:
+    return tuple(places.get(k, s) for k, s in enumerate(slots))
 
 
 def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
     """Both atoms vanish, and their slots become one index each."""
     g = g.copy()
     (_, s), (_, t) = g.atoms.pop(i), g.atoms.pop(j)
+    for graph, own, its in _apart(g, s, t):
+        yield from _met(graph, own, its)
+
+
+def _met(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
+    """The slots of two atoms become one index each."""
     found: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = [(g, [], {})]
     for a, b in zip(s, t, strict=True):
         after: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = []
@@ -203,10 +257,16 @@ def _cosine(a: Source, b: Source) -> tuple[Scale, ...]:
     found: list[Scale] = []
     _nested.append((a, b))
     try:
-        for p in a.patterns:
-            for q in b.patterns:
-                norms = a.norm(p) * b.norm(q)
-                found += (size * sum_pattern(one, a.label)[0] / norms for size, one in _product(p, q))
+        alike = a.patterns & b.patterns
+        for p, q in chain(zip(alike, alike, strict=True), product(a.patterns, b.patterns)):
+            norms = a.norm(p) * b.norm(q)
+            for size, one in _product(p, q):
+                for label in a.labels:
+                    factor, one, _ = sum_pattern(one, label)
+                    size = size * factor
+                found.append(size / norms)
+            if found and found[-1] is ONE:  # more it cannot be
+                break
     finally:
         _nested.pop()
     return FREE.leading(found)
@@ -269,22 +329,29 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
             continue
         for i in {s for s in atoms[k][1] if isinstance(s, int)}:
             tensor, slots = atoms[k]
-            beyond = _beyond(atoms, k, i)
-            if slots.count(i) > 1 or beyond is None:
+            beyond = _beyond(atoms, k, i) if i in slots else None
+            if beyond is None:
                 continue
-            dim, label = g.dims[i], g.dims[i] + HERE
+            found, by = beyond
+            if any(slots.count(e) > 1 for e in by):
+                continue
+            labels = _labels([g.dims[e] for e in by])
+            here = dict(zip(by, labels, strict=True))
             weight, things = ONE, frozenset[Atom | Knot]()
-            hanging = {j: (t, tuple(label if s == i else s for s in own)) for j in beyond for t, own in [atoms.pop(j)]}
+            hanging = {j: (t, tuple(here.get(s, s) for s in own)) for j in found for t, own in [atoms.pop(j)]}
             within = {s for _, own in hanging.values() for s in own if isinstance(s, int)}
             for part in _connected(hanging, within):
                 some = {j: hanging[j] for j in part}
-                own_inner = {s for _, own in some.values() for s in own if isinstance(s, int)}
-                more, found = _folded(g, some, own_inner)
-                weight, things = weight * more, things ^ found
-            bound = source(label, [pattern([(label, g.profiles[i])], things)])
-            atoms[k] = tensor, tuple(bound if s == i else s for s in slots)
-            size = size * weight * g.profiles[i].norm(dim)
-            inner -= within | {i}
+                own_inner = set[int](s for _, own in some.values() for s in own if isinstance(s, int))
+                more, odd = _folded(g, some, own_inner)
+                weight, things = weight * more, things ^ odd
+            one = pattern([(label, g.profiles[e]) for e, label in here.items()], things)
+            bound: dict[Slot, Slot] = {e: source(label, [one], labels) for e, label in here.items()}
+            atoms[k] = tensor, tuple(bound.get(s, s) for s in slots)
+            size = size * weight
+            for e in by:
+                size = size * g.profiles[e].norm(g.dims[e])
+            inner -= within.union(by)
     for i in inner:
         size = size * g.profiles[i].norm(g.dims[i])
     if len(atoms) == 1 and not inner:
@@ -292,8 +359,12 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
     return size, frozenset({knot(list(atoms.values()), {i: (g.dims[i], g.profiles[i]) for i in inner})})
 
 
-def _beyond(atoms: Placed, k: int, i: int) -> set[int] | None:
-    """The atoms that hang on atom k by index i alone; None if they have free labels, or lead back to k."""
+def _beyond(atoms: Placed, k: int, i: int) -> tuple[set[int], tuple[int, ...]] | None:
+    """The atoms that hang on atom k alone, by index i, and all indices by which they do; None if they have free labels.
+
+    By several indices they were a knot with k, however many terms there were: for a matrix whose input has two growing axes,
+    heads × size of a head, W a and W b were never W (a + b), and their products multiplied.
+    """
     found, edge = set[int](), {i}
     while edge:
         new = {j for j, (_, slots) in atoms.items() if j != k and j not in found and any(e in slots for e in edge)}
@@ -301,8 +372,13 @@ def _beyond(atoms: Placed, k: int, i: int) -> set[int] | None:
         edge = {s for j in new for s in atoms[j][1] if isinstance(s, int)} - edge
         if any(isinstance(s, str) for j in new for s in atoms[j][1]):
             return None
-    others = {s for s in atoms[k][1] if isinstance(s, int) and s != i}
-    return None if any(s in others for j in found for s in atoms[j][1]) else found
+    by = {s for j in found for s in atoms[j][1] if isinstance(s, int)} | {i}
+    return found, tuple(dict.fromkeys(s for s in atoms[k][1] if isinstance(s, int) and s in by))
+
+
+def _labels(dims: Sequence[str]) -> tuple[str, ...]:
+    """The labels of a source's axes, of these dims."""
+    return tuple(dim + HERE + "'" * dims[:k].count(dim) for k, dim in enumerate(dims))
 
 
 def _connected(atoms: Placed, indices: Iterable[int]) -> list[list[int]]:
@@ -356,7 +432,7 @@ def _summed(odd: frozenset[Atom | Knot], label: str, profile: Profile) -> tuple[
     g = _Graph()
     i = g.index(dim, profile)
     g.size = ONE
-    g.put(sorted(odd, key=serial), label, i)
+    g.put(sorted(odd, key=serial), {label: i})
     size, closed = _close(g)
     return size, closed.odd
 

@@ -387,9 +387,10 @@ def _refactor(rec: Recorder, before: Sequence[Sizes], after: Sequence[Sizes]) ->
     """Have an axis that is split, or merged, be the product of what it is split into, or merged from."""
     for one, other in ((before, after), (after, before)):
         for whole, parts in _groups(list(one), list(other)):
-            if len(whole) == 1 and len(parts) > 1 and sum(map(rec.grows, parts)) > 1:
+            own = [factor for size in parts for factor in rec.factored(size)]
+            if len(whole) == 1 and len(parts) > 1 and sum(map(rec.grows, own)) > 1:
                 factors, rest = list[Sizes](), tuple(1 for _ in whole[0])
-                for size in parts:
+                for size in own:
                     rest = times(rest, size)
                     if rec.grows(size):
                         factors.append(rest)
