@@ -315,7 +315,7 @@ Places = list[tuple[int, ...]]
 
 
 def _new_axes(rec: Recorder, own: Sequence[Axis], after: Sequence[Sizes]) -> tuple[Sequence[Axis], int, Places]:
-    """The axes that some are reshaped into, which of the old ones is in pieces, and where on the new ones each of these is."""
+    """The axes that some are reshaped into, which of the old ones is in pieces, and where on the new ones these are."""
     pieces = [k for k, a in enumerate(own) if len(a.pieces) > 1]
     refusal = Refusal("a reshape of an axis that is put together from pieces")
     if len(own) == 1 and own[0].runs:
