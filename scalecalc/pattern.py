@@ -314,6 +314,12 @@ def fluctuation(of: Atom | Knot) -> Atom:
     return atom(name, labels)
 
 
+def fluctuations(one: Pattern) -> frozenset[Atom | Knot]:
+    """What it is odd in that squares fluctuate by."""
+    names = set(_FLUCTUATIONS.values())
+    return frozenset(a for a in one.odd if isinstance(a, Atom) and a.tensor in names) if names else frozenset()
+
+
 def without_repeats(odd: frozenset[Atom | Knot]) -> frozenset[Atom | Knot]:
     """x (x² − 1) has the parity of x and a part along x: the fluctuation beside its own atom says nothing new."""
     return odd - {fluctuation(a) for a in odd} if _FLUCTUATIONS else odd
@@ -374,7 +380,6 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
 
 
 __all__ = [
-    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "fluctuation", "knot", "mask",
-    "pattern", "relabel",
-    "source", "without_repeats",
+    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "fluctuation", "fluctuations",
+    "knot", "mask", "pattern", "relabel", "source", "without_repeats",
 ]  # fmt: skip
