@@ -158,6 +158,7 @@ def bounds(found: Sequence[Sector]) -> list[tuple[Scale, ...]]:
     groups = {
         frozenset(i for i, other in enumerate(scales) if how.order(other, s.scale) != -1) for s in found for how in s.along
     }
+    groups = {frozenset(i for i in g if not any(scales[o] < scales[i] for o in g)) for g in groups}  # below it on every path
     least = [g for g in groups if not any(o < g for o in groups)]  # a minimum over more is no larger
     return [tuple(scales[i] for i in sorted(g)) for g in sorted(least, key=sorted)]
 

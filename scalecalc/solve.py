@@ -35,6 +35,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from scalecalc import duration
 from scalecalc.chain import PATH, before, in_inits
 from scalecalc.claims import (
     Claim,
@@ -126,22 +127,29 @@ def solve(
     found = asked.along(how)
     written = asked.written(found, choices)
     by_pieces: Mapping[tuple[str, str], Sequence[Piece | Sector]] = {}
-    confirmed = True
+    confirmed, fates = True, [_fates(found.last)]
+
+    def along(way: Regime) -> dict[str, Scale]:
+        one = asked.along(way, found.values)
+        fates.append(_fates(one.last))
+        return written(one.values)
+
     # Where the inits are kept some other path may have no solution; then there is nothing to set beside this one.
     with suppress(Contradiction):
         if len(program.dims) == 2 and how.kind == "free":
-            every = pieces(program.dims, lambda rho: written(asked.along(path(program.dims, rho), found.values).values))
+            every = pieces(program.dims, lambda rho: along(path(program.dims, rho)))
             by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
         elif len(program.dims) == 2 and how.kind == "path":
             by_pieces = asked.beside(found, how, written)
         elif len(program.dims) > 2 and how.kind == "free":
-            all_ways, confirmed = sectors(program.dims, lambda way: written(asked.along(way, found.values).values))
-            by_pieces = {_place(u): p for u, p in all_ways.items() if len(p) > 1}
+            ways, confirmed = sectors(program.dims, along)
+            by_pieces = {_place(u): p for u, p in ways.items() if len(p) > 1}
         elif len(program.dims) > 2 and how.kind == "path":
             by_pieces = asked.around(found, how, written)
     values, early = written(found.values), written(found.first.values)
     name = f"solved, inits of {resolved.parameterization}" if held else "solved"
     scalings, before = (_scalings(asked.problem(how, 1).model, v) for v in (values, early))
+    known = resolved.alignment.notes() if resolved.alignment is not None else ()
     differs = any(scalings[w].lr is not before[w].lr for w in scalings)
     axes = axes_of(program)
     after = replace(resolved, scalings=scalings, parameterization=name)
@@ -151,7 +159,7 @@ def solve(
         regime=how,
         first=Parameterization(f"{name}, first step", resolved.optimizer, program.dims, before, axes),
         bounds={**_bounds(found.first, early), **_bounds(found.last, values)},
-        fates=_fates(found.last),
+        fates=_agreed(fates) if by_pieces else fates[0],
         excess=found.last.excess,
         group=written.group,
         own=written.own,
@@ -159,7 +167,7 @@ def solve(
         first_matches=written.matches(before, how, 1) if differs else (),
         pieces=by_pieces,
         table=partial(_table, after, how, steps),
-        notes=(*_notes(found, how, confirmed), *(resolved.alignment.notes() if resolved.alignment is not None else ())),
+        notes=(*_notes(found, how, confirmed), *duration.notes(program), *known),
         options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge, "alignment": alignment},
         seconds=time.perf_counter() - start,
     )  # fmt: skip
@@ -278,6 +286,13 @@ class _Written:
 def _place(unknown_name: str) -> tuple[str, str]:
     quantity, weight = unknown_name.split(maxsplit=1)
     return weight, quantity
+
+
+def _agreed(fates: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+    """What each weight does with the pieces of every path, where all paths say the same; else with what holds on all."""
+    usual, *others = fates
+    same = {w: {one[w] for one in others} for w in usual}
+    return {w: min(same[w]) if len(same[w]) == 1 else fate for w, fate in usual.items()}
 
 
 def _notes(found: _Found, how: Regime, confirmed: bool) -> list[str]:

@@ -194,7 +194,8 @@ def _by_ratio(found: Solution, pieces: Sequence[Piece | Sector]) -> list[str]:
     """Which piece holds where, in words; of several dims an example each (on a path itself: what meets is in the table)."""
     a, b = found.dims[:2]
     if found.regime.kind == "free" and all(isinstance(p, Sector) for p in pieces):
-        return [", ".join(f"{p.scale} for example along {p.along[0].text}" for p in pieces if isinstance(p, Sector))]
+        known = [(p.scale, min((way.text for way in p.along), key=len)) for p in pieces if isinstance(p, Sector)]
+        return [", ".join(f"{scale} for example along {text}" for scale, text in known)]
 
     def bound(rho: Fraction) -> str:
         return a if rho == 1 else f"{a}^({rho})"
