@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scalecalc.errors import UnsupportedScale
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule
+from scalecalc.scale import Scale
+from scalecalc.term import Term, atom, dim_of, mask, pattern
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ class Token(Rule):
     """A one-hot vector over a fixed vocabulary has entries of order one, which no gradient passes."""
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        if op.params["over"] in labels:
-            raise UnsupportedScale(
-                f"the tokens at {op.where} are of a vocabulary that grows: most of its rows are never seen, and a "
-                "root-mean-square over them says nothing.  Give the vocabulary a fixed size."
-            )
-        return algebra.flat(labels, law="one of a fixed number of tokens")
+        over = op.params["over"]
+        if over not in labels:
+            return algebra.flat(labels, law="one of a fixed number of tokens")
+        read = mask([pattern((), [atom(f"token {algebra.place}", [over])])], Scale.of(dim_of(over), -1))
+        law = f"one of {dim_of(over)} tokens: one entry of order one, all others zero"
+        return Value(labels, (Term(Scale.one(), pattern(masks=[read]), (), algebra.step(law)),))
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         return [None]

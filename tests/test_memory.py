@@ -208,11 +208,6 @@ def test_a_mask_is_of_fixed_size(model: str) -> None:
         sc.derive(model)
 
 
-def test_a_vocabulary_that_grows_is_refused() -> None:
-    with pytest.raises(UnsupportedScale, match="most of its rows are never seen"):
-        sc.derive("embedding:grow=vocabulary")
-
-
 @pytest.mark.slow
 def test_a_batch_that_grows_is_measured() -> None:
     dims = {"batch": [8, 32, 128]}

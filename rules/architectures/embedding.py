@@ -39,7 +39,8 @@ def embedding(tied: bool = True, scale: str = "1/N", norm: str = "none", activat
         raise InputError(f"embedding has no scale {scale!r}; choose {', '.join(POWERS)}.")
     p = Program("embedding", dims=("N",), fixed={"batch": 4, "vocabulary": 16})
     tokens = token(p.input("x", "batch vocabulary"), "vocabulary")
-    table = p.weight("E", "N vocabulary")
+    # A token reads one column alone, so that the table is as many vectors as there are tokens, and no sum over them.
+    table = p.weight("E", "N vocabulary", stacked="vocabulary" if p.grows("vocabulary") else "")
     u = p.feature("u", matmul(table, tokens))
     h = p.feature("h", u + matmul(p.weight("W", "N N'"), function(activation)(u)))
     f = p.feature("f", _head(p, table if tied else None, normalised(p, norm, h), Scale.of("N", POWERS[scale])))
