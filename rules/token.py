@@ -1,4 +1,10 @@
-"""Tokens: integers that choose a row of a table, as one-hot vectors."""
+"""Tokens: integers that choose a row of a table, as one-hot vectors.
+
+Over a vocabulary of V that grows, a token is one entry of V: a mask that leaves a share 1/V, which what is read, and what is
+sent back to the rows that were read, carries on (:class:`~scalecalc.pattern.Mask`).  Sums over V of what one token leaves are
+of one term, whatever their law; two tokens, drawn independently, are alike once in V, which the root-mean-square sees as
+V^(−1/2).  Tokens are drawn uniformly here: frequencies that fall like a power of the rank have no law.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def token(x: Tensor, over: str) -> Tensor:
-    """One-hot vectors along a fixed axis: of independent normal data, tokens drawn uniformly from as many."""
+    """One-hot vectors along an axis: of independent normal data, tokens drawn uniformly from as many."""
     return x.program.record("token", (x,), x.axes, over=over)
 
 
 @rule("token", "definition: 1 where the entry is the largest, else 0")
 class Token(Rule):
-    """A one-hot vector over a fixed vocabulary has entries of order one, which no gradient passes."""
+    """A one-hot vector has one entry of order one, among as many as there are tokens; no gradient passes it."""
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         over = op.params["over"]

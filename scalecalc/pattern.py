@@ -35,10 +35,11 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from scalecalc.profile import FLAT, HERE, Profile, Profiles, dim_of
+from scalecalc.profile import FLAT, HALF, HERE, Profile, Profiles, dim_of
 from scalecalc.reads import MADE, note
 from scalecalc.scale import Scale
 
+ONE = Scale.one()
 _serial = count()
 
 
@@ -181,11 +182,12 @@ class Source(_Interned):
     serial: int
 
     def norm(self, one: Pattern) -> Scale:
-        return one.profile(self.label).norm(dim_of(self.label))
+        return one.profile(self.label).norm(dim_of(self.label)) * share(one.masks) ** HALF
 
 
 _TABLE: dict[Any, Any] = {}
 NO_CLASSES = frozenset[frozenset[str]]()
+NO_MASKS = frozenset[Mask]()
 
 
 def serial(one: Pattern | Atom | Knot | Source) -> int:
@@ -317,6 +319,24 @@ def mask(of: Iterable[Pattern], density: Scale) -> Mask:
     return found
 
 
+def sparse(one: Pattern, label: str) -> frozenset[Mask]:
+    """The masks along one axis that leave a vanishing share of it: a token's one row of many."""
+    return frozenset(m for m in one.masks if m.density is not ONE and m.labels == {label}) if one.masks else NO_MASKS
+
+
+def share(masks: Iterable[Mask]) -> Scale:
+    """The part of the entries that masks leave, drawn independently."""
+    out = ONE
+    for m in masks:
+        out = out * m.density
+    return out
+
+
+def moved_mask(m: Mask, old: str, new: str) -> Mask:
+    """A mask along another axis."""
+    return mask([relabel(p, old, new) for p in sorted(m.of, key=serial)], m.density)
+
+
 def source(label: str, patterns: Iterable[Pattern]) -> Source:
     key = ("source", label, frozenset(patterns))
     found = _TABLE.get(key)
@@ -353,7 +373,8 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
         carried = relabel(bare, min(together), min(renamed_class)) if min(together) != min(renamed_class) else bare
         return pattern(carried.profiles, carried.odd, carried.same | {renamed_class}, carried.masks)
     masks = [
-        mask([relabel(p, old, new) for p in sorted(m.of, key=serial)], m.density) if old in m.labels else m for m in one.masks
+        moved_mask(m, old, new) if old in m.labels else m
+        for m in one.masks
     ]
     odd = frozenset([renamed(a) for a in sorted(one.odd, key=serial)])
     return pattern([(swap(label), p) for label, p in one.profiles], odd, one.same, masks)
