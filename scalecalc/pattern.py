@@ -321,7 +321,8 @@ def mask(of: Iterable[Pattern], density: Scale) -> Mask:
 
 def sparse(one: Pattern, label: str) -> frozenset[Mask]:
     """The masks along one axis that leave a vanishing share of it: a token's one row of many."""
-    return frozenset(m for m in one.masks if m.density is not ONE and m.labels == {label}) if one.masks else NO_MASKS
+    here = frozenset({label})
+    return frozenset(m for m in one.masks if m.density is not ONE and m.labels == here) if one.masks else NO_MASKS
 
 
 def share(masks: Iterable[Mask]) -> Scale:

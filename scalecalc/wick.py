@@ -23,7 +23,7 @@ The laws are those of the calculus of Gaussian matrices behind Tensor Programs (
 exponents and profiles kept, and with weights that are themselves products.
 
 A mask that leaves few entries of a summed axis (a token's row of a vocabulary) goes into the source like a profile, and out
-of it again where the index is free.  (It was dropped there: sizes as root-mean-squares were right, entries V^(1/2) too small.)
+of it again where the index is free.  (Dropped there, it left root-mean-squares right and entries V^(1/2) too small.)
 """
 
 from __future__ import annotations

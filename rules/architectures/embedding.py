@@ -32,9 +32,9 @@ def embedding(tied: bool = True, scale: str = "1/N", norm: str = "none", activat
     itself are of order one where an untied head's are N^(-1/2), since E pairs with its own rows.  Watch the multiplier: with
     1/√N, or none, the logit of the token that was read is N^(1/2), or N.
 
-    With ``grow=vocabulary`` (and ``--loss cross_entropy``) the number of tokens grows, too.  The table stays what it is: a token
-    reads one row, the gradients of all others are exactly zero, and the loss sees one logit.  Watch that logit: updates upstream
-    of a head of N^(-1/2) move it by N^(1/2), which a root-mean-square over the vocabulary shows as N^(1/2) vocabulary^(-1/2).
+    With ``grow=vocabulary`` (and ``--loss cross_entropy``) the number of tokens grows, too.  The table stays what it is: a
+    token reads one row, the gradients of all others are exactly zero, and the loss sees one logit.  Watch that logit: updates
+    upstream of a head of N^(-1/2) move it by N^(1/2), which a root-mean-square over all hides by vocabulary^(-1/2).
 
     Options: ``tied``; ``scale`` of the tied head (``1/N``, ``1/sqrt(N)`` or ``1``); ``norm`` before the head (``rms``,
     ``layer``, ``group``, ``none``); ``activation``.  The tokens are integers, drawn uniformly (from 16, unless the

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from scalecalc._version import __version__
 from scalecalc.errors import Contradiction
-from scalecalc.pieces import Piece, formula
+from scalecalc.pieces import Piece, Sector, formula
 from scalecalc.report.formats import choose
 from scalecalc.report.formats import to_csv as csv_of
 from scalecalc.report.layout import PLAIN, QUANTITIES, Section, Writer
 from scalecalc.scale import Scale
-from scalecalc.sectors import Sector
 from scalecalc.solution import NAMES, Bound, Match, Solution
 
 if TYPE_CHECKING:
