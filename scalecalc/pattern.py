@@ -36,10 +36,11 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from scalecalc.profile import FLAT, HERE, Profile, Profiles, dim_of
+from scalecalc.profile import FLAT, HALF, HERE, Profile, Profiles, dim_of
 from scalecalc.reads import MADE, note
 from scalecalc.scale import Scale
 
+ONE = Scale.one()
 _serial = count()
 
 
@@ -191,7 +192,7 @@ class Source(_Interned):
         return len(self.labels) > 1
 
     def norm(self, one: Pattern) -> Scale:
-        out = one.profile(self.label).norm(dim_of(self.label))
+        out = one.profile(self.label).norm(dim_of(self.label)) * share(one.masks) ** HALF
         for label in self.labels if self.joint else ():
             if label != self.label:
                 out = out * one.profile(label).norm(dim_of(label))
@@ -200,6 +201,7 @@ class Source(_Interned):
 
 _TABLE: dict[Any, Any] = {}
 NO_CLASSES = frozenset[frozenset[str]]()
+NO_MASKS = frozenset[Mask]()
 
 
 def serial(one: Pattern | Atom | Knot | Source) -> int:
@@ -337,6 +339,25 @@ def mask(of: Iterable[Pattern], density: Scale) -> Mask:
     return found
 
 
+def sparse(one: Pattern, label: str) -> frozenset[Mask]:
+    """The masks along one axis that leave a vanishing share of it: a token's one row of many."""
+    here = frozenset({label})
+    return frozenset(m for m in one.masks if m.density is not ONE and m.labels == here) if one.masks else NO_MASKS
+
+
+def share(masks: Iterable[Mask]) -> Scale:
+    """The part of the entries that masks leave, drawn independently."""
+    out = ONE
+    for m in masks:
+        out = out * m.density
+    return out
+
+
+def moved_mask(m: Mask, old: str, new: str) -> Mask:
+    """A mask along another axis."""
+    return mask([relabel(p, old, new) for p in sorted(m.of, key=serial)], m.density)
+
+
 def source(label: str, patterns: Iterable[Pattern], labels: tuple[str, ...] = ()) -> Source:
     key = ("source", label, frozenset(patterns), labels or (label,))
     found = _TABLE.get(key)
@@ -373,7 +394,8 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
         carried = relabel(bare, min(together), min(renamed_class)) if min(together) != min(renamed_class) else bare
         return pattern(carried.profiles, carried.odd, carried.same | {renamed_class}, carried.masks)
     masks = [
-        mask([relabel(p, old, new) for p in sorted(m.of, key=serial)], m.density) if old in m.labels else m for m in one.masks
+        moved_mask(m, old, new) if old in m.labels else m
+        for m in one.masks
     ]
     odd = frozenset([renamed(a) for a in sorted(one.odd, key=serial)])
     return pattern([(swap(label), p) for label, p in one.profiles], odd, one.same, masks)

@@ -21,6 +21,9 @@ shares one sign over the whole tensor, so no later sum over a growing axis can n
 
 The laws are those of the calculus of Gaussian matrices behind Tensor Programs (Yang 2020, arXiv 2009.10685), with
 exponents and profiles kept, and with weights that are themselves products.
+
+A mask that leaves few entries of a summed axis (a token's row of a vocabulary) goes into the source like a profile, and out
+of it again where the index is free.  (Dropped there, it left root-mean-squares right and entries V^(1/2) too small.)
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ from itertools import chain, product
 
 from scalecalc.pattern import (
     EVEN,
+    NO_MASKS,
     Atom,
     Knot,
+    Mask,
     Pattern,
     Slot,
     Source,
@@ -39,10 +44,13 @@ from scalecalc.pattern import (
     atom,
     fluctuation,
     knot,
+    moved_mask,
     pattern,
     relabel,
     serial,
+    share,
     source,
+    sparse,
     without_repeats,
 )
 from scalecalc.profile import FLAT, HALF, HERE, ONE, Profile, dim_of
@@ -63,6 +71,7 @@ class _Graph:
         self.dims: dict[int, str] = {}
         self.atoms: dict[int, tuple[str, tuple[Slot, ...]]] = {}
         self.same: list[frozenset[str]] = []
+        self.masks: dict[Index, frozenset[Mask]] = {}  # of indices that few entries are left of, on their dim•
         self.next = 0
         self.empty = False  # two windows that do not overlap: nothing is there
 
@@ -70,18 +79,25 @@ class _Graph:
         new = _Graph()
         new.size, new.next, new.same, new.empty = self.size, self.next, list(self.same), self.empty
         new.profiles, new.dims, new.atoms = dict(self.profiles), dict(self.dims), dict(self.atoms)
+        new.masks = dict(self.masks)
         return new
 
     def number(self) -> int:
         self.next += 1
         return self.next
 
-    def index(self, dim: str, profile: Profile) -> int:
+    def index(self, dim: str, profile: Profile, masks: frozenset[Mask] = NO_MASKS) -> int:
         """A new summed index; the term's size counts it by its norm, the graph's does not."""
         i = self.number()
         self.dims[i], self.profiles[i] = dim, profile
-        self.size = self.size / profile.norm(dim)
+        if masks:
+            self.masks[i] = masks
+        self.size = self.size / self.norm(i)
         return i
+
+    def norm(self, i: int) -> Scale:
+        """What a central-limit sum over an index counts."""
+        return self.profiles[i].norm(self.dims[i]) * share(self.masks.get(i, ())) ** HALF
 
     def put(self, things: Iterable[Atom | Knot], here: Mapping[str, int] | None = None) -> list[int]:
         """Open atoms and knots; the labels ``here`` become indices.  Returns their numbers."""
@@ -105,6 +121,8 @@ class _Graph:
         """Two indices are one from here on, the second."""
         both = self.profiles[new] = self.profiles.get(new, FLAT) * self.profiles.pop(old, FLAT)
         self.empty = self.empty or both.empty
+        if old in self.masks:
+            self.masks[new] = self.masks.get(new, NO_MASKS) | self.masks.pop(old)
         if isinstance(old, int):
             del self.dims[old]
         for k in self.at(old):
@@ -145,9 +163,15 @@ def _opened(g: _Graph, s: Source) -> Iterator[tuple[_Graph, dict[str, int]]]:
     note(OPENED, s)
     for one in sorted(s.patterns, key=serial):
         new = g.copy() if len(s.patterns) > 1 else g
-        indices = {label: new.index(dim_of(label), one.profile(label)) for label in s.labels}
+        indices = {label: new.index(dim_of(label), one.profile(label), _few(one, label)) for label in s.labels}
         new.put(one.odd, indices)
         yield new, indices
+
+
+def _few(one: Pattern, label: str) -> frozenset[Mask]:
+    """The masks along an axis of a source, on dim•."""
+    own = dim_of(label) + HERE
+    return frozenset(m if label == own else moved_mask(m, label, own) for m in sparse(one, label)) if one.masks else NO_MASKS
 
 
 Slots = tuple[Slot, ...]
@@ -196,10 +220,10 @@ def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
     g = g.copy()
     (_, s), (_, t) = g.atoms.pop(i), g.atoms.pop(j)
     for graph, own, its in _apart(g, s, t):
-        yield from _met(graph, own, its)
+        yield from _joined(graph, own, its)
 
 
-def _met(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
+def _joined(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
     """The slots of two atoms become one index each."""
     found: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = [(g, [], {})]
     for a, b in zip(s, t, strict=True):
@@ -301,7 +325,7 @@ def _close(g: _Graph) -> tuple[Scale, Pattern]:
         for tensor, slots in g.atoms.values():
             if any(isinstance(s, str) for s in slots):
                 odd ^= {atom(tensor, slots)}
-        return g.size, pattern([(label, p) for label, p in g.profiles.items() if isinstance(label, str)], odd, g.same)
+        return g.size, _placed(g, odd)
     size = g.size
     left = set(g.dims)
     for part in _connected(g.atoms, g.dims):
@@ -311,9 +335,23 @@ def _close(g: _Graph) -> tuple[Scale, Pattern]:
         weight, things = _folded(g, atoms, inner)
         size, odd = size * weight, odd ^ things
     for i in left:
-        size = size * g.profiles[i].sum(g.dims[i])
+        size = size * _met(g.profiles[i], g.dims[i], g.masks.get(i, NO_MASKS))
+    return size, _placed(g, odd)
+
+
+def _met(profile: Profile, dim: str, few: frozenset[Mask]) -> Scale:
+    """A law-of-large-numbers sum over the entries that masks leave.
+
+    Of several masks, tokens drawn independently, one entry is left once in so many draws, and none otherwise: the
+    root-mean-square over draws is the root of the mean.
+    """
+    return profile.norm(dim) * share(few) ** HALF if len(few) > 1 else profile.sum(dim) * share(few)
+
+
+def _placed(g: _Graph, odd: frozenset[Atom | Knot]) -> Pattern:
     profiles = [(label, p) for label, p in g.profiles.items() if isinstance(label, str)]
-    return size, pattern(profiles, odd, g.same)
+    free = [(label, m) for label, own in g.masks.items() if isinstance(label, str) for m in own] if g.masks else ()
+    return pattern(profiles, odd, g.same, [moved_mask(m, dim_of(label) + HERE, label) for label, m in free])
 
 
 def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset[Atom | Knot]]:
@@ -321,7 +359,7 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
     size = ONE
     if not any(isinstance(s, str) for _, slots in atoms.values() for s in slots):
         for i in inner:  # a scalar
-            size = size * g.profiles[i].norm(g.dims[i])
+            size = size * g.norm(i)
         return size, frozenset()
     atoms, inner = dict(atoms), set(inner)
     for k in list(atoms):
@@ -345,15 +383,16 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
                 own_inner = set[int](s for _, own in some.values() for s in own if isinstance(s, int))
                 more, odd = _folded(g, some, own_inner)
                 weight, things = weight * more, things ^ odd
-            one = pattern([(label, g.profiles[e]) for e, label in here.items()], things)
+            few = [moved_mask(m, g.dims[e] + HERE, label) for e, label in here.items() for m in g.masks.get(e, ())]
+            one = pattern([(label, g.profiles[e]) for e, label in here.items()], things, (), few)
             bound: dict[Slot, Slot] = {e: source(label, [one], labels) for e, label in here.items()}
             atoms[k] = tensor, tuple(bound.get(s, s) for s in slots)
             size = size * weight
             for e in by:
-                size = size * g.profiles[e].norm(g.dims[e])
+                size = size * g.norm(e)
             inner -= within.union(by)
     for i in inner:
-        size = size * g.profiles[i].norm(g.dims[i])
+        size = size * g.norm(i)
     if len(atoms) == 1 and not inner:
         return size, frozenset({atom(*next(iter(atoms.values())))})
     return size, frozenset({knot(list(atoms.values()), {i: (g.dims[i], g.profiles[i]) for i in inner})})
@@ -411,26 +450,28 @@ def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
     rest_profiles = [(name, p) for name, p in one.profiles if name != label]
     odd = one.odd_on(label)
     masks = frozenset(m for m in one.masks if label not in m.labels)
-    share = ONE
-    for m in one.masks - masks:
-        share = share * m.density
+    few = sparse(one, label)
+    left = share(one.masks - masks - few)
     if not odd:
-        return profile.sum(dim) * share, pattern(rest_profiles, one.odd, one.same, masks), True
-    size, closed = _summed(odd, label, profile)
-    return size * share**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed, one.same, masks), False
+        return _met(profile, dim, few) * left, pattern(rest_profiles, one.odd, one.same, masks), True
+    size, closed = _summed(odd, label, profile, frozenset(moved_mask(m, label, dim + HERE) for m in few))
+    return size * left**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed, one.same, masks), False
 
 
-def _summed(odd: frozenset[Atom | Knot], label: str, profile: Profile) -> tuple[Scale, frozenset[Atom | Knot]]:
-    """A central-limit sum over an axis of what is odd there."""
+def _summed(
+    odd: frozenset[Atom | Knot], label: str, profile: Profile, few: frozenset[Mask]
+) -> tuple[Scale, frozenset[Atom | Knot]]:
+    """A central-limit sum over an axis of what is odd there; ``few``: masks that leave few entries of it, on dim•."""
     dim = dim_of(label)
     first = next(iter(odd))
     if len(odd) == 1 and isinstance(first, Atom) and first.slots.count(label) == 1:  # mostly; as below, at once
+        norm = profile.norm(dim) * share(few) ** HALF
         if len(first.labels) == 1:
-            return profile.norm(dim), frozenset()
-        bound = source(dim + HERE, [pattern([(dim + HERE, profile)])])
-        return profile.norm(dim), frozenset({atom(first.tensor, [bound if s == label else s for s in first.slots])})
+            return norm, frozenset()
+        bound = source(dim + HERE, [pattern([(dim + HERE, profile)], masks=few)])
+        return norm, frozenset({atom(first.tensor, [bound if s == label else s for s in first.slots])})
     g = _Graph()
-    i = g.index(dim, profile)
+    i = g.index(dim, profile, few)
     g.size = ONE
     g.put(sorted(odd, key=serial), {label: i})
     size, closed = _close(g)
@@ -478,7 +519,9 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
             pairs += g.meet(label, first)[1]
     masks = a.masks | b.masks
     found = _resolve(g, pairs)
-    return _strongest((size, pattern(p.profiles, p.odd, p.same, masks) if masks else p) for size, p in found)
+    return _strongest(
+        (size, pattern(p.profiles, p.odd, p.same, masks | p.masks) if masks else p) for size, p in found
+    )
 
 
 def may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:
