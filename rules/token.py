@@ -1,13 +1,20 @@
-"""Tokens: integers that choose a row of a table, as one-hot vectors."""
+"""Tokens: integers that choose a row of a table, as one-hot vectors.
+
+Over a vocabulary of V that grows, a token is one entry of V: a mask that leaves a share 1/V, which what is read, and what is
+sent back to the rows that were read, carries on (:class:`~scalecalc.pattern.Mask`).  Sums over V of what one token leaves are
+of one term, whatever their law; two tokens, drawn independently, are alike once in V, which the root-mean-square sees as
+V^(−1/2).  Tokens are drawn uniformly here: frequencies that fall like a power of the rank have no law.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scalecalc.errors import UnsupportedScale
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import Rule, rule
+from scalecalc.scale import Scale
+from scalecalc.term import Term, atom, dim_of, mask, pattern
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -15,21 +22,21 @@ if TYPE_CHECKING:
 
 
 def token(x: Tensor, over: str) -> Tensor:
-    """One-hot vectors along a fixed axis: of independent normal data, tokens drawn uniformly from as many."""
+    """One-hot vectors along an axis: of independent normal data, tokens drawn uniformly from as many."""
     return x.program.record("token", (x,), x.axes, over=over)
 
 
 @rule("token", "definition: 1 where the entry is the largest, else 0")
 class Token(Rule):
-    """A one-hot vector over a fixed vocabulary has entries of order one, which no gradient passes."""
+    """A one-hot vector has one entry of order one, among as many as there are tokens; no gradient passes it."""
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        if op.params["over"] in labels:
-            raise UnsupportedScale(
-                f"the tokens at {op.where} are of a vocabulary that grows: most of its rows are never seen, and a "
-                "root-mean-square over them says nothing.  Give the vocabulary a fixed size."
-            )
-        return algebra.flat(labels, law="one of a fixed number of tokens")
+        over = op.params["over"]
+        if over not in labels:
+            return algebra.flat(labels, law="one of a fixed number of tokens")
+        read = mask([pattern((), [atom(f"token {algebra.place}", [over])])], Scale.of(dim_of(over), -1))
+        law = f"one of {dim_of(over)} tokens: one entry of order one, all others zero"
+        return Value(labels, (Term(Scale.one(), pattern(masks=[read]), (), algebra.step(law)),))
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         return [None]

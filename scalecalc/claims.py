@@ -140,8 +140,13 @@ def everywhere(program: Program, point: Mapping[str, Scale]) -> dict[str, Scale]
 
 
 def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
-    """Every leading formal size.  ``entries``: the features of which the entry at small index is meant, not the rms."""
+    """Every leading formal size.  ``entries``: the features of which the entry at small index is meant, not the rms.
+
+    Of logits over a vocabulary that grows it always is.  The loss sees the one of the token that comes next, which a
+    root-mean-square over all does not: it would let that one grow like vocabulary^(1/2).
+    """
     program, regime = found.model.program, found.algebra.regime
+    entries = {*entries, *_logits(program)}
     out: list[Claim] = []
     for name, i in program.features.items():
         value, entry = found.values[i], name in entries
@@ -158,6 +163,12 @@ def claims(found: Derivation, entries: Iterable[str] = ()) -> list[Claim]:
     for name, tag, size in found.sums:
         out.append(Claim("sum", f"{name}, update by {by(tag)}", tag, size))
     return list(dict.fromkeys([*out, *_limits(found)]))
+
+
+def _logits(program: Program) -> set[str]:
+    """The features that have an axis along which tokens are drawn, and which grows."""
+    over = {op.params["over"] for op in program.ops if op.rule == "token" and program.grows(op.params["over"])}
+    return {name for name, i in program.features.items() if over.intersection(program.ops[i].axes)}
 
 
 def _limits(found: Derivation) -> list[Claim]:

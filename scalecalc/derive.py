@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from scalecalc import batch, rows
+from scalecalc import batch, duration, rows
 from scalecalc import steps as training
 from scalecalc.alike import Alike
 from scalecalc.errors import InputError
@@ -87,6 +87,7 @@ def interpret(
         cuts: where a deep network's updates are summed up (:mod:`scalecalc.cuts`); order two is all there is then.
     """
     program = model.program
+    duration.check_order(program, steps)
     margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
     alike = Alike(regime.point) if cuts is not None and model.alignment is None else None
     algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment, alike=alike)
@@ -181,6 +182,7 @@ def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tu
     where = {**held, **(widths or {})}
     found = [f"{dim} is held at {width}; no size has an exponent in it." for dim, width in model.fix.items()]
     found += model.program.remarks
+    found += duration.notes(model.program)
     found += resonances(model.program)
     found += model.alignment.notes() if model.alignment is not None else ()
     found += filter(None, (c.note(where[c.dim]) for c in (crossovers(model.program, where) if where else ())))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from scalecalc import backward
+from scalecalc import backward, duration
 from scalecalc.errors import UnsupportedScale
 from scalecalc.model import Model
 from scalecalc.program import LEAVES, Op, Program
@@ -77,6 +77,7 @@ class _Pass:
             return replace(self.weights[op.name], labels=labels)
         if op.rule == "input":
             odd = [atom(f"input {i}", labels)] if labels else []
+            odd += duration.own_noise(program) if op.name == duration.NOISE else ()
             return Value(labels, (Term(ONE, pattern((), odd), (), here.step("independent standard normal entries")),))
         if op.rule == "index":
             value = _exact(program, op, op.params.get("expression"), here)

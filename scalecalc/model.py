@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from scalecalc import globs
 from scalecalc.alignment import Alignment, parse_alignment
 from scalecalc.backward import record_backward
+from scalecalc.duration import STEPS
 from scalecalc.errors import InputError, ScalecalcError, UnknownName
 from scalecalc.optimizer import Optimizer
 from scalecalc.parameterization import Parameterization, ScalingRule, assign
@@ -92,7 +93,8 @@ def resolve(
     Args:
         model: a :class:`TorchModule`, a registered name or ``path/to/file.py:name``, with options after a colon
             (``s6:discretization=mamba,step=fixed``).  Every registered model and every function that records a program takes
-            ``grow=time``, or ``grow=batch+time``: of the axes that it declares with a fixed size these grow.
+            ``grow=time``, or ``grow=batch+time``: of the axes that it declares with a fixed size these grow; ``grow=steps``:
+            the number of optimizer steps (:mod:`scalecalc.duration`).
         parameterization: a registered name, a TOML or JSON file, the exponents themselves, or a rule for them.
         options: more of the model's options; they go before those in its name.
         fix: widths of dims that are held fixed; nothing has an exponent in them then.
@@ -124,6 +126,8 @@ def resolve(
             f"{model} returns no program with an output; build a Program, call its end(output), return it. (If it returns a "
             "torch module: that takes a function example_inputs beside it.)"
         )
+    if STEPS in grown and STEPS not in program.dims:  # no axis of the program: a dim that updates are summed over
+        program.dims = (*program.dims, STEPS)
     _check_grown(program, str(model), grown)
     if built is None:
         _hold(program, str(model), fix or {})

@@ -305,8 +305,11 @@ def off_path(parameterization: Parameterization, growth: Growth) -> Iterator[str
     grown = ", ".join(f"{dim} {float(growth.ratio(dim)):g}-fold" for dim in dims)
     still = [dim for dim in dims if not logs[dim]]
     how = " ".join(f"--fix {dim}={growth.base.get(dim, '…')}" for dim in still) or "another --regime"
-    if not still and logs[dims[1]] * logs[dims[0]] > 0:
-        how = f"--regime {dims[1]}={dims[0]}^{Fraction(logs[dims[1]] / logs[dims[0]]).limit_denominator(12)}"
+    base = dims[0]
+    if not still and all(logs[dim] * logs[base] > 0 for dim in dims):
+        powers = {dim: Fraction(logs[dim] / logs[base]).limit_denominator(12) for dim in dims[1:]}
+        text = ", ".join(f"{dim}={base}^{power}" for dim, power in powers.items())
+        how = f"--regime {text}" if len(powers) == 1 else f'--regime "{text}"'
     yield (
         f"The exponents hold as {' and '.join(dims)} grow in the regime {regime.text}, but from base to target it is {grown}"
         f": solve with {how} for such widths."

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from scalecalc import duration
 from scalecalc.errors import InputError
 from scalecalc.expand import leading
 from scalecalc.program import Weight
@@ -46,11 +47,13 @@ class Trained:
         weight: name and axes, output axes first.
         value: the raw weight w, without the multiplier, as it is when its gradient is taken.
         scaling: its rate, decay and ε.
+        steps: how many steps an update is the sum of (:mod:`scalecalc.duration`).
     """
 
     weight: Weight
     value: Value
     scaling: WeightScaling
+    steps: Scale = ONE
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,11 @@ class Optimizer(ABC):
         lam, rate = weight.scaling.weight_decay, weight.scaling.lr
         if lam is None:
             return {}
+        who = "a step removes" if weight.steps is ONE else "all steps remove"
         if self.decay == "decoupled" or (self.decay == "coupled" and self.linear):
-            return {"rate · decay: a step removes no more than there is": rate * lam}
+            return {f"rate · decay: {who} no more than there is": rate * lam * weight.steps}
         if self.decay == "independent":
-            return {"decay: a step removes no more than there is": lam}
+            return {f"decay: {who} no more than there is": lam * weight.steps}
         if self.decay != "coupled":
             return {}
         sizes = algebra.regime.leading(t.size for t in weight.value.terms if not t.tag)
@@ -154,9 +158,10 @@ class Optimizer(ABC):
             gradient = algebra.add(labels, gradient, algebra.scale(weight.value, lam, f"coupled {DECAY} {lam}"))
         raw = self.law(algebra, gradient, weight)
         out = algebra.scale(raw, s.lr * s.multiplier, f"rate {s.lr}, multiplier {s.multiplier}")
+        out = duration.summed(algebra, out, weight.steps)
         if lam is None or not self.apart:
             return out
-        by = lam if self.decay == "independent" else lam * s.lr
+        by = (lam if self.decay == "independent" else lam * s.lr) * weight.steps
         words = f"{self.decay} {DECAY} {by}"
         if algebra.regime.order(by, ONE) not in (-1, 0):  # more than there is
             return algebra.add(labels, out, algebra.scale(weight.value, by * s.multiplier, words))

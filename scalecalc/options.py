@@ -113,7 +113,8 @@ def _deriving(regime: str, output: Callable[[Any], Any] = output_options) -> Cal
             default=regime,
             show_default=True,
             metavar="REGIME",
-            help="How the dims grow against each other: free, proportional, N_u>N_x or N_x=N_u^1/2.",
+            help="How the dims grow against each other: free, proportional, N_u>N_x, N_x=N_u^1/2, or, of more dims, "
+            "'N=s^2, L=s, batch=s^3'.",
         ),
         click.option(
             "--loss",

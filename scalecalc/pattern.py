@@ -14,7 +14,8 @@ axis of the present tensor) or bound (a :class:`Source`: the vector that W was m
 
 *Knot.*  Several atoms that share summed indices and have free labels of their own: V[m, k] W[k, n], a product of two
 matrices, or Σ_d q[h, d] k[h, d], a score per head.  The summed indices stay what they are, one index each, so that a later
-factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on one atom alone is its source, not a knot.
+factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on one atom alone is its source, not a knot,
+also where it hangs on it by several indices.
 
 *Fluctuation.*  The square of an atom is its mean, 1, and what is centred beside it.  The second never leads, unless a
 centring (LayerNorm, softmax) removes the first, so that it is kept only in programs that centre (hard case W4).
@@ -35,10 +36,11 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from scalecalc.profile import FLAT, HERE, Profile, Profiles, dim_of
+from scalecalc.profile import FLAT, HALF, HERE, Profile, Profiles, dim_of
 from scalecalc.reads import MADE, note
 from scalecalc.scale import Scale
 
+ONE = Scale.one()
 _serial = count()
 
 
@@ -173,19 +175,33 @@ class Mask(_Interned):
 
 
 class Source(_Interned):
-    """What a bound slot was summed with: the leading patterns of that vector, on the label ``dim•``.  Interned."""
+    """What a bound slot was summed with: the leading patterns of that vector, on the label ``dim•``.  Interned.
 
-    __slots__ = ("label", "patterns", "serial")
+    Slots may be bound together, to what has an axis for each of them: W[m; x] with x of the axes heads × size of a head.
+    Each of these slots has a source then, all of the same patterns and ``labels``, its own ``label`` being one of these.
+    """
+
+    __slots__ = ("label", "labels", "patterns", "serial")
     label: str
+    labels: tuple[str, ...]
     patterns: frozenset[Pattern]
     serial: int
 
+    @property
+    def joint(self) -> bool:
+        return len(self.labels) > 1
+
     def norm(self, one: Pattern) -> Scale:
-        return one.profile(self.label).norm(dim_of(self.label))
+        out = one.profile(self.label).norm(dim_of(self.label)) * share(one.masks) ** HALF
+        for label in self.labels if self.joint else ():
+            if label != self.label:
+                out = out * one.profile(label).norm(dim_of(label))
+        return out
 
 
 _TABLE: dict[Any, Any] = {}
 NO_CLASSES = frozenset[frozenset[str]]()
+NO_MASKS = frozenset[Mask]()
 
 
 def serial(one: Pattern | Atom | Knot | Source) -> int:
@@ -300,6 +316,12 @@ def fluctuation(of: Atom | Knot) -> Atom:
     return atom(name, labels)
 
 
+def fluctuations(one: Pattern) -> frozenset[Atom | Knot]:
+    """What it is odd in that squares fluctuate by."""
+    names = set(_FLUCTUATIONS.values())
+    return frozenset(a for a in one.odd if isinstance(a, Atom) and a.tensor in names) if names else frozenset()
+
+
 def without_repeats(odd: frozenset[Atom | Knot]) -> frozenset[Atom | Knot]:
     """x (x² − 1) has the parity of x and a part along x: the fluctuation beside its own atom says nothing new."""
     return odd - {fluctuation(a) for a in odd} if _FLUCTUATIONS else odd
@@ -317,12 +339,31 @@ def mask(of: Iterable[Pattern], density: Scale) -> Mask:
     return found
 
 
-def source(label: str, patterns: Iterable[Pattern]) -> Source:
-    key = ("source", label, frozenset(patterns))
+def sparse(one: Pattern, label: str) -> frozenset[Mask]:
+    """The masks along one axis that leave a vanishing share of it: a token's one row of many."""
+    here = frozenset({label})
+    return frozenset(m for m in one.masks if m.density is not ONE and m.labels == here) if one.masks else NO_MASKS
+
+
+def share(masks: Iterable[Mask]) -> Scale:
+    """The part of the entries that masks leave, drawn independently."""
+    out = ONE
+    for m in masks:
+        out = out * m.density
+    return out
+
+
+def moved_mask(m: Mask, old: str, new: str) -> Mask:
+    """A mask along another axis."""
+    return mask([relabel(p, old, new) for p in sorted(m.of, key=serial)], m.density)
+
+
+def source(label: str, patterns: Iterable[Pattern], labels: tuple[str, ...] = ()) -> Source:
+    key = ("source", label, frozenset(patterns), labels or (label,))
     found = _TABLE.get(key)
     if found is None:
         found = Source()
-        found.label, found.patterns, found.serial = label, key[2], next(_serial)
+        found.label, found.patterns, found.labels, found.serial = label, key[2], key[3], next(_serial)
         _TABLE[key] = found
     note(MADE, found)
     return found
@@ -353,14 +394,14 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
         carried = relabel(bare, min(together), min(renamed_class)) if min(together) != min(renamed_class) else bare
         return pattern(carried.profiles, carried.odd, carried.same | {renamed_class}, carried.masks)
     masks = [
-        mask([relabel(p, old, new) for p in sorted(m.of, key=serial)], m.density) if old in m.labels else m for m in one.masks
+        moved_mask(m, old, new) if old in m.labels else m
+        for m in one.masks
     ]
     odd = frozenset([renamed(a) for a in sorted(one.odd, key=serial)])
     return pattern([(swap(label), p) for label, p in one.profiles], odd, one.same, masks)
 
 
 __all__ = [
-    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "fluctuation", "knot", "mask",
-    "pattern", "relabel",
-    "source", "without_repeats",
+    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "fluctuation", "fluctuations",
+    "knot", "mask", "pattern", "relabel", "source", "without_repeats",
 ]  # fmt: skip

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from scalecalc import sectors
 from scalecalc.scale import Regime, Scale
+from scalecalc.sectors import Sector
 
 F = Fraction
 ONE = Scale.one()
@@ -75,13 +77,16 @@ def _joined(found: Sequence[tuple[Fraction, Scale]], dims: Sequence[str]) -> tup
     return tuple(out)
 
 
-def formula(found: Sequence[Piece], dims: Sequence[str]) -> str:
+def formula(pieces: Sequence[Piece | Sector], dims: Sequence[str]) -> str:
     """As text: a monomial, min(…) or max(…) of monomials, or case by case.
 
     >>> U, X = Scale.of("N_u"), Scale.of("N_x")
     >>> formula([Piece(F(0), F(1), X), Piece(F(1), None, U)], ("N_u", "N_x"))
     'min(N_x, N_u)'
     """
+    found = [p for p in pieces if isinstance(p, Piece)]
+    if not found:
+        return sectors.formula([p for p in pieces if isinstance(p, Sector)])
     scales = list(dict.fromkeys(p.scale for p in found))
     if len(scales) == 1:
         return str(scales[0])

@@ -322,6 +322,16 @@ class Program:
             )
         return int(self.multiples.get(label, 1) * self.held[dim_of(label)])
 
+    def unrolled(self, label: str, why: str) -> int:
+        """The number of steps over which a recurrence is written out.
+
+        Raises:
+            ProgramError: it grows; ``why`` there is no law for that, and what to do.
+        """
+        if self.grows(label):
+            raise ProgramError(f"{self.name} is written out over a fixed number of steps, and {label} grows here: {why}.")
+        return self.size(label)
+
     def width(self, label: str, widths: Mapping[str, int]) -> int:
         """The size of an axis where the growing dims have these widths.
 

@@ -5,7 +5,8 @@ A :class:`Regime` says how the dims grow against each other, and with that which
 
 - free: all dims grow independently.  s = O(t) only if s/t stays bounded however they grow; many pairs are incomparable.
 - ordered ``N_u>N_x``: N_u → ∞ first, then N_x; scales compare lexicographically.
-- path ``N_x=N_u^1/2`` or ``proportional``: every dim is a power of one of them; scales compare by their total power.
+- path ``N_x=N_u^1/2`` or ``proportional``: every dim is a power of one of them, or, ``N=s^2, L=s, batch=s^3``, of a number
+  that grows; scales compare by their total power.
 
 All dims are ≥ 1, logs are natural and only their order matters.
 
@@ -36,7 +37,6 @@ _INTERNED: dict[tuple[object, ...], Scale] = {}
 ZERO = Fraction(0)
 _FRACTION = re.compile(r"([+-]?\d{1,6})(?:\s*/\s*(\d{1,6}))?")
 _GREEK = ("alpha", "beta", "gamma", "eta", "kappa", "lambda", "rho", "sigma", "tau")  # dims that LaTeX has as letters
-_DIM = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def fraction(text: str | int | Fraction) -> Fraction:
@@ -289,38 +289,15 @@ class Regime:
 
     @staticmethod
     def parse(text: str, dims: Iterable[str] = ()) -> Regime:
-        """``free``, ``proportional``, ``N_u>N_x`` or ``N_x=N_u^1/2``.
+        """``free``, ``proportional``, ``N_u>N_x``, ``N_x=N_u^1/2``, or a path of more dims: ``N=s^2, L=s, batch=s^3``.
 
         Raises:
-            InputError: none of these, or a dim that the model does not have (checked when ``dims`` are given).
+            InputError: none of these, or a dim that the model does not have, or a path that leaves one out (checked when
+                ``dims`` are given).
         """
-        clean = text.replace(" ", "")
-        if clean == "free":
-            return Regime()
-        if clean == "proportional":
-            return Regime("path", text=clean)
-        known = set(dims)
-        if ">" in clean:
-            names = tuple(clean.split(">"))
-            regime = Regime("ordered", order_of=names, text=clean)
-        elif "=" in clean:
-            left, _, right = clean.partition("=")
-            base, _, rho = right.partition("^")
-            names = (left, base)
-            rate = fraction(rho) if "^" in right else Fraction(1)
-            if rate <= 0:
-                raise InputError(f"in the regime {text!r} the power must be positive, so that both dims grow.")
-            regime = Regime("path", rates=_clean({left: rate, base: Fraction(1)}), text=clean)
-        else:
-            names = ()
-            regime = Regime("path", text=clean)
-        bad = [n for n in names if not _DIM.fullmatch(n) or (known and n not in known)]
-        if bad or len(names) < 2 or len(set(names)) < len(names):
-            hint = f" The model's dims: {', '.join(sorted(known))}." if known else ""
-            raise InputError(
-                f"{text!r} is no regime; write free, proportional, N_u>N_x (first to infinity first) or N_x=N_u^1/2.{hint}"
-            )
-        return regime
+        from scalecalc.regimes import parse  # which needs this class
+
+        return parse(text, dims)
 
     def key(self, scale: Scale) -> tuple[Fraction, ...]:
         """What two scales are compared by, largest first, in an ordered regime or on a path."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from scalecalc.parameterization import Parameterization
 from scalecalc.pieces import Piece
 from scalecalc.scale import Regime, Scale
+from scalecalc.sectors import Sector
 from scalecalc.table import Table
 
 if TYPE_CHECKING:
     from scalecalc.symmetry import Shift
-
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Solution(Parameterization):
         group: the shifts over several weights that leave output and training alone.
         matches: the registered parameterizations that this is, or else the one that it nearly is.
         first_matches: the same for ``first``, if its rates are others.
-        pieces: exponents that depend on the growth ratio ρ (N_x = N_u^ρ), by pieces.
+        pieces: exponents that depend on the growth ratio ρ (N_x = N_u^ρ), by pieces; with more dims by sectors of paths.
         table: derives the Θ table under this parameterization (see :attr:`derived`).
         notes: what a reader must know.
         options: what else was asked for.
@@ -119,7 +119,9 @@ class Solution(Parameterization):
     group: tuple[Shift, ...] = ()
     matches: tuple[Match, ...] = ()
     first_matches: tuple[Match, ...] = ()
-    pieces: Mapping[tuple[str, str], Sequence[Piece]] = field(default_factory=dict[tuple[str, str], Sequence[Piece]])
+    pieces: Mapping[tuple[str, str], Sequence[Piece | Sector]] = field(
+        default_factory=dict[tuple[str, str], "Sequence[Piece | Sector]"]
+    )
     table: Callable[[], Table] | None = None
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])

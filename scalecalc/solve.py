@@ -35,6 +35,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from scalecalc import duration
 from scalecalc.chain import PATH, before, in_inits
 from scalecalc.claims import (
     Claim,
@@ -62,12 +63,17 @@ from scalecalc.pieces import Piece, path, pieces
 from scalecalc.problem import Answer, Problem
 from scalecalc.program import Weight
 from scalecalc.scale import Point, Regime, Scale
+from scalecalc.sectors import Sector, neighbours, sectors
 from scalecalc.solution import Bound, Solution
 from scalecalc.symmetry import Shift, shifts
 from scalecalc.table import Table, WeightScaling
 
 ONE = Scale.one()
 NEAR = Fraction(1, 97)  # how far from a path its neighbours are
+UNCONFIRMED = (
+    "the exponents change with how the dims grow against each other in more ways than were found: further paths do not "
+    "confirm all of the formulas. Solve along the path that you mean (--regime)."
+)
 
 
 @uncollected()
@@ -93,7 +99,7 @@ def solve(
 
     Args:
         regime: the path along which sizes are compared.  ``free``: rates that hold however the dims grow, and beside them
-            the whole answer by pieces, for a model of two dims.
+            the whole answer by pieces, as a function of how the dims grow against each other.
         steps: 1 for the first step only, 2 for all steps.
         require: what must hold beside the default: see :func:`scalecalc.desiderata.parse_requirements`; ``stable`` asks
             for no weight to learn, only for the largest inits and then the largest rates that are stable.
@@ -120,17 +126,30 @@ def solve(
     how = Regime.parse(regime, program.dims)
     found = asked.along(how)
     written = asked.written(found, choices)
-    by_pieces: dict[tuple[str, str], tuple[Piece, ...]] = {}
+    by_pieces: Mapping[tuple[str, str], Sequence[Piece | Sector]] = {}
+    confirmed, fates = True, [_fates(found.last)]
+
+    def along(way: Regime) -> dict[str, Scale]:
+        one = asked.along(way, found.values)
+        fates.append(_fates(one.last))
+        return written(one.values)
+
     # Where the inits are kept some other path may have no solution; then there is nothing to set beside this one.
     with suppress(Contradiction):
         if len(program.dims) == 2 and how.kind == "free":
-            every = pieces(program.dims, lambda rho: written(asked.along(path(program.dims, rho), found.values).values))
+            every = pieces(program.dims, lambda rho: along(path(program.dims, rho)))
             by_pieces = {_place(u): p for u, p in every.items() if len(p) > 1}
         elif len(program.dims) == 2 and how.kind == "path":
             by_pieces = asked.beside(found, how, written)
+        elif len(program.dims) > 2 and how.kind == "free":
+            ways, confirmed = sectors(program.dims, along)
+            by_pieces = {_place(u): p for u, p in ways.items() if len(p) > 1}
+        elif len(program.dims) > 2 and how.kind == "path":
+            by_pieces = asked.around(found, how, written)
     values, early = written(found.values), written(found.first.values)
     name = f"solved, inits of {resolved.parameterization}" if held else "solved"
     scalings, before = (_scalings(asked.problem(how, 1).model, v) for v in (values, early))
+    known = resolved.alignment.notes() if resolved.alignment is not None else ()
     differs = any(scalings[w].lr is not before[w].lr for w in scalings)
     axes = axes_of(program)
     after = replace(resolved, scalings=scalings, parameterization=name)
@@ -140,7 +159,7 @@ def solve(
         regime=how,
         first=Parameterization(f"{name}, first step", resolved.optimizer, program.dims, before, axes),
         bounds={**_bounds(found.first, early), **_bounds(found.last, values)},
-        fates=_fates(found.last),
+        fates=_agreed(fates) if by_pieces else fates[0],
         excess=found.last.excess,
         group=written.group,
         own=written.own,
@@ -148,7 +167,7 @@ def solve(
         first_matches=written.matches(before, how, 1) if differs else (),
         pieces=by_pieces,
         table=partial(_table, after, how, steps),
-        notes=(*_notes(found, how), *(resolved.alignment.notes() if resolved.alignment is not None else ())),
+        notes=(*_notes(found, how, confirmed), *duration.notes(program), *known),
         options={"loss": loss, "steps": steps, "require": list(require), "gauge": gauge, "alignment": alignment},
         seconds=time.perf_counter() - start,
     )  # fmt: skip
@@ -211,21 +230,31 @@ class _Asked:
         dims = self.model.program.dims
         rates = {**dict.fromkeys(dims, Fraction(1)), **dict(how.rates)}
         rho = rates[dims[1]] / rates[dims[0]]
-        sides: list[dict[str, Scale]] = []
-        for other in (rho * (1 - NEAR), rho * (1 + NEAR)):
-            regime = path(dims, other)
-            first = self.problem(regime, 1).at(found.first)
-            values = first.values
-            if found.last is not found.first:
-                model = self.problem(regime, 1).model
-                values = {**values, **self.problem(regime, self.steps, _scalings(model, values)).at(found.last).values}
-            sides.append(written(values))
-        low, high = sides
+        low, high = (written(self.near(found, path(dims, other))) for other in (rho * (1 - NEAR), rho * (1 + NEAR)))
         return {
             _place(u): (Piece(Fraction(0), rho, low[u]), Piece(rho, None, high[u]))
             for u in low
             if u in high and low[u] is not high[u]
         }
+
+    def around(self, found: _Found, how: Regime, written: _Written) -> dict[tuple[str, str], tuple[Sector, ...]]:
+        """The same with more dims than two: what meets on the path, from all sides."""
+        ways = [(way, written(self.near(found, way))) for way in neighbours(self.model.program.dims, how, NEAR)]
+        out: dict[tuple[str, str], tuple[Sector, ...]] = {}
+        for u in ways[0][1]:
+            scales = dict.fromkeys(values[u] for _, values in ways if u in values)
+            if len(scales) > 1:
+                out[_place(u)] = tuple(Sector(s, tuple(way for way, v in ways if v.get(u) is s)) for s in scales)
+        return out
+
+    def near(self, found: _Found, regime: Regime) -> Mapping[str, Scale]:
+        """What was derived along one path, solved again along a neighbour."""
+        first = self.problem(regime, 1).at(found.first)
+        if found.last is found.first:
+            return first.values
+        model = self.problem(regime, 1).model
+        last = self.problem(regime, self.steps, _scalings(model, first.values)).at(found.last)
+        return {**first.values, **last.values}
 
 
 @dataclass(frozen=True)
@@ -259,7 +288,14 @@ def _place(unknown_name: str) -> tuple[str, str]:
     return weight, quantity
 
 
-def _notes(found: _Found, how: Regime) -> list[str]:
+def _agreed(fates: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+    """What each weight does with the pieces of every path, where all paths say the same; else with what holds on all."""
+    usual, *others = fates
+    same = {w: {one[w] for one in others} for w in usual}
+    return {w: min(same[w]) if len(same[w]) == 1 else fate for w, fate in usual.items()}
+
+
+def _notes(found: _Found, how: Regime, confirmed: bool) -> list[str]:
     out: list[str] = []
     if not (found.first.settled and found.last.settled):
         out.append(
@@ -271,6 +307,8 @@ def _notes(found: _Found, how: Regime) -> list[str]:
     out += found.first.notes
     if how.kind == "free":
         out.append("regime free: every rate holds however the dims grow; for a given path a larger one may (see the pieces).")
+    if not confirmed:
+        out.append(UNCONFIRMED)
     return out
 
 

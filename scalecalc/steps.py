@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from scalecalc import duration
 from scalecalc.interpreter import harmonics, run
 from scalecalc.model import Model
 from scalecalc.optimizer import Optimizer, Trained
@@ -125,7 +126,7 @@ def trained(model: Model, algebra: Algebra, name: str, value: Value) -> Trained:
     """An effective weight as its optimizer sees it."""
     s = model.scalings[name]
     raw = value if s.multiplier is ONE else algebra.scale(value, ONE / s.multiplier, "without its multiplier")
-    return Trained(model.program.weights[name], raw, s)
+    return Trained(model.program.weights[name], raw, s, duration.number(model.program))
 
 
 def train(

@@ -29,6 +29,7 @@ from scalecalc.pattern import (
     Weighted,
     atom,
     fluctuation,
+    fluctuations,
     mask,
     pattern,
     relabel,
@@ -63,6 +64,7 @@ __all__ = [
     "dim_of",
     "falls_below",
     "fluctuation",
+    "fluctuations",
     "is_sum",
     "kind_of",
     "mask",
@@ -261,9 +263,12 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
     It happened again at 240 (two norms, one of them over the batch): what is odd in the same tensors is compared first, of
     which no sum brings one before another, and only if that is not enough all with all.  Overtones go before either: the
     hundred of what is the sign of a turning gradient left no room for the part along the gradient itself, and an update
-    came out N^(1/2) too small likewise.
+    came out N^(1/2) too small likewise.  So does what fluctuates in several squares at once, of which every product with
+    another square made one more: the hundreds of them are what a Conformer block did not come to an end for.
     """
     kept = _without_overtones(terms)
+    if len(kept) > MOST_TERMS:
+        kept = _fluctuating_once(kept)
     if len(kept) > MOST_TERMS:
         alike: dict[Any, list[Term]] = {}
         for t in kept:
@@ -297,6 +302,21 @@ def _without_overtones(terms: list[Term]) -> list[Term]:
         slowest[kind] = min(speed, slowest.get(kind, speed))
         found.append((t, kind, speed))
     return [t for t, kind, speed in found if speed == slowest[kind]]
+
+
+def _fluctuating_once(terms: list[Term]) -> list[Term]:
+    """Without what fluctuates in several squares at once, where a term is there that fluctuates in one of them alone.
+
+    (1 + f)(1 + g) less its mean is f + g + f g.  The last leads only beside a product of two things that were each centred.
+    """
+    own = {id(t): fluctuations(t.pattern) for t in terms}
+    kinds = {(t.size, t.tag, t.pattern.shape, t.pattern.masks, t.pattern.odd) for t in terms if len(own[id(t)]) == 1}
+
+    def less(t: Term) -> bool:
+        rest = t.pattern.odd - own[id(t)]
+        return any((t.size, t.tag, t.pattern.shape, t.pattern.masks, rest | {f}) in kinds for f in own[id(t)])
+
+    return [t for t in terms if len(own[id(t)]) < 2 or not less(t)]
 
 
 _KINDS: dict[object, int] = {}
@@ -344,9 +364,11 @@ def _united(a: Pattern, b: Pattern) -> Pattern | None:
     slots: list[str | Source] = []
     for s, t in zip(x.slots, y.slots, strict=True):
         if isinstance(s, Source) and isinstance(t, Source) and s is not t:
+            if s.labels != t.labels:
+                return None
             note(OPENED, s)
             note(OPENED, t)
-            slots.append(source(s.label, s.patterns | t.patterns))
+            slots.append(source(s.label, s.patterns | t.patterns, s.labels))
         else:
             slots.append(s)
     return pattern(a.profiles, (a.odd & b.odd) | {atom(x.tensor, slots)}, a.same, a.masks)

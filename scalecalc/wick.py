@@ -21,16 +21,22 @@ shares one sign over the whole tensor, so no later sum over a growing axis can n
 
 The laws are those of the calculus of Gaussian matrices behind Tensor Programs (Yang 2020, arXiv 2009.10685), with
 exponents and profiles kept, and with weights that are themselves products.
+
+A mask that leaves few entries of a summed axis (a token's row of a vocabulary) goes into the source like a profile, and out
+of it again where the index is free.  (Dropped there, it left root-mean-squares right and entries V^(1/2) too small.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, product
 
 from scalecalc.pattern import (
     EVEN,
+    NO_MASKS,
     Atom,
     Knot,
+    Mask,
     Pattern,
     Slot,
     Source,
@@ -38,10 +44,13 @@ from scalecalc.pattern import (
     atom,
     fluctuation,
     knot,
+    moved_mask,
     pattern,
     relabel,
     serial,
+    share,
     source,
+    sparse,
     without_repeats,
 )
 from scalecalc.profile import FLAT, HALF, HERE, ONE, Profile, dim_of
@@ -62,6 +71,7 @@ class _Graph:
         self.dims: dict[int, str] = {}
         self.atoms: dict[int, tuple[str, tuple[Slot, ...]]] = {}
         self.same: list[frozenset[str]] = []
+        self.masks: dict[Index, frozenset[Mask]] = {}  # of indices that few entries are left of, on their dim•
         self.next = 0
         self.empty = False  # two windows that do not overlap: nothing is there
 
@@ -69,24 +79,31 @@ class _Graph:
         new = _Graph()
         new.size, new.next, new.same, new.empty = self.size, self.next, list(self.same), self.empty
         new.profiles, new.dims, new.atoms = dict(self.profiles), dict(self.dims), dict(self.atoms)
+        new.masks = dict(self.masks)
         return new
 
     def number(self) -> int:
         self.next += 1
         return self.next
 
-    def index(self, dim: str, profile: Profile) -> int:
+    def index(self, dim: str, profile: Profile, masks: frozenset[Mask] = NO_MASKS) -> int:
         """A new summed index; the term's size counts it by its norm, the graph's does not."""
         i = self.number()
         self.dims[i], self.profiles[i] = dim, profile
-        self.size = self.size / profile.norm(dim)
+        if masks:
+            self.masks[i] = masks
+        self.size = self.size / self.norm(i)
         return i
 
-    def put(self, things: Iterable[Atom | Knot], here: str = "", at: Index = "") -> list[int]:
-        """Open atoms and knots; the label ``here`` becomes the index ``at``.  Returns their numbers."""
+    def norm(self, i: int) -> Scale:
+        """What a central-limit sum over an index counts."""
+        return self.profiles[i].norm(self.dims[i]) * share(self.masks.get(i, ())) ** HALF
+
+    def put(self, things: Iterable[Atom | Knot], here: Mapping[str, int] | None = None) -> list[int]:
+        """Open atoms and knots; the labels ``here`` become indices.  Returns their numbers."""
         out: list[int] = []
         for thing in things:
-            inner: dict[Slot, Slot] = {here: at} if here else {}
+            inner: dict[Slot, Slot] = dict(here or {})
             if isinstance(thing, Atom):
                 parts: Sequence[tuple[str, tuple[Slot, ...]]] = [(thing.tensor, thing.slots)]
             else:
@@ -104,6 +121,8 @@ class _Graph:
         """Two indices are one from here on, the second."""
         both = self.profiles[new] = self.profiles.get(new, FLAT) * self.profiles.pop(old, FLAT)
         self.empty = self.empty or both.empty
+        if old in self.masks:
+            self.masks[new] = self.masks.get(new, NO_MASKS) | self.masks.pop(old)
         if isinstance(old, int):
             del self.dims[old]
         for k in self.at(old):
@@ -135,18 +154,77 @@ def _open(g: _Graph, s: Slot) -> Iterator[tuple[_Graph, Index]]:
     if not isinstance(s, Source):
         yield g, s
         return
+    for new, indices in _opened(g, s):
+        yield new, indices[s.label]
+
+
+def _opened(g: _Graph, s: Source) -> Iterator[tuple[_Graph, dict[str, int]]]:
+    """Every axis of a source as an index."""
     note(OPENED, s)
     for one in sorted(s.patterns, key=serial):
         new = g.copy() if len(s.patterns) > 1 else g
-        i = new.index(dim_of(s.label), one.profile(s.label))
-        new.put(one.odd, s.label, i)
-        yield new, i
+        indices = {label: new.index(dim_of(label), one.profile(label), _few(one, label)) for label in s.labels}
+        new.put(one.odd, indices)
+        yield new, indices
+
+
+def _few(one: Pattern, label: str) -> frozenset[Mask]:
+    """The masks along an axis of a source, on dim•."""
+    own = dim_of(label) + HERE
+    return frozenset(m if label == own else moved_mask(m, label, own) for m in sparse(one, label)) if one.masks else NO_MASKS
+
+
+Slots = tuple[Slot, ...]
+
+
+def _joints(slots: Slots) -> list[tuple[int, ...]]:
+    """The positions of slots that are bound together, set by set."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for k, s in enumerate(slots):
+        if isinstance(s, Source) and s.joint:
+            found.setdefault((s.labels, s.patterns), []).append(k)
+    return [tuple(at) for at in found.values()]
+
+
+def _apart(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, Slots, Slots]]:
+    """The slots of two atoms that are paired, with none bound together: opened, or gone (None) where both atoms have them."""
+    left, right = _joints(s), _joints(t)
+    found = [(g, s, t)]
+    for at in (*left, *(at for at in right if at not in left)):
+        after: list[tuple[_Graph, Slots, Slots]] = []
+        for graph, own, its in found:
+            a, b = own[at[0]], its[at[0]]
+            if at in left and at in right and a.labels == b.labels:  # nothing else hangs on their indices: a number
+                cosines = cosine(a, b) if a is not b else (ONE,)
+                for size in cosines:
+                    new = graph.copy() if len(cosines) > 1 else graph
+                    new.size = new.size * size
+                    gone = dict.fromkeys(at)
+                    after.append((new, _put_in(own, gone), _put_in(its, gone)))
+                continue
+            for one, mine in _opened(graph, a) if at in left else [(graph, {})]:
+                for two, other in _opened(one, b) if at in right else [(one, {})]:
+                    now = _put_in(own, {k: mine[own[k].label] for k in at}) if at in left else own
+                    then = _put_in(its, {k: other[its[k].label] for k in at}) if at in right else its
+                    after.append((two, now, then))
+        found = after
+    yield from found
+
+
+def _put_in(slots: Slots, places: Mapping[int, Slot]) -> Slots:
+    return tuple(places.get(k, s) for k, s in enumerate(slots))
 
 
 def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
     """Both atoms vanish, and their slots become one index each."""
     g = g.copy()
     (_, s), (_, t) = g.atoms.pop(i), g.atoms.pop(j)
+    for graph, own, its in _apart(g, s, t):
+        yield from _joined(graph, own, its)
+
+
+def _joined(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
+    """The slots of two atoms become one index each."""
     found: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = [(g, [], {})]
     for a, b in zip(s, t, strict=True):
         after: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = []
@@ -203,10 +281,16 @@ def _cosine(a: Source, b: Source) -> tuple[Scale, ...]:
     found: list[Scale] = []
     _nested.append((a, b))
     try:
-        for p in a.patterns:
-            for q in b.patterns:
-                norms = a.norm(p) * b.norm(q)
-                found += (size * sum_pattern(one, a.label)[0] / norms for size, one in _product(p, q))
+        alike = a.patterns & b.patterns
+        for p, q in chain(zip(alike, alike, strict=True), product(a.patterns, b.patterns)):
+            norms = a.norm(p) * b.norm(q)
+            for size, one in _product(p, q):
+                for label in a.labels:
+                    factor, one, _ = sum_pattern(one, label)
+                    size = size * factor
+                found.append(size / norms)
+            if found and found[-1] is ONE:  # more it cannot be
+                break
     finally:
         _nested.pop()
     return FREE.leading(found)
@@ -241,7 +325,7 @@ def _close(g: _Graph) -> tuple[Scale, Pattern]:
         for tensor, slots in g.atoms.values():
             if any(isinstance(s, str) for s in slots):
                 odd ^= {atom(tensor, slots)}
-        return g.size, pattern([(label, p) for label, p in g.profiles.items() if isinstance(label, str)], odd, g.same)
+        return g.size, _placed(g, odd)
     size = g.size
     left = set(g.dims)
     for part in _connected(g.atoms, g.dims):
@@ -251,9 +335,23 @@ def _close(g: _Graph) -> tuple[Scale, Pattern]:
         weight, things = _folded(g, atoms, inner)
         size, odd = size * weight, odd ^ things
     for i in left:
-        size = size * g.profiles[i].sum(g.dims[i])
+        size = size * _met(g.profiles[i], g.dims[i], g.masks.get(i, NO_MASKS))
+    return size, _placed(g, odd)
+
+
+def _met(profile: Profile, dim: str, few: frozenset[Mask]) -> Scale:
+    """A law-of-large-numbers sum over the entries that masks leave.
+
+    Of several masks, tokens drawn independently, one entry is left once in so many draws, and none otherwise: the
+    root-mean-square over draws is the root of the mean.
+    """
+    return profile.norm(dim) * share(few) ** HALF if len(few) > 1 else profile.sum(dim) * share(few)
+
+
+def _placed(g: _Graph, odd: frozenset[Atom | Knot]) -> Pattern:
     profiles = [(label, p) for label, p in g.profiles.items() if isinstance(label, str)]
-    return size, pattern(profiles, odd, g.same)
+    free = [(label, m) for label, own in g.masks.items() if isinstance(label, str) for m in own] if g.masks else ()
+    return pattern(profiles, odd, g.same, [moved_mask(m, dim_of(label) + HERE, label) for label, m in free])
 
 
 def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset[Atom | Knot]]:
@@ -261,7 +359,7 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
     size = ONE
     if not any(isinstance(s, str) for _, slots in atoms.values() for s in slots):
         for i in inner:  # a scalar
-            size = size * g.profiles[i].norm(g.dims[i])
+            size = size * g.norm(i)
         return size, frozenset()
     atoms, inner = dict(atoms), set(inner)
     for k in list(atoms):
@@ -269,31 +367,43 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
             continue
         for i in {s for s in atoms[k][1] if isinstance(s, int)}:
             tensor, slots = atoms[k]
-            beyond = _beyond(atoms, k, i)
-            if slots.count(i) > 1 or beyond is None:
+            beyond = _beyond(atoms, k, i) if i in slots else None
+            if beyond is None:
                 continue
-            dim, label = g.dims[i], g.dims[i] + HERE
+            found, by = beyond
+            if any(slots.count(e) > 1 for e in by):
+                continue
+            labels = _labels([g.dims[e] for e in by])
+            here = dict(zip(by, labels, strict=True))
             weight, things = ONE, frozenset[Atom | Knot]()
-            hanging = {j: (t, tuple(label if s == i else s for s in own)) for j in beyond for t, own in [atoms.pop(j)]}
+            hanging = {j: (t, tuple(here.get(s, s) for s in own)) for j in found for t, own in [atoms.pop(j)]}
             within = {s for _, own in hanging.values() for s in own if isinstance(s, int)}
             for part in _connected(hanging, within):
                 some = {j: hanging[j] for j in part}
-                own_inner = {s for _, own in some.values() for s in own if isinstance(s, int)}
-                more, found = _folded(g, some, own_inner)
-                weight, things = weight * more, things ^ found
-            bound = source(label, [pattern([(label, g.profiles[i])], things)])
-            atoms[k] = tensor, tuple(bound if s == i else s for s in slots)
-            size = size * weight * g.profiles[i].norm(dim)
-            inner -= within | {i}
+                own_inner = set[int](s for _, own in some.values() for s in own if isinstance(s, int))
+                more, odd = _folded(g, some, own_inner)
+                weight, things = weight * more, things ^ odd
+            few = [moved_mask(m, g.dims[e] + HERE, label) for e, label in here.items() for m in g.masks.get(e, ())]
+            one = pattern([(label, g.profiles[e]) for e, label in here.items()], things, (), few)
+            bound: dict[Slot, Slot] = {e: source(label, [one], labels) for e, label in here.items()}
+            atoms[k] = tensor, tuple(bound.get(s, s) for s in slots)
+            size = size * weight
+            for e in by:
+                size = size * g.norm(e)
+            inner -= within.union(by)
     for i in inner:
-        size = size * g.profiles[i].norm(g.dims[i])
+        size = size * g.norm(i)
     if len(atoms) == 1 and not inner:
         return size, frozenset({atom(*next(iter(atoms.values())))})
     return size, frozenset({knot(list(atoms.values()), {i: (g.dims[i], g.profiles[i]) for i in inner})})
 
 
-def _beyond(atoms: Placed, k: int, i: int) -> set[int] | None:
-    """The atoms that hang on atom k by index i alone; None if they have free labels, or lead back to k."""
+def _beyond(atoms: Placed, k: int, i: int) -> tuple[set[int], tuple[int, ...]] | None:
+    """The atoms that hang on atom k alone, by index i, and all indices by which they do; None if they have free labels.
+
+    By several indices they were a knot with k, however many terms there were: for a matrix whose input has two growing axes,
+    heads × size of a head, W a and W b were never W (a + b), and their products multiplied.
+    """
     found, edge = set[int](), {i}
     while edge:
         new = {j for j, (_, slots) in atoms.items() if j != k and j not in found and any(e in slots for e in edge)}
@@ -301,8 +411,13 @@ def _beyond(atoms: Placed, k: int, i: int) -> set[int] | None:
         edge = {s for j in new for s in atoms[j][1] if isinstance(s, int)} - edge
         if any(isinstance(s, str) for j in new for s in atoms[j][1]):
             return None
-    others = {s for s in atoms[k][1] if isinstance(s, int) and s != i}
-    return None if any(s in others for j in found for s in atoms[j][1]) else found
+    by = {s for j in found for s in atoms[j][1] if isinstance(s, int)} | {i}
+    return found, tuple(dict.fromkeys(s for s in atoms[k][1] if isinstance(s, int) and s in by))
+
+
+def _labels(dims: Sequence[str]) -> tuple[str, ...]:
+    """The labels of a source's axes, of these dims."""
+    return tuple(dim + HERE + "'" * dims[:k].count(dim) for k, dim in enumerate(dims))
 
 
 def _connected(atoms: Placed, indices: Iterable[int]) -> list[list[int]]:
@@ -335,28 +450,30 @@ def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
     rest_profiles = [(name, p) for name, p in one.profiles if name != label]
     odd = one.odd_on(label)
     masks = frozenset(m for m in one.masks if label not in m.labels)
-    share = ONE
-    for m in one.masks - masks:
-        share = share * m.density
+    few = sparse(one, label)
+    left = share(one.masks - masks - few)
     if not odd:
-        return profile.sum(dim) * share, pattern(rest_profiles, one.odd, one.same, masks), True
-    size, closed = _summed(odd, label, profile)
-    return size * share**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed, one.same, masks), False
+        return _met(profile, dim, few) * left, pattern(rest_profiles, one.odd, one.same, masks), True
+    size, closed = _summed(odd, label, profile, frozenset(moved_mask(m, label, dim + HERE) for m in few))
+    return size * left**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed, one.same, masks), False
 
 
-def _summed(odd: frozenset[Atom | Knot], label: str, profile: Profile) -> tuple[Scale, frozenset[Atom | Knot]]:
-    """A central-limit sum over an axis of what is odd there."""
+def _summed(
+    odd: frozenset[Atom | Knot], label: str, profile: Profile, few: frozenset[Mask]
+) -> tuple[Scale, frozenset[Atom | Knot]]:
+    """A central-limit sum over an axis of what is odd there; ``few``: masks that leave few entries of it, on dim•."""
     dim = dim_of(label)
     first = next(iter(odd))
     if len(odd) == 1 and isinstance(first, Atom) and first.slots.count(label) == 1:  # mostly; as below, at once
+        norm = profile.norm(dim) * share(few) ** HALF
         if len(first.labels) == 1:
-            return profile.norm(dim), frozenset()
-        bound = source(dim + HERE, [pattern([(dim + HERE, profile)])])
-        return profile.norm(dim), frozenset({atom(first.tensor, [bound if s == label else s for s in first.slots])})
+            return norm, frozenset()
+        bound = source(dim + HERE, [pattern([(dim + HERE, profile)], masks=few)])
+        return norm, frozenset({atom(first.tensor, [bound if s == label else s for s in first.slots])})
     g = _Graph()
-    i = g.index(dim, profile)
+    i = g.index(dim, profile, few)
     g.size = ONE
-    g.put(sorted(odd, key=serial), label, i)
+    g.put(sorted(odd, key=serial), {label: i})
     size, closed = _close(g)
     return size, closed.odd
 
@@ -402,7 +519,9 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
             pairs += g.meet(label, first)[1]
     masks = a.masks | b.masks
     found = _resolve(g, pairs)
-    return _strongest((size, pattern(p.profiles, p.odd, p.same, masks) if masks else p) for size, p in found)
+    return _strongest(
+        (size, pattern(p.profiles, p.odd, p.same, masks | p.masks) if masks else p) for size, p in found
+    )
 
 
 def may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:

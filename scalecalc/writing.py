@@ -29,7 +29,7 @@ class Writing(NamedTuple):
 
 
 class Unwritable(Exception):
-    """It cannot be told without names: it has sizes within it, such as the ends of a window."""
+    """It cannot be told without names: it has sizes within it, such as the ends of a window, or slots bound together."""
 
 
 _NUMBERS: dict[Any, int] = {}  # outlines are long, and hashed often; their numbers are not
@@ -54,7 +54,7 @@ def written(one: Pattern) -> Writing:
     """A pattern.
 
     Raises:
-        Unwritable: it has windows, or masks of another density than one.
+        Unwritable: it has windows, masks of another density than one, or slots that are bound together.
     """
     if one not in _WRITTEN:
         _WRITTEN[one] = _Writer().all_of(one)
@@ -108,7 +108,11 @@ class _Writer:
         return tuple(map(self.pattern, sorted(m.of, key=serial)))
 
     def slot(self, slot: Any) -> Any:
-        return (self.number(slot), slot.label) if isinstance(slot, Source) else slot
+        if not isinstance(slot, Source):
+            return slot
+        if slot.joint:
+            raise Unwritable
+        return self.number(slot), slot.label
 
     def number(self, thing: str | Source) -> int:
         return self.things.setdefault(thing, len(self.things))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from scalecalc.program import Program, Tensor
 from scalecalc.rule import find
 from scalecalc.scale import FREE, Scale
 from scalecalc.table import WeightScaling
-from scalecalc.term import Term, atom, pattern
+from scalecalc.term import Step, Term, atom, fluctuation, fluctuations, pattern, simplify
 from scalecalc.value import Algebra, Value
 
 norm = import_module("scalecalc.rules.norm")
@@ -143,6 +144,22 @@ def test_few_entries_are_divided_by_their_mean(count: int, left_out: bool) -> No
     odd = {len(t.pattern.odd) for t in found.terms}
     assert odd == {1}  # of two, x (x y) is y
     assert any("few entries" in words for t in found.terms for words in _assumed(t)) == left_out
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(4, False), (9, True)])
+def test_what_fluctuates_in_two_squares_at_once(count: int, left_out: bool) -> None:
+    """(1 + f)(1 + g) with many squares: beside f and g their product is left out, alone it stays, and it is said."""
+    squares = [fluctuation(atom(f"W {k}", ("N",))) for k in range(8)]
+    few = [subset for size in range(3) for subset in combinations(squares, size)]
+    why = Step("test", "by hand")
+    own = [Term(ONE, pattern((), [atom(f"x {k}", ("N",)), *f]), (), why) for k in range(count) for f in few]
+    alone = Term(ONE, pattern((), squares[:2]), (), why)
+    kept = simplify([*own, alone])
+    twice = [t for t in kept if len(fluctuations(t.pattern)) == 2]
+    assert len(twice) == (1 if left_out else 1 + 28 * count)
+    assert alone in twice
+    assert len(kept) - len(twice) == 9 * count
+    assert {bool(t.why and t.why.assumption) for t in kept} == {left_out}
 
 
 def _assumed(t: Term) -> list[str]:

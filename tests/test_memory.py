@@ -208,11 +208,6 @@ def test_a_mask_is_of_fixed_size(model: str) -> None:
         sc.derive(model)
 
 
-def test_a_vocabulary_that_grows_is_refused() -> None:
-    with pytest.raises(UnsupportedScale, match="most of its rows are never seen"):
-        sc.derive("embedding:grow=vocabulary")
-
-
 @pytest.mark.slow
 def test_a_batch_that_grows_is_measured() -> None:
     dims = {"batch": [8, 32, 128]}
@@ -223,9 +218,25 @@ def test_a_batch_that_grows_is_measured() -> None:
     assert abs(row.measured["batch"].slope - 0.5) < 0.2
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("gru", "rglru gates"), ("lstm", "rglru gates"), ("dense_ssm", "lti, s4d and lru"), ("deltanet", "linear_attention")],
+)
+def test_recurrences_that_are_written_out_say_why_their_length_does_not_grow(model: str, message: str) -> None:
+    with pytest.raises(ProgramError, match=f"{model} is written out over a fixed number of steps, and time grows.*{message}"):
+        sc.derive(f"{model}:grow=time")
+
+
+def test_a_convolution_along_a_sequence_that_grows_is_the_one_along_a_fixed_one() -> None:
+    """Tap by tap, of delayed sequences: every row that has no time in it is the same."""
+    options = {"optimizer": "adam", "fix": {"N_u": 8}, "step": "low_rank", "residual": "no"}
+    fixed, grown = sc.derive("mamba", **options), sc.derive("mamba", grow="time", **options)
+    for name in ("u", "v", "c", "Delta", "h", "y", "o", "f"):
+        assert fixed[name, "init"].terms == grown[name, "init"].terms
+    assert grown["K", "gradient"].terms == tuple(t * Scale.of("time", HALF) for t in fixed["K", "gradient"].terms)
+
+
 def test_a_program_that_needs_the_size_of_an_axis_that_grows_is_refused() -> None:
-    with pytest.raises(ProgramError, match=r"needs a size for the axis 'time' \(mamba.py"):
-        sc.derive("mamba:grow=time")
     with growing(["in"]):
         p = Program("demo", dims=("N",), fixed={"in": 4})
     with pytest.raises(ProgramError, match="which grows here"):

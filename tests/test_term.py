@@ -156,6 +156,36 @@ def test_a_summed_matrix_remembers_its_source():
     assert after(W, X, "N") is WX
 
 
+def test_slots_that_are_bound_together():
+    """W of what has two growing axes, heads × size of a head: a source on both axes, and W x + W y is W (x + y)."""
+    V, axes = pattern(odd=[atom("V", ["K", "N", "M"])]), ("N", "M")
+
+    def times(one):
+        (_, product), = multiply_patterns(V, one)
+        for label in axes:
+            _, product, large = sum_pattern(product, label)
+            assert not large
+        return product
+
+    x, y = (pattern(odd=[atom(name, axes)]) for name in "xy")
+    (vx,) = times(x).odd
+    labels = ("N•", "M•")
+    assert vx.slots == ("K", *(source(here, [relabel(relabel(x, "N", "N•"), "M", "M•")], labels) for here in labels))
+    assert vx.slots[1].norm(EVEN) == (N * M) ** F(1, 2)
+    assert set(multiply_patterns(times(x), times(x))) == {(ONE, EVEN)}
+    cosine = (N * M) ** F(-1, 2)
+    both = pattern(odd=times(x).odd | times(y).odd)
+    assert set(multiply_patterns(times(x), times(y))) == {(ONE, both), (cosine, EVEN)}
+    assert set(multiply_patterns(times(x), V)) == {(ONE, pattern(odd=V.odd | times(x).odd)), (cosine, x)}
+    (united,) = simplify([Term(ONE, times(x)), Term(ONE, times(y))])
+    assert set(multiply_patterns(united.pattern, V)) >= {(cosine, x), (cosine, y)}
+    # r s has one of its axes from each: two sources, and each meets what is bound together
+    rows = pattern(odd=[atom("r", ["N"]), atom("s", ["M"])])
+    assert [s.labels for (a,) in [times(rows).odd] for s in a.slots[1:]] == [("N•",), ("M•",)]
+    apart = pattern(odd=times(rows).odd | times(x).odd)
+    assert set(multiply_patterns(times(rows), times(x))) == {(ONE, apart), (cosine, EVEN)}
+
+
 # ---------------------------------------------------------------------- products
 
 WICK = [

@@ -255,14 +255,63 @@ def test_an_axis_of_two_growing_dims() -> None:
 
         return Net(attend, q=nn.Linear(8, H * D), v=nn.Linear(8, H * D), o=nn.Linear(H * D, H * D, bias=False))
 
-    with pytest.warns(Slow, match=r"o.weight has several growing dims .* --fix D=… or --fix H=… is quick"):
-        found = traced(make, 2, 3, 8)
+    found = traced(make, 2, 3, 8)
     weights = found.program.weights
     assert (weights["q.weight"].axes, weights["o.weight"].role) == (("H", "D", "8"), "hidden")
     assert str(found.scalings["o.weight"].init) == "D^(-1/2) H^(-1/2)"
     message = refused(make, 2, 3, 8, options={"again": True})
     assert "split in two different ways" in message
     assert "modules.py:" in message
+
+
+def test_many_matrices_between_products_of_growing_dims() -> None:
+    """What takes minutes to derive is announced."""
+
+    def make(H: int = 2, D: int = 2) -> nn.Module:
+        return nn.Sequential(nn.Linear(8, H * D), *(nn.Linear(H * D, H * D, bias=False) for _ in range(7)))
+
+    with pytest.warns(Slow, match=r"1.weight, 2.weight and 5 more have .* --fix H=… or --fix D=… is quick"):
+        traced(make)
+
+
+def test_pieces_of_an_axis_of_two_growing_dims() -> None:
+    """3 · heads × size of a head, split in three as multi-head attention does it, is three matrices between such axes."""
+
+    def make(H: int = 2, D: int = 2) -> nn.Module:
+        def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
+            a, b, c = m.in_proj(m.a(x)).unflatten(-1, (3, H * D)).unbind(-2)
+            return m.o((a.unflatten(-1, (H, D)) * b.unflatten(-1, (H, D))).flatten(-2) + c)
+
+        sizes = {"a": (8, H * D), "in_proj": (H * D, 3 * H * D), "o": (H * D, 1)}
+        return Net(gated, **{name: nn.Linear(*size, bias=False) for name, size in sizes.items()})
+
+    weights = traced(make).program.weights
+    assert {weights[f"in_proj.weight.{k}"].axes for k in range(3)} == {("H", "D", "H'", "D'")}
+
+
+def test_queries_keys_and_values_inside_every_head() -> None:
+    """Heads × 3 × size in one axis, the middle one taken apart: three matrices, or twice as many if halves are rotated.
+
+    As one matrix queries and keys were one vector, and their products coherent: N^(1/2) too large.
+    """
+
+    def make(N: int = 16, *, rotated: bool = True, heads: int = 2) -> nn.Module:
+        def attend(m: Any, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = m.qkv(x).unflatten(-1, (heads, 3, N // heads)).transpose(1, 2).unbind(-2)
+            if rotated:
+                angles = torch.arange(3.0)[:, None]
+                q, k = (torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], -1)
+                        for a, b in (q.chunk(2, -1), k.chunk(2, -1)))  # fmt: skip
+            return m.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+        return Net(attend, qkv=nn.Linear(8, 3 * N, bias=False), o=nn.Linear(N, 2, bias=False))
+
+    weights = traced(make, 2, 3, 8).program.weights
+    assert {w: weights[w].axes for w in weights if "qkv" in w} == {f"qkv.weight.{k}": ("N", "8") for k in range(6)}
+    found = traced(make, 2, 3, 8, options={"rotated": False})
+    assert [w for w in found.program.weights if "qkv" in w] == [f"qkv.weight.{k}" for k in range(3)]
+    crossed = traced(lambda H=4: make(8 * H, heads=H), 2, 3, 8).program.weights
+    assert {crossed[f"qkv.weight.{k}"].axes[0] for k in range(6)} == {"H"}
 
 
 def test_the_halves_of_every_head_are_matrices_of_their_own() -> None:

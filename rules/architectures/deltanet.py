@@ -14,6 +14,10 @@ from scalecalc.rules.view import part
 from scalecalc.scale import Scale
 
 TIMES = 2
+FORGETS = (
+    "the state forgets what it holds along a key only when that key comes near again, after about N steps of random keys, "
+    "which is neither a fixed number of them nor all. linear_attention, with a decay, has a length that can grow"
+)
 
 
 @architecture(
@@ -36,6 +40,7 @@ def deltanet(norm: bool = True, gated: bool = False, residual: bool = False) -> 
     −softplus(W_alpha u) (gated DeltaNet); ``residual``: the head's projected output is added to its input.
     """
     p = Program("deltanet", dims=("N",), fixed={"batch": 4, "time": TIMES, "in": 16, "out": 8, "head": 1})
+    p.unrolled("time", FORGETS)
     x = p.input("x", "batch time in")
     embed = p.weight("W_in", "N in")
     weights = {name: p.weight(f"W_{name}", f"{to} N") for name, to in (("q", "N'"), ("k", "N'"), ("v", "N''"))}

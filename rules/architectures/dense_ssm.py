@@ -11,6 +11,10 @@ from scalecalc.rules.matmul import matmul
 from scalecalc.rules.view import part
 
 TIMES = 3
+FORGETS = (
+    "the eigenvalues of a matrix of independent entries fill a disc, up to its edge, so that what is summed over a long "
+    "sequence depends on a constant at which nothing forgets. lti, s4d and lru have diagonal transitions of known decay"
+)
 
 
 @architecture(
@@ -32,6 +36,7 @@ def dense_ssm(skip: bool = True, activation: str = "gelu") -> Program:
     Options: ``skip`` (D = 1 per channel); ``activation`` of the embedding and before the readout.
     """
     p = Program("dense_ssm", dims=("N_u", "N_x"), fixed={"batch": 4, "time": TIMES, "in": 16, "out": 4})
+    p.unrolled("time", FORGETS)
     x = p.input("x", "batch time in")
     embed, A, B = p.weight("W_in", "N_u in"), p.weight("A", "N_x N_x'"), p.weight("B", "N_x N_u")
     u = [function(activation)(matmul(embed, part(x, "time", "", t, t + 1))) for t in range(TIMES)]

@@ -32,14 +32,20 @@ def embedding(tied: bool = True, scale: str = "1/N", norm: str = "none", activat
     itself are of order one where an untied head's are N^(-1/2), since E pairs with its own rows.  Watch the multiplier: with
     1/√N, or none, the logit of the token that was read is N^(1/2), or N.
 
+    With ``grow=vocabulary`` (and ``--loss cross_entropy``) the number of tokens grows, too.  The table stays what it is: a
+    token reads one row, the gradients of all others are exactly zero, and the loss sees one logit.  Watch that logit: updates
+    upstream of a head of N^(-1/2) move it by N^(1/2), which a root-mean-square over all hides by vocabulary^(-1/2).
+
     Options: ``tied``; ``scale`` of the tied head (``1/N``, ``1/sqrt(N)`` or ``1``); ``norm`` before the head (``rms``,
-    ``layer``, ``group``, ``none``); ``activation``.  The tokens are integers, drawn uniformly from 16.
+    ``layer``, ``group``, ``none``); ``activation``.  The tokens are integers, drawn uniformly (from 16, unless the
+    vocabulary grows).
     """
     if scale not in POWERS:
         raise InputError(f"embedding has no scale {scale!r}; choose {', '.join(POWERS)}.")
     p = Program("embedding", dims=("N",), fixed={"batch": 4, "vocabulary": 16})
     tokens = token(p.input("x", "batch vocabulary"), "vocabulary")
-    table = p.weight("E", "N vocabulary")
+    # A token reads one column alone, so that the table is as many vectors as there are tokens, and no sum over them.
+    table = p.weight("E", "N vocabulary", stacked="vocabulary" if p.grows("vocabulary") else "")
     u = p.feature("u", matmul(table, tokens))
     h = p.feature("h", u + matmul(p.weight("W", "N N'"), function(activation)(u)))
     f = p.feature("f", _head(p, table if tied else None, normalised(p, norm, h), Scale.of("N", POWERS[scale])))

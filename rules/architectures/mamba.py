@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
 from scalecalc.rules.architectures._selective import RANK, gated, selective
 from scalecalc.rules.elementwise import silu
 from scalecalc.rules.matmul import matmul
 from scalecalc.rules.norm import rmsnorm
+from scalecalc.rules.recurrence import delay
 from scalecalc.rules.reduction import dot, rename
-from scalecalc.rules.view import windows
+from scalecalc.rules.view import part, windows
 
 TIMES, TAPS = 2, 2
 
@@ -49,4 +53,7 @@ def mamba(discretization: str = "mamba", transition: str = "mamba", step: str = 
 
 def _causal(kernel: Tensor, x: Tensor) -> Tensor:
     """Depthwise convolution over time, of the present and earlier entries."""
+    if x.program.grows("time"):  # the same sum, tap by tap, of a sequence delayed
+        taps = [part(kernel, "tap", "", k, k + 1) * delay(x, TAPS - 1 - k) for k in range(TAPS)]
+        return reduce(add, taps)
     return rename(dot(kernel, windows(x, "time", "t", "tap", TAPS - 1), "tap"), {"t": "time"})

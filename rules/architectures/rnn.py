@@ -11,6 +11,10 @@ from scalecalc.rules.matmul import matmul
 from scalecalc.rules.view import part
 
 TIMES = 2
+FORGETS = (
+    "how fast a state that goes through its own matrix and a nonlinearity at every step is forgotten, or grows, is no power "
+    "of the widths but a constant of the initial gates. rglru gates a linear recurrence, whose length can grow"
+)
 
 
 @architecture(
@@ -81,6 +85,7 @@ def lstm(bias: bool = True) -> Program:
 def _program(name: str) -> Program:
     p = Program(name, dims=("N",), fixed={"batch": 4, "time": TIMES, "in": 8, "out": 8})
     p.input("x", "batch time in")
+    p.unrolled("time", FORGETS)
     return p
 
 

@@ -101,16 +101,20 @@ def _below(relative: Value, epsilon: Scale, algebra: Algebra) -> bool:
     heads = leading([t for t in relative.terms if not t.tag], algebra)
     cells = window.cuts(heads, True, regime)
     inside = [[s for t in heads if (s := window.restricted(t, here)) is not None] for here in cells] if cells else [heads]
-    for t in (t for cell in inside for t in window.leading(cell, regime)):
-        orders = {regime.order(value, ONE) for value in window.values(t)}
-        falls = any(p.decaying for _, p in t.pattern.profiles)
-        if None in orders or {-1, 1} <= orders or (falls and 1 in orders):
-            raise UnsupportedScale(
-                f"the gradient at {algebra.at} ({t.size * epsilon} at small index) lies above Adam's ε ({epsilon}) for some "
-                "widths or indices and below it for others, and nothing says for which. Use adam (ε scaled with the "
-                "gradient), or a --regime that says how the widths grow against each other."
-            )
-        found |= orders
+    for cell in inside:
+        top = window.leading(cell, regime)
+        every = [{regime.order(value, ONE) for value in window.values(t)} for t in top]
+        falls = [any(p.decaying for _, p in t.pattern.profiles) for t in top]
+        # What lies above throughout carries the sum, wherever the others lie.
+        above = any(orders <= {0, 1} and not fall for orders, fall in zip(every, falls, strict=True))
+        for t, orders, fall in zip(top, every, falls, strict=True):
+            if not above and (None in orders or {-1, 1} <= orders or (fall and 1 in orders)):
+                raise UnsupportedScale(
+                    f"the gradient at {algebra.at} ({t.size * epsilon} at small index) lies above Adam's ε ({epsilon}) for "
+                    "some widths or indices and below it for others, and nothing says for which. Use adam (ε scaled with the "
+                    "gradient), or a --regime that says how the widths grow against each other."
+                )
+            found |= {1} if above else orders
     return -1 in found
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scalecalc import duration
 from scalecalc.crossover import crossovers, unless_too_narrow
 from scalecalc.derive import Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
@@ -104,6 +105,7 @@ def verify(
     resolved = resolve(
         model, parameterization=parameterization, optimizer=optimizer, loss=loss, options=options, fix=fix, regime=regime
     )
+    duration.check_measured(resolved.program)
     asked = Regime.parse(regime, resolved.program.dims)
     found = interpret(resolved, asked, corrections=True, steps=steps)
     table = replace(table_of(found), command="verify")

@@ -87,18 +87,19 @@ def read_csv(text: str) -> Table:
             powers, logs = own.setdefault(line["of"], ({}, {}))
             if line["dim"]:
                 powers[line["dim"]], logs[line["dim"]] = line["power"], line["log_power"]
-    dims = dict.fromkeys(line["dim"] for line in exponents if line["dim"])
     try:
+        named = dict.fromkeys(line["dim"] for line in exponents if line["dim"])
+        dims = tuple(json.loads(about["dims"])) if "dims" in about else tuple(named)
         return Table(
             model=last["model"],
             rows=tuple(rows),
-            dims=tuple(json.loads(about["dims"])) if "dims" in about else tuple(dims),
+            dims=dims,
             command=about.get("command", "derive"),
             options=json.loads(about.get("options", "{}")),
             parameterization={w: _scaling(own) for w, own in weights.items()},
             parameterization_name=last["parameterization"],
             optimizer=last["optimizer"],
-            regime=Regime.parse(last["regime"] or "free"),
+            regime=Regime.parse(last["regime"] or "free", dims),
             seconds=float(about.get("seconds", 0)),
             notes=tuple(json.loads(about.get("notes", "[]"))),
         )

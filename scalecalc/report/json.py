@@ -53,7 +53,7 @@ def read_json(text: str) -> Table:
             parameterization={name: _scaling(own) for name, own in found["parameterization"].items()},
             parameterization_name=found["parameterization_name"],
             optimizer=found["optimizer"],
-            regime=Regime.parse(found["regime"]),
+            regime=Regime.parse(found["regime"], found["dims"]),
             seconds=float(found["seconds"]),
             notes=tuple(found["notes"]),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalecalc._version import __version__
 from scalecalc.errors import Contradiction
-from scalecalc.pieces import Piece, formula
+from scalecalc.pieces import Piece, Sector, formula
 from scalecalc.report.formats import choose
 from scalecalc.report.formats import to_csv as csv_of
 from scalecalc.report.layout import PLAIN, QUANTITIES, Section, Writer
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ONE = Scale.one()
 COLUMNS = (
-    "weight", "role", "quantity", "step", "rho_low", "rho_high", "dim", "power", "log_power", "does", "bound_by", "optimizer",
-    "regime", "model",
+    "weight", "role", "quantity", "step", "rho_low", "rho_high", "dim", "power", "log_power", "does", "bound_by",
+    "optimizer", "regime", "model", "along",
 )  # fmt: skip
 MOST_SHIFTS = 4  # that the terminal lists; JSON has all of them
 
@@ -117,7 +117,7 @@ def closing(found: Solution) -> list[str]:
             "Further on: a bound holds the update below order one in the first feature that it reaches, not in a later one."
         )
     for (weight, quantity), one in found.pieces.items():
-        out.append(f"{weight}, {QUANTITIES[quantity]}: {_by_ratio(found, one)}.")
+        out += [f"{weight}, {QUANTITIES[quantity]}: {where}." for where in _by_ratio(found, one)]
     out += named(found)
     if found.group:
         listed = "; or ".join(map(_shift, found.group[:MOST_SHIFTS]))
@@ -189,21 +189,26 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _by_ratio(found: Solution, one: Any) -> str:
+def _by_ratio(found: Solution, pieces: Sequence[Piece | Sector]) -> list[str]:
+    """Which piece holds where, in words; of several dims an example each (on a path itself: what meets is in the table)."""
     a, b = found.dims[:2]
+    if found.regime.kind == "free" and all(isinstance(p, Sector) for p in pieces):
+        known = [(p.scale, min((way.text for way in p.along), key=len)) for p in pieces if isinstance(p, Sector)]
+        return [", ".join(f"{scale} for example along {text}" for scale, text in known)]
 
     def bound(rho: Fraction) -> str:
         return a if rho == 1 else f"{a}^({rho})"
 
     out: list[str] = []
-    for piece in one:
-        low, high = piece.low > 0, piece.high is not None
-        where = (
-            f"between {bound(piece.low)} and {bound(piece.high)}" if low and high
-            else f"below {bound(piece.high)}" if high else f"above {bound(piece.low)}"
-        )  # fmt: skip
+    for piece in pieces:
+        if isinstance(piece, Sector):
+            continue
+        if piece.high is None:
+            where = f"above {bound(piece.low)}"
+        else:
+            where = f"between {bound(piece.low)} and {bound(piece.high)}" if piece.low > 0 else f"below {bound(piece.high)}"
         out.append(f"{piece.scale} for {b} {where}")
-    return ", ".join(out)
+    return [", ".join(out)] if out else []
 
 
 def to_terminal(found: Solution, *, width: int = 80, color: bool = False) -> str:
@@ -249,7 +254,11 @@ def _lines(found: Solution) -> Iterator[dict[str, Any]]:
             if quantity == "lr" and found.first is not None and found.first[weight].lr is not scale:
                 steps.append(("1", found.first[weight].lr))
             for piece in found.pieces.get((weight, quantity), ()):
-                yield from _powers(found, piece.scale, {**about, "rho_low": piece.low, "rho_high": piece.high})
+                where = (
+                    {"along": piece.along[0].text} if isinstance(piece, Sector)
+                    else {"rho_low": piece.low, "rho_high": piece.high}
+                )  # fmt: skip
+                yield from _powers(found, piece.scale, {**about, **where})
             for step, one in steps:
                 yield from _powers(found, one, {**about, "step": step})
 
@@ -327,8 +336,11 @@ def _weight(found: Solution, weight: str) -> dict[str, Any]:
     return out
 
 
-def _piece(one: Piece) -> dict[str, Any]:
+def _piece(one: Piece | Sector) -> dict[str, Any]:
+    """A scale, and where it holds: for powers ρ between two bounds, or, of several dims, along paths such as these."""
     theta, log = one.scale.strings()
+    if isinstance(one, Sector):
+        return {"along": [{d: str(p) for d, p in way.rates} for way in one.along], "theta": theta, "log": log}
     return {"rho": [str(one.low), str(one.high) if one.high is not None else "inf"], "theta": theta, "log": log}
 
 

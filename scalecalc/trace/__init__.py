@@ -38,6 +38,7 @@ from scalecalc.trace.sizes import Settings
 
 BASE = 32  # the width of a dim whose default the factory does not give
 WIDTHS = (2, 4, 8)  # times the base: what is measured, unless told otherwise
+QUICK = 6  # matrices between products of growing dims, with which deriving takes seconds
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,15 @@ class Slow(UserWarning):
 
 
 def _announce(program: Program) -> None:
-    """Matrices from one product of growing dims to another: adaptive optimizers take minutes or more to derive."""
+    """Many matrices from one product of growing dims to another: adaptive optimizers take minutes to derive.
+
+    One layer of a transformer has six, and takes ten seconds.
+    """
     large = [name for name, w in program.weights.items() if len(program.growing(w.axes)) > 3]
-    if large:
+    if len(large) > QUICK:
         hold = " or ".join(f"--fix {dim}=…" for dim in program.dims)
-        text = f"{', '.join(large)} has several growing dims on either side, which takes minutes and more to derive for Adam"
+        some = f"{', '.join(large[:2])} and {len(large) - 2} more"
+        text = f"{some} have several growing dims on either side, which takes minutes to derive for Adam"
         warnings.warn(f"{text}; {hold} is quick.", Slow, stacklevel=4)
 
 

@@ -5,6 +5,7 @@ What all operations have in common is said in :mod:`scalecalc.trace.operations`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.sizes import Sizes, minus, plus, times
-from scalecalc.trace.traced import Axis, Block, Cut, Refusal, Traced
+from scalecalc.trace.traced import Axis, Block, Cut, Origin, Refusal, Traced
 
 # ------------------------------------------------------------------ the order and number of axes
 
@@ -302,41 +303,93 @@ def regrouped(rec: Recorder, x: Traced, at: int, width: int, after: Sequence[Siz
             Block(b.tensor, (*b.labels[:at], *(None for _ in after), *b.labels[at + width :])) for b in x.blocks.values()
         ]
         return Traced((*x.axes[:at], *new, *x.axes[at + width :]), dict(zip(head, blocks, strict=True)))
-    new, cut_before, cut_after = _new_axes(rec, own, after)
+    new, cut_before, places = _new_axes(rec, own, after)
     blocks: dict[tuple[int, ...], Block] = {}
     for index, block, sizes in rec.walk(x):
-        k = index[at + cut_before]
-        wanted = [a.parts[k if n == cut_after else 0] for n, a in enumerate(new)]
-        place = (*index[:at], *(k if n == cut_after else 0 for n in range(len(new))), *index[at + width :])
+        there = places[index[at + cut_before]]
+        wanted = [a.parts[k] for k, a in zip(there, new, strict=True)]
+        place = (*index[:at], *there, *index[at + width :])
         blocks[place] = _reshaped(rec, block, at, sizes[at : at + width], wanted)
     return Traced((*x.axes[:at], *new, *x.axes[at + width :]), blocks)
 
 
-def _new_axes(rec: Recorder, own: Sequence[Axis], after: Sequence[Sizes]) -> tuple[Sequence[Axis], int, int]:
-    """The axes that some are reshaped into, and which of the old and of the new ones is in pieces."""
+Places = list[tuple[int, ...]]
+
+
+def _new_axes(rec: Recorder, own: Sequence[Axis], after: Sequence[Sizes]) -> tuple[Sequence[Axis], int, Places]:
+    """The axes that some are reshaped into, which of the old ones is in pieces, and where on the new ones these are."""
     pieces = [k for k, a in enumerate(own) if len(a.pieces) > 1]
     refusal = Refusal("a reshape of an axis that is put together from pieces")
     if len(own) == 1 and own[0].runs:
-        if len(after) != 2 or after[0] != own[0].outer:
+        found = _split_within(own[0], after)
+        if found is None:
             raise refusal
-        return (Axis((after[0],)), Axis(own[0].pieces, own[0].inner(after[0]))), 0, 1
+        return found[0], 0, found[1]
     if len(own) == 1:  # split: pieces of the axis are pieces of its first part
         rest = times(*after[1:])
         if any(p % r for piece in own[0].pieces for p, r in zip(piece, rest, strict=True)):
             raise refusal
         parts = tuple(tuple(p // r for p, r in zip(piece, rest, strict=True)) for piece in own[0].pieces)
         first = own[0].scaled(rest, parts, up=True)
-        inside = own[0].inner(times(*after[:-1]))
-        return (first, *(Axis((size,)) for size in after[1:-1]), Axis((after[-1],), inside)), 0, 0
+        others = [Axis((size,), _inside(own[0], after, k)) for k, size in enumerate(after) if k]
+        return (first, *others), 0, _along(0, len(parts), len(after))
     if len(after) == 1 and pieces in ([], [0]):
         inner = times(*(a.size for a in own[1:]))
-        return (own[0].scaled(inner, tuple(times(p, inner) for p in own[0].pieces), up=False),), 0, 0
+        merged = own[0].scaled(inner, tuple(times(p, inner) for p in own[0].pieces), up=False)
+        return (merged,), 0, _along(0, len(merged.pieces), 1)
     if len(after) == 1 and len(own) == 2 and not own[0].runs and not own[1].runs:
         stretches = own[0].size
-        return (Axis(own[1].pieces, own[1].merged(stretches), ((len(own[1].pieces), stretches),)),), 1, 0
+        merged = Axis(own[1].pieces, own[1].merged(stretches), ((len(own[1].pieces), stretches),))
+        return (merged,), 1, _along(0, len(merged.pieces), 1)
     if pieces:
         raise refusal
-    return tuple(Axis((size,)) for size in after), 0, 0
+    return tuple(Axis((size,)) for size in after), 0, _along(0, 1, len(after))
+
+
+def _along(axis: int, count: int, axes: int) -> Places:
+    """So many pieces along one of some axes."""
+    return [tuple(k if n == axis else 0 for n in range(axes)) for k in range(count)]
+
+
+def _inside(own: Axis, after: Sequence[Sizes], k: int) -> frozenset[Origin]:
+    """Where the k-th of the axes that one is split into comes from."""
+    one = tuple(1 for _ in after[0])
+    return own.inner(times(one, *after[:k]), times(one, *after[k + 1 :]))
+
+
+def _split_within(own: Axis, after: Sequence[Sizes]) -> tuple[Sequence[Axis], Places] | None:
+    """The same of an axis of equal stretches in pieces: those of the axis that a stretch begins with, and of the last one.
+
+    Of heads × (queries, keys, values) × size the three are pieces, and so may be parts of every one of the three.
+    """
+    one = tuple(1 for _ in after[0])
+    at = next((k for k in range(1, len(after)) if times(one, *after[:k]) == own.outer), None)
+    if at is None:
+        return None
+    rest = times(one, *after[at + 1 :])
+    runs: list[list[Sizes]] = [[]]  # the pieces, run by run of whole steps of the axis
+    for piece in own.pieces:
+        runs[-1].append(piece)
+        length = functools.reduce(plus, runs[-1])
+        if all(n % r == 0 for n, r in zip(length, rest, strict=True)):
+            runs.append([])
+    if runs.pop():
+        return None
+    last = runs[0] if len(runs[0]) > 1 else []
+    if any(run != last for run in runs) if last else any(len(run) > 1 for run in runs):
+        return None
+    steps = tuple(tuple(n // r for n, r in zip(functools.reduce(plus, run), rest, strict=True)) for run in runs)
+    if last and (any(step != one for step in steps) or at != len(after) - 2):
+        return None
+    axes = [Axis((size,), _inside(own, after, k) if k > at else frozenset()) for k, size in enumerate(after)]
+    axes[at] = Axis(steps, _inside(own, after, at))
+    if last:
+        axes[-1] = Axis(tuple(last), _inside(own, after, len(after) - 1))
+    places = list[tuple[int, ...]]()
+    for k, run in enumerate(runs):
+        for j in range(len(run)):
+            places.append(tuple(k if n == at else j if n == len(after) - 1 else 0 for n in range(len(after))))
+    return axes, places
 
 
 def _reshaped(rec: Recorder, block: Block, at: int, before: Sequence[Sizes], after: Sequence[Sizes]) -> Block:
@@ -389,9 +442,10 @@ def _refactor(rec: Recorder, before: Sequence[Sizes], after: Sequence[Sizes]) ->
     """Have an axis that is split, or merged, be the product of what it is split into, or merged from."""
     for one, other in ((before, after), (after, before)):
         for whole, parts in _groups(list(one), list(other)):
-            if len(whole) == 1 and len(parts) > 1 and sum(map(rec.grows, parts)) > 1:
+            own = [factor for size in parts for factor in rec.factored(size)]
+            if len(whole) == 1 and len(parts) > 1 and sum(map(rec.grows, own)) > 1:
                 factors, rest = list[Sizes](), tuple(1 for _ in whole[0])
-                for size in parts:
+                for size in own:
                     rest = times(rest, size)
                     if rec.grows(size):
                         factors.append(rest)

@@ -127,7 +127,7 @@ class Recorder:
     def leafs(self, axis: Axis) -> bool:
         """Is it the axis of a parameter, which is recorded in pieces if it is used in pieces?"""
         own = [o for o in axis.origins if (o.leaf, o.axis) not in self.whole]
-        return any(o.leaf in self.parameters and not o.nested for o in own)
+        return any(o.leaf in self.parameters for o in own)
 
     def keep_whole(self, axis: Axis) -> None:
         """Have a fixed axis in one piece, if it is in several only because parameters along it were cut: begin anew."""

@@ -144,9 +144,8 @@ class Axis:
         """
         nothing, one = tuple(0 for _ in size), tuple(1 for _ in size)
         inside: dict[tuple[Sizes, Sizes, Sizes], list[Sizes]] = {}
-        for c in sorted(cuts):
-            if c.outer != one:
-                inside.setdefault((c.start, c.length, c.outer), []).append(c.at)
+        for c in _within_alike(c for c in cuts if c.outer != one):
+            inside.setdefault((c.start, c.length, c.outer), []).append(c.at)
         ends = {nothing, size, *(c.at for c in cuts if c.outer == one)}
         ends |= {end for start, length, _ in inside for end in (start, plus(start, length))}
         pieces, runs = list[Sizes](), list[tuple[int, Sizes]]()
@@ -239,11 +238,11 @@ class Axis:
         ]
         return Axis(pieces, frozenset(shift))
 
-    def inner(self, outer: Sizes) -> frozenset[Origin]:
-        """Where the inner axis comes from if this one is read as that many stretches."""
-        nothing = tuple(0 for _ in outer)
+    def inner(self, outer: Sizes, step: Sizes = ()) -> frozenset[Origin]:
+        """Where an inner axis comes from if this one is read as that many stretches, of steps of so many entries."""
+        nothing, step = tuple(0 for _ in outer), step or tuple(1 for _ in outer)
         return frozenset(
-            replace(o, outer=outer, offset=nothing, start=o.offset, length=self.size)
+            replace(o, stride=tuple(map(Fraction, step)), outer=outer, offset=nothing, start=o.offset, length=self.size)
             for o in self.origins
             if all(s == 1 for s in o.stride) and not o.nested
         )
@@ -256,6 +255,31 @@ class Axis:
             for o in self.origins
             if o.whole and o.outer == outer and o.length == times(self.size, outer)
         )
+
+
+def _within_alike(cuts: Iterable[Cut]) -> list[Cut]:
+    """Cuts within stretches of one part of an axis, those of shorter stretches as cuts of the longest that they make up.
+
+    Heads × (queries, keys, values) × size, cut in three within every head and in halves within every one of the three.
+    """
+    groups: dict[tuple[Sizes, Sizes], list[Cut]] = {}
+    for c in sorted(cuts):
+        groups.setdefault((c.start, c.length), []).append(c)
+    out = list[Cut]()
+    for own in groups.values():
+        longest = min(c.outer for c in own)
+        for c in own:
+            times_each = {b // a if b % a == 0 else 0 for a, b in zip(longest, c.outer, strict=True)}
+            many = times_each.pop()
+            if times_each or not many:
+                out.append(c)
+                continue
+            period = tuple(n // o for n, o in zip(c.length, c.outer, strict=True))
+            # every stretch begins a cut of its own, as does the place within it
+            for k in range(many):
+                begin = tuple(k * p for p in period)
+                out += [c._replace(outer=longest, at=at) for at in {begin, plus(begin, c.at)} if any(at)]
+    return sorted(set(out))
 
 
 CROSSED = (
