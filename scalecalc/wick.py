@@ -196,10 +196,10 @@ def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
     g = g.copy()
     (_, s), (_, t) = g.atoms.pop(i), g.atoms.pop(j)
     for graph, own, its in _apart(g, s, t):
-        yield from _met(graph, own, its)
+        yield from _joined(graph, own, its)
 
 
-def _met(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
+def _joined(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
     """The slots of two atoms become one index each."""
     found: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = [(g, [], {})]
     for a, b in zip(s, t, strict=True):
