@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sympy as sp
 from cases import (
     ONE,
     F,
@@ -16,14 +17,18 @@ from cases import (
     relu,
     rms,
     square,
+    start,
     tanh,
     total,
     trained,
 )
 
-from scalecalc.derive import resolve
+from scalecalc.backward import record_backward
+from scalecalc.derive import Model, resolve
+from scalecalc.derive import interpret as all_passes
 from scalecalc.program import Program, Tensor
-from scalecalc.scale import Regime, Scale
+from scalecalc.rule import find
+from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.table import WeightScaling
 
 
@@ -409,3 +414,22 @@ def test_terms_do_not_grow_with_depth(activation, optimizer):
 def test_terms_of_a_selective_layer_stay_few():
     """Selection multiplies several sums of terms; at most a few dozen stay of any tag, none of them cut."""
     assert max(largest_sums("s6", "sgd")) <= 80
+
+
+def test_terms_of_heads_and_their_size_stay_few():
+    """Matrices between heads × size, with biases: W a + W b stays one term, and scores have one (they had four, of 144)."""
+    p = Program("attention", dims=("H", "D"), fixed={"in": 8, "time": 3, "time'": 3})
+    x = matmul(p.weight("W_in", "H D in"), p.input("x", "time in")) + p.weight("b_in", "H D")
+    h = p.record("rename", (x,), ("H'", "D'", "time"), names={"H": "H'", "D": "D'"})
+    q, k, v = (p.record("matmul", (p.weight(f"W_{n}", "H D H' D'"), h), ("H", "D", "time"), over=("H'", "D'")) for n in "qkv")
+    k, v = (p.record("rename", (t,), ("H", "D", "time'"), names={"time": "time'"}) for t in (k, v))
+    scores = dot(q, k, "D") * p.index("1/√D", "", sp.Integer(1), Scale.of("D", F(-1, 2)))
+    s = p.record("softmax", (scores,), scores.axes, over="time'")
+    y = p.record("contraction", (s, v), ("H", "D", "time"), over=("time'",))
+    p.end(p.feature("f", p.record("contraction", (p.weight("W_out", "H D"), y), ("time",), over=("H", "D"))))
+    record_backward(p, start(p.tensor(p.features["f"]), "linear"))
+    fan_in = Scale({"H": F(-1, 2), "D": F(-1, 2)})
+    scalings = {name: WeightScaling(fan_in if len(w.axes) == 4 else ONE, ONE, ONE) for name, w in p.weights.items()}
+    model = Model("attention", p, "", scalings, "adam", find("optimizer", "adam").make(), "linear", {})
+    found = all_passes(model, FREE)
+    assert len(found.values[p.gradients[x.index]].terms) <= 6
