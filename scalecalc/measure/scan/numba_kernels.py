@@ -42,6 +42,12 @@ def _discretize(scheme, d, A, rate, inverse):
 
 
 @njit(**INLINE)
+def _drive(scheme, u, d):
+    """What enters the state: u for zero-order hold, else Δu.  Only the bilinear rule's derivatives need both at hand."""
+    return u * d if scheme == BILINEAR else u
+
+
+@njit(**INLINE)
 def _advance(scheme, a, w, h, B, x):
     drive = B * x
     if scheme == ZOH or scheme == BILINEAR:
@@ -50,14 +56,16 @@ def _advance(scheme, a, w, h, B, x):
 
 
 @njit(**INLINE)
-def _retreat(scheme, A, inverse, B, C, d, x, g, a, w, before, h, adjoint, to_A, to_x, to_d):
+def _retreat(scheme, A, inverse, B, C, d, u, x, g, a, w, before, h, adjoint, to_A, to_x, to_d):
     """One state's step back: l a, the sums with what it adds to them, and the cotangents of B and C."""
     back = adjoint + C * g
     into, of_B = back * B, back * x
     if scheme == EULER:
         slopes, adjoint = back * before, back * a
     elif scheme == BILINEAR:
-        slopes, adjoint = (back * before + into * x * 0.5) * (w * w), back * a
+        slopes, adjoint = back * before * (w * w), back * a
+        to_d = to_d + into * u * (w * w)  # not w + Δ dw/dΔ, which cancels
+        to_A = to_A + into * x * (0.5 * d) * (w * w)
     else:
         adjoint = back * a
         slopes = adjoint * before
@@ -81,12 +89,12 @@ def _retreat(scheme, A, inverse, B, C, d, x, g, a, w, before, h, adjoint, to_A, 
 
 @njit(**OPTIONS)
 def _rows(scheme, u, delta, first, vectors, x, d):
-    """A tile's input (u for zero-order hold, else Δu) and step at every time."""
+    """A tile's input (what :func:`_drive` takes) and step at every time."""
     for t in range(len(u)):
         for v in range(vectors):
             xt, dt = load(u[t], first + v), load(delta[t], first + v)
             store(dt, d[v], t)
-            store(xt if scheme == ZOH else xt * dt, x[v], t)
+            store(xt if scheme == ZOH or scheme == BILINEAR else xt * dt, x[v], t)
 
 
 @njit(**OPTIONS)
@@ -148,7 +156,8 @@ def _two_forward(scheme, keep, i, p, tokens, x, d, out, h):
     A1, r1, v1 = load(p[POLE], i + 1), load(p[RATE], i + 1), load(p[INVERSE], i + 1)
     h0, h1, B, C = load(h, 0), load(h, 1), tokens[0], tokens[1]
     for t in range(len(B)):
-        xt, dt = load(x, t), load(d, t)
+        dt = load(d, t)
+        xt = _drive(scheme, load(x, t), dt)
         a0, w0 = _discretize(scheme, dt, A0, r0, v0)
         a1, w1 = _discretize(scheme, dt, A1, r1, v1)
         h0 = _advance(scheme, a0, w0, h0, B[t, i], xt)
@@ -260,7 +269,8 @@ def _two_backward(scheme, i, p, tokens, x, d, g, to_x, to_d, h, a, w):
     A1, r1, v1 = load(p[POLE], i + 1), load(p[RATE], i + 1), load(p[INVERSE], i + 1)
     h0, h1, B, C = load(h, 0), load(h, 1), tokens[0], tokens[1]
     for t in range(len(B)):
-        xt, dt = load(x, t), load(d, t)
+        dt = load(d, t)
+        xt = _drive(scheme, load(x, t), dt)
         a0, w0 = _discretize(scheme, dt, A0, r0, v0)
         a1, w1 = _discretize(scheme, dt, A1, r1, v1)
         h0 = _advance(scheme, a0, w0, h0, B[t, i], xt)
@@ -275,15 +285,16 @@ def _two_backward(scheme, i, p, tokens, x, d, g, to_x, to_d, h, a, w):
     q0, q1 = load(p[TO_POLE], i), load(p[TO_POLE], i + 1)
     l0, l1 = load(p[ADJOINT], i), load(p[ADJOINT], i + 1)
     for t in range(len(B) - 1, -1, -1):
-        xt, dt, gt, sx, sd = load(x, t), load(d, t), load(g, t), load(to_x, t), load(to_d, t)
+        ut, dt, gt, sx, sd = load(x, t), load(d, t), load(g, t), load(to_x, t), load(to_d, t)
+        xt = _drive(scheme, ut, dt)
         a0, a1, b0, b1 = load(a, 2 * t), load(a, 2 * t + 1), load(h, 2 * t), load(h, 2 * t + 1)
         if scheme == ZOH or scheme == BILINEAR:
             w0, w1 = load(w, 2 * t), load(w, 2 * t + 1)
         else:
             w0, w1 = a0, a1
         B0, C0, B1, C1 = B[t, i], C[t, i], B[t, i + 1], C[t, i + 1]
-        l0, q0, sx, sd, to_B0, to_C0 = _retreat(scheme, A0, v0, B0, C0, dt, xt, gt, a0, w0, b0, h0, l0, q0, sx, sd)
-        l1, q1, sx, sd, to_B1, to_C1 = _retreat(scheme, A1, v1, B1, C1, dt, xt, gt, a1, w1, b1, h1, l1, q1, sx, sd)
+        l0, q0, sx, sd, to_B0, to_C0 = _retreat(scheme, A0, v0, B0, C0, dt, ut, xt, gt, a0, w0, b0, h0, l0, q0, sx, sd)
+        l1, q1, sx, sd, to_B1, to_C1 = _retreat(scheme, A1, v1, B1, C1, dt, ut, xt, gt, a1, w1, b1, h1, l1, q1, sx, sd)
         tokens[2, t, i] += to_B0
         tokens[2, t, i + 1] += to_B1
         tokens[3, t, i] += to_C0
@@ -350,8 +361,9 @@ def backward(scheme: int) -> Callable[..., None]:
                     for v in range(vectors):
                         at = first + v
                         of_x, of_d, ut = load(to_x[v], t), load(to_d[v], t), load(u[b, t], at)
-                        if scheme != ZOH:  # x = Δu
+                        if scheme == EULER or scheme == MAMBA:  # x = Δu
                             of_d = of_d + ut * of_x
+                        if scheme != ZOH:
                             of_x = of_x * load(d[v], t)
                         if D.size:
                             of_x = of_x + load(D, at) * load(g[v], t)

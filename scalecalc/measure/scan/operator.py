@@ -30,7 +30,7 @@ class Slow(UserWarning):
 
 
 STEPWISE = "the scan runs step by step in torch, many times slower than compiled"
-BY_NUMBA = "the scan is compiled by numba, which takes half a minute once and runs up to twice as long as C"
+BY_NUMBA = "the scan is compiled by numba, which takes ten seconds once and runs up to twice as long as C"
 
 
 @cache  # once
