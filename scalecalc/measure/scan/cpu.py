@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_double, c_int, c_int64, c_void_p
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -77,7 +78,11 @@ def macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
 
 
 def _library(x: Inputs, members: int, norms: int) -> ctypes.CDLL:
-    lib = library(macros(x, members, norms))
+    return _typed(library(macros(x, members, norms)))
+
+
+@cache  # a call of the kernel with few states takes little longer than to tell its types
+def _typed(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.job_bytes.restype = c_int64
     assert lib.job_bytes() == ctypes.sizeof(Job)
     for name in ("scan_forward", "scan_backward"):

@@ -151,8 +151,10 @@ static void span_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t 
          *dC = j->dC + group * j->dC_group + part * j->dC_part;
     load_rows(j, m, tile, s, f->u[0], f->d[0], f->x[0]);
     for (int64_t b = 0; b < s.many; b++)
-        for (int64_t t = 0; t < s.steps; t++)
+        for (int64_t t = 0; t < s.steps; t++) {
+            soon(j->gy + row_at(j, s, b, t) * j->channels, j->channels, tile, 0);
             load(j->gy + row_at(j, s, b, t) * j->channels, tile, at_row(w->g, tile, b * s.steps + t));
+        }
     memset(w->x_sum, 0, rows * tile.wide * sizeof(V));
     memset(w->d_sum, 0, rows * tile.wide * sizeof(V));
     for (int64_t n = 0; n < j->states; n += BLOCK) {
@@ -186,6 +188,8 @@ static void span_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t 
                 to_D[v] += g[v] * u[v];
                 to_d[v] += d_sum[v];
             }
+            soon(j->du + at, j->channels, tile, 1);
+            if (!DELTA_FIXED) soon(j->ddelta + at, j->channels, tile, 1);
             store(x_sum, tile, j->du + at);
             if (!DELTA_FIXED) store(d_sum, tile, j->ddelta + at);
         }
