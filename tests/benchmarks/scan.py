@@ -4,17 +4,17 @@
     python -m pytest tests/benchmarks/scan.py -n 0 --benchmark-columns=median,min,rounds
 
 Sizes (batch, time, channels, states): S1 (2, 128, 1024, 16), S2 (1, 64, 2048, 256), S3 (1, 32, 4096, 1024); float32, mamba's
-discretization.  The first command runs each implementation in a process of its own: once to warm up, then ``--repeat`` times,
-of which the median counts.  Columns: milliseconds forward and forward + backward, how many times as long as the fused scan,
-megabytes beyond what there was before the first call, and for the fused scan the share of an arithmetic limit: 13 and 33
-vector operations per vector of states, at the rate of fused multiply-adds on as many threads measured in the same run.  The
-second one is pytest-benchmark's: all in one process, a group per size and pass, and the bytes and the share of the limit in
-what ``--benchmark-json`` writes.
+discretization.  The first command runs each implementation in a process of its own: once to warm up, then ``--repeat`` times
+or until BUDGET seconds are over, of which the median counts.  Columns: milliseconds forward and forward + backward, how many
+times as long as the fused scan, megabytes beyond what there was before the first call, and for the fused scan the share of an
+arithmetic limit: 13 and 33 vector operations per vector of states, at the rate of fused multiply-adds on as many threads
+measured in the same run.  The second one is pytest-benchmark's: all in one process, a group per size and pass, and the bytes
+and the share of the limit in what ``--benchmark-json`` writes.
 
 Peers: ``numba``, the fused scan's other backend; ``loop``, the recurrence step by step in torch; ``mambapy``, its parallel
 scan; ``associative``, torch's associative_scan; ``compiled``, the loop under torch.compile, which takes minutes to compile
-(``--peers compiled``, or ``SCALECALC_COMPILED=1`` with pytest).  ``--limits`` instead shows the scan at sizes whose states
-would take gigabytes.
+(``--peers compiled``, or ``SCALECALC_COMPILED=1`` with pytest; torch keeps what it compiled, so that a second run with as
+many threads takes seconds).  ``--limits`` instead shows the scan at sizes whose states would take gigabytes.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ import torch
 
 SIZES = {"S1": (2, 128, 1024, 16), "S2": (1, 64, 2048, 256), "S3": (1, 32, 4096, 1024)}
 LARGE = {"wide": (1, 64, 8192, 4096), "wider": (1, 128, 32768, 256)}
+BUDGET = 3.0
 OPERATIONS = {"forward": 13, "both": 33}  # vector operations per vector of states
 PEAK = """
 #include <stdint.h>
@@ -144,9 +145,9 @@ def clock(threads: int, cpu: bool) -> Callable[[], float]:
 
 
 def measured(call: Callable[[], Any], repeat: int, now: Callable[[], float]) -> float:
-    """Milliseconds, the median of so many calls."""
-    times = []
-    for _ in range(repeat):
+    """Milliseconds, the median of so many calls, of fewer if they take long."""
+    times, begin = list[float](), time.monotonic()
+    while len(times) < repeat and (not times or time.monotonic() - begin < BUDGET):
         start = now()
         call()
         times.append(now() - start)
@@ -241,9 +242,11 @@ def test_scan(benchmark: Any, limit: float, size: str, kind: str, name: str) -> 
         if kind == "both":
             torch.autograd.grad(y, x, weight)
 
+    call()  # libraries loaded, kernels compiled
+    start = time.monotonic()
     call()
     benchmark.group = f"{size} {kind}"
-    benchmark.pedantic(call, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(call, rounds=max(1, min(9, int(BUDGET / (time.monotonic() - start)))))
     b, t, c, n = SIZES[size]
     if benchmark.stats:  # none with --benchmark-disable
         benchmark.extra_info["share_of_limit"] = b * t * c * n * OPERATIONS[kind] / limit / benchmark.stats.stats.median

@@ -73,7 +73,7 @@ def selective_scan(
         return_last: also return the state after the last step, (batch, channels, states).
         norms: any of ``position``, ``channel``, ``state`` and ``max``: also return these :class:`Norms` of h, over
             everything but what they are named after.  They are not differentiable.
-        backend: ``c``, compiled when first needed; ``numba``, three to six times as slow, for real A with B and C per token
+        backend: ``c``, compiled when first needed; ``numba``, up to twice as slow, for real A with B and C per token
             or shared; ``triton``, on CUDA's GPUs; ``reference``, a loop in float64; ``auto``, the first of these that works
             on the tensors' device, and a warning where it is not that device's first.  What a GPU has no memory for is
             scanned on the CPU, with a warning.

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_double, c_int, c_int64, c_void_p
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -77,7 +78,11 @@ def macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
 
 
 def _library(x: Inputs, members: int, norms: int) -> ctypes.CDLL:
-    lib = library(macros(x, members, norms))
+    return _typed(library(macros(x, members, norms)))
+
+
+@cache  # a call of the kernel with few states takes little longer than to tell its types
+def _typed(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.job_bytes.restype = c_int64
     assert lib.job_bytes() == ctypes.sizeof(Job)
     for name in ("scan_forward", "scan_backward"):
@@ -157,22 +162,21 @@ def forward(
             job.member[k].last = h[k].data_ptr()
     sums = None
     if norms:
-        zeros = _zeros(torch.float64, kinds, job.parts, x.batch, x.time)
-        found = [zeros]
+        found = [zeros(torch.float64, kinds, job.parts, x.batch, x.time)]
         if norms > 1:
             tasks = job.parts * job.groups
             shapes = [(kinds, job.groups, x.channels), (tasks, kinds, x.states), (tasks, kinds)]
-            found += [_zeros(torch.float64, *shape) for shape in shapes]
+            found += [zeros(torch.float64, *shape) for shape in shapes]
         for name, tensor in zip(SUMS, found, strict=False):
             setattr(job, name, tensor.data_ptr())
     _run(lib.scan_forward, job)
     if norms:
-        position = _total(found[0].unbind(1))
+        position = total(found[0].unbind(1))
         empty = position.new_empty(0)
         sums = Sums(position, empty, empty, empty)
         if norms > 1:
             largest = torch.where(position.flatten(1).sum(1).isnan(), torch.nan, found[3].amax(0))
-            sums = Sums(position, _total(found[1].unbind(1)), _total(found[2].unbind(0)), largest)
+            sums = Sums(position, total(found[1].unbind(1)), total(found[2].unbind(0)), largest)
     return y, h, sums
 
 
@@ -190,35 +194,35 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
     def partial(t: torch.Tensor, name: str) -> torch.Tensor:
         """As many copies of a gradient as tasks add to it, and how far a task has to go to its own."""
         group, part = {3: (0, 1), 2: (1, 0), 1: (job.parts, 1)}[t.dim()]
-        out = _zeros(t.dtype, {3: job.parts, 2: job.groups, 1: tasks}[t.dim()], *t.shape)
+        out = zeros(t.dtype, {3: job.parts, 2: job.groups, 1: tasks}[t.dim()], *t.shape)
         reals = t.numel() * (1 + t.is_complex())
         setattr(job, f"{name}_group", group * reals)
         setattr(job, f"{name}_part", part * reals)
         return out
 
     sums = {name: partial(t, name) for name, t in (("dA", A), ("dB", B), ("dC", C))}
-    ddelta = _zeros(delta.dtype, job.groups, x.channels) if delta.dim() == 1 else torch.empty_like(delta)
-    dD = None if D is None else _zeros(D.dtype, job.groups, x.channels)
+    ddelta = zeros(delta.dtype, job.groups, x.channels) if delta.dim() == 1 else torch.empty_like(delta)
+    dD = None if D is None else zeros(D.dtype, job.groups, x.channels)
     du, dh0 = torch.empty_like(u), None if h0 is None else torch.empty_like(h0)
     gy = gy.contiguous()
     glast = None if glast is None else glast.resolve_conj().contiguous()
     for name, tensor in zip(GRADIENTS, (gy, glast, du, ddelta, *sums.values(), dD, dh0), strict=True):
         setattr(job, name, _pointer(tensor))
     _run(lib.scan_backward, job)
-    dA, dB, dC = (_total(t.unbind(0)) for t in sums.values())
-    ddelta = _total(ddelta.unbind(0)) if delta.dim() == 1 else ddelta
-    return [du, ddelta, dA, dB, dC, None if dD is None else _total(dD.unbind(0)), dh0]
+    dA, dB, dC = (total(t.unbind(0)) for t in sums.values())
+    ddelta = total(ddelta.unbind(0)) if delta.dim() == 1 else ddelta
+    return [du, ddelta, dA, dB, dC, None if dD is None else total(dD.unbind(0)), dh0]
 
 
 NUMPY = {torch.float32: "f4", torch.float64: "f8", torch.complex64: "c8", torch.complex128: "c16"}
 
 
-def _zeros(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+def zeros(dtype: torch.dtype, *shape: int) -> torch.Tensor:
     """By numpy: torch would wake its own threads, which go on spinning for a while on the cores that the kernel needs."""
     return torch.from_numpy(np.zeros(shape, NUMPY[dtype]))
 
 
-def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+def total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Their sum, in order; the first one's memory is used.  By numpy, see above."""
     total = parts[0].numpy()
     for more in parts[1:]:

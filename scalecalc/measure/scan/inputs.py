@@ -64,6 +64,12 @@ class Inputs:
         return Inputs((u, delta, A, *rest), self.discretization)  # type: ignore[arg-type]
 
 
+def checked(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
+    """Tensors that :func:`of` has seen before they went into torch's operation, which may hand on views."""
+    ready = tuple(None if t is None else t.resolve_conj().resolve_neg().contiguous() for t in tensors)
+    return Inputs(ready, discretization)  # type: ignore[arg-type]
+
+
 def of(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
     """Check tensors and bring them to one precision, complex where any of A, B, C and h0 is.
 

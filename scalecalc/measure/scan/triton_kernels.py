@@ -223,15 +223,16 @@ def backward(
                         if SCHEME == ZOH or SCHEME == BILINEAR:
                             of_B, of_x = mul(of_B, conj(w)), real_mul(into, conj(w))
                         of_d, of_A = slopes(
-                            mul(back_h, conj(before)), scale(into, x), d, A, inverse, a, w, SCHEME, TERMS
+                            mul(back_h, conj(before)), into, u, d, A, inverse, a, w, SCHEME, TERMS
                         )  # fmt: skip
                         to_A = add(to_A, of_A)
                         adjoint = mul(back_h, conj(a))
                         h = before
                         sum_x = tl.sum(tl.where(some, of_x, 0), axis=0)[None, :]
                         sum_d = tl.sum(tl.where(some, of_d, 0), axis=0)[None, :]
-                        if SCHEME != ZOH:  # x = Δu
+                        if SCHEME != ZOH and SCHEME != BILINEAR:  # x = Δu
                             sum_d += u * sum_x
+                        if SCHEME != ZOH:
                             sum_x *= d
                         accumulate(du_p + row + t * channels, 0, (sum_x,), there)
                         accumulate(dd_p + row + t * channels, 0, (sum_d,), there)

@@ -203,15 +203,23 @@ def driven(d, u, B, w, SCHEME: tl.constexpr):
 
 
 @triton.jit
-def slopes(of_a, of_w, d, A, inverse, a, w, SCHEME: tl.constexpr, TERMS: tl.constexpr):
-    """The cotangents of Δ and A from those of a and w (conjugates of the holomorphic derivatives, as torch has it)."""
+def slopes(of_a, of_wx, u, d, A, inverse, a, w, SCHEME: tl.constexpr, TERMS: tl.constexpr):
+    """The cotangents of Δ and A from those of a and wx (conjugates of the holomorphic derivatives, as torch has it).
+
+    What Δ gets through x = Δu is left to the caller, but for the bilinear rule: d(wΔ)/dΔ = w², where w + Δ dw/dΔ cancels.
+    """
+    of_w = scale(of_wx, u if SCHEME == ZOH else u * d)
     if SCHEME == EULER:
         slope = of_a
     elif SCHEME == BILINEAR:  # da/dz = w², dw/dz = w²/2
-        slope = mul(add(of_a, scale(of_w, 0.5)), conj(mul(w, w)))
+        slope = mul(of_a, conj(mul(w, w)))
     else:
         slope = mul(of_a, conj(a))
     of_d, of_A = real_mul(slope, conj(A)), scale(slope, d)
+    if SCHEME == BILINEAR:
+        square = conj(mul(w, w))
+        of_d += u * real_mul(of_wx, square)
+        of_A = add(of_A, mul(scale(of_w, 0.5 * d), square))
     if SCHEME == ZOH:  # dw/dΔ = a; dw/dA = (Δa − w)/A = Δ²(1/2 + z/3 + z²/8 + …)
         z = scale(A, d)
         by_A = mul(add(scale(a, d), scale(w, -1)), inverse)

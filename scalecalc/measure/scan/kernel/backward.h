@@ -62,7 +62,7 @@ INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t
     }
     for (int64_t t = s.steps - 1; t >= 0; t--) {
         const int64_t r = b * s.steps + t;
-        const V x = at_row(SCHEME == ZOH ? f->u[0] : f->x[0], tile, r)[v0];
+        const V u = at_row(f->u[0], tile, r)[v0], x = SCHEME == ZOH ? u : at_row(f->x[0], tile, r)[v0];
         const V d = at_row(f->d[0], tile, DELTA_FIXED ? 0 : r)[v0];
         const V g = at_row(w->g, tile, r)[v0];
         V x_sum = at_row(w->x_sum, tile, r)[v0], d_sum = at_row(w->d_sum, tile, r)[v0];
@@ -85,7 +85,7 @@ INLINE void steps_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t
             Z to_B = z_times(l, x);
             if (WEIGHTED) to_B = z_mul(to_B, z_conj(step.w));
             x_sum += WEIGHTED ? z_re_mul(into, z_conj(step.w)) : z_re(into);
-            undiscretize(poles[i1], d, step, z_mul(l, z_conj(before)), z_times(into, x), &d_sum, &dA[i1]);
+            undiscretize(poles[i1], d, u, x, step, z_mul(l, z_conj(before)), into, &d_sum, &dA[i1]);
             adjoint[i1] = z_mul(l, z_conj(step.a));
             h[i1] = before;
             if (B_CHANNEL) dB[i1] = z_add(dB[i1], to_B);
@@ -151,8 +151,10 @@ static void span_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t 
          *dC = j->dC + group * j->dC_group + part * j->dC_part;
     load_rows(j, m, tile, s, f->u[0], f->d[0], f->x[0]);
     for (int64_t b = 0; b < s.many; b++)
-        for (int64_t t = 0; t < s.steps; t++)
+        for (int64_t t = 0; t < s.steps; t++) {
+            soon(j->gy + row_at(j, s, b, t) * j->channels, j->channels, tile, 0);
             load(j->gy + row_at(j, s, b, t) * j->channels, tile, at_row(w->g, tile, b * s.steps + t));
+        }
     memset(w->x_sum, 0, rows * tile.wide * sizeof(V));
     memset(w->d_sum, 0, rows * tile.wide * sizeof(V));
     for (int64_t n = 0; n < j->states; n += BLOCK) {
@@ -179,13 +181,15 @@ static void span_backward(const Job *j, Backward *w, Tile tile, Span s, int64_t 
             const V *u = at_row(f->u[0], tile, r), *d = at_row(f->d[0], tile, DELTA_FIXED ? 0 : r);
             for (int v = 0; v < tile.wide; v++) {
                 if (SCHEME != ZOH) { /* x = Delta u */
-                    d_sum[v] += u[v] * x_sum[v];
+                    if (SCHEME != BILINEAR) d_sum[v] += u[v] * x_sum[v];
                     x_sum[v] *= d[v];
                 }
                 x_sum[v] += skip[v] * g[v];
                 to_D[v] += g[v] * u[v];
                 to_d[v] += d_sum[v];
             }
+            soon(j->du + at, j->channels, tile, 1);
+            if (!DELTA_FIXED) soon(j->ddelta + at, j->channels, tile, 1);
             store(x_sum, tile, j->du + at);
             if (!DELTA_FIXED) store(d_sum, tile, j->ddelta + at);
         }

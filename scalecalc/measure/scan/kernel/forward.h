@@ -23,6 +23,8 @@ static void load_rows(const Job *j, const Member *m, Tile tile, Span s, V *u, V 
     for (int64_t b = 0; b < s.many; b++)
         for (int64_t t = 0; t < s.steps; t++) {
             const int64_t r = b * s.steps + t, from = row_at(j, s, b, t) * j->channels;
+            soon(m->u + from, j->channels, tile, 0);
+            if (!DELTA_FIXED) soon(m->delta + from, j->channels, tile, 0);
             load(m->u + from, tile, at_row(u, tile, r));
             if (!DELTA_FIXED) load(m->delta + from, tile, at_row(d, tile, r));
             const V *step = at_row(d, tile, DELTA_FIXED ? 0 : r);
@@ -161,7 +163,10 @@ static void span_forward(const Job *j, Forward *f, Tile tile, Span s, int64_t gr
     for (int64_t b = 0; b < s.many; b++)
         for (int64_t t = 0; t < s.steps; t++) {
             const int64_t r = b * s.steps + t, at = row_at(j, s, b, t);
-            for (int k = 0; k < MEMBERS; k++) store(at_row(f->y[k], tile, r), tile, j->member[k].y + at * j->channels);
+            for (int k = 0; k < MEMBERS; k++) {
+                soon(j->member[k].y + at * j->channels, j->channels, tile, 1);
+                store(at_row(f->y[k], tile, r), tile, j->member[k].y + at * j->channels);
+            }
             if (NORMS)
                 for (int k = 0; k < KINDS; k++)
                     j->position[(k * j->parts + part) * j->batch * j->time + at] += lane_sum(f->square[k][r]);

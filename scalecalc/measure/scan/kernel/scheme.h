@@ -8,8 +8,9 @@
  *   bilinear   (2 + z) / (2 - z)    2 / (2 - z)         Delta u
  *   mamba      exp z                1                   Delta u
  *
- * Differences that cancel at small z are never formed: w of zero-order hold comes from exp z - 1, and its derivative, like
- * w itself where A is complex, from the series below |z| = 1/2.
+ * Differences that cancel are never formed: at small z, w of zero-order hold comes from exp z - 1, and its derivative, like w
+ * itself where A is complex, from the series below |z| = 1/2; at large z, the bilinear rule's d(w Delta)/dDelta is w^2, of
+ * which w + Delta dw/dDelta = w + z w^2 / 2 would leave no digits.
  */
 #define ZOH 0
 #define EULER 1
@@ -127,14 +128,17 @@ INLINE Step discretize(Pole p, V d) {
     return out;
 }
 
-/* Cotangents of Delta and A from those of a and w (the conjugates are of holomorphic derivatives, as torch has it). */
-INLINE void undiscretize(Pole p, V d, Step step, Z of_a, Z of_w, V *to_d, Z *to_A) {
-    Z slope;
+/* Cotangents of Delta and A from those of a and of w x (the conjugates are of holomorphic derivatives, as torch has it).
+ * What Delta gets through x = Delta u is left to the caller, but for the bilinear rule. */
+INLINE void undiscretize(Pole p, V d, V u, V x, Step step, Z of_a, Z of_wx, V *to_d, Z *to_A) {
+    Z slope, of_w = z_times(of_wx, x);
 #if SCHEME == EULER
     slope = of_a;
 #elif SCHEME == BILINEAR /* da/dz = w^2, dw/dz = w^2 / 2 */
-    Z w = z_conj(step.w);
-    slope = z_mul(z_add(of_a, z_times(of_w, all((real)0.5))), z_mul(w, w));
+    const Z w = z_conj(step.w), square = z_mul(w, w);
+    slope = z_mul(of_a, square);
+    *to_d += u * z_re_mul(of_wx, square);
+    *to_A = z_fma(z_times(of_w, (real)0.5 * d), square, *to_A);
 #else
     slope = z_mul(of_a, z_conj(step.a));
 #endif
