@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,13 @@ def test_every_look_at_every_row_and_path_has_its_share_of_the_error(monkeypatch
     intervals = sum(1 + (2 if len(r.terms) > 1 else 1 if r.subleading else 0) for r in table) * 2
     assert shares
     assert all(share == pytest.approx(FAMILY_ERROR / (intervals * effort.LOOKS)) for share in shares)
+
+
+def test_a_setting_of_a_path_with_a_handful_of_seeds_does_not_count() -> None:
+    """Two seeds on a path, where the time ran out, made the interval by all settings ten million wide."""
+    counts = [2, 2, effort.FEWEST - 1, effort.FEWEST]
+    run: Any = SimpleNamespace(
+        common=1, cells=[{"N": 2**k} for k in range(4)], frame=SimpleNamespace(place=dict), get=lambda _, k, key: np.zeros(counts[k])
+    )
+    found = effort._cells(run, SimpleNamespace(key=KEY), "first", range(4))  # type: ignore[arg-type]
+    assert [len(cell.logs) for cell in found] == [2, effort.FEWEST]
