@@ -1,7 +1,7 @@
-"""Modules that nobody here wrote, as a user would name them on a command line: ``scalecalc verify tests/external.py:mambapy``.
+"""Modules that nobody here wrote, as a user names them on a command line: ``scalecalc verify tests/external.py:mambapy``.
 
-Widths are the positional arguments; ``X`` is the number of states.  Everything is computed and initialised by the packages' own
-code: mambapy, torch, transformers (from a small config, without weights).
+Widths are the positional arguments, X the number of states.  All is computed and initialised by the packages' own code:
+mambapy, torch, transformers (from a small config, without weights).
 """
 
 from __future__ import annotations
