@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import math
 import tomllib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -377,9 +378,21 @@ def _options(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> d
             if not str(value).isdecimal() or not 1 <= int(value) <= 10_000:
                 raise InputError(f"{name}:{key}={value} is no whole number between 1 and 10000.")
             out[key] = int(value)
+        elif isinstance(default, float):
+            out[key] = _number(f"{name}:{key}={value}", value)
         else:
             out[key] = value
     return out
+
+
+def _number(given: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{given} is no finite number.")
+    return number
 
 
 def read_parameterization(

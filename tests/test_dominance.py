@@ -13,7 +13,7 @@ from scalecalc.dominance import FEW, Tops, exceeded, faster, own
 from scalecalc.pattern import EVEN, Mask, Pattern, atom, mask, pattern
 from scalecalc.profile import Profile
 from scalecalc.scale import Point, Regime, Scale
-from scalecalc.term import SUM, Term, simplify
+from scalecalc.term import MOST_CORRECTIONS, SUM, Term, simplify
 
 ONE = Scale.one()
 AXES = ("N", "N'", "M")
@@ -106,3 +106,14 @@ def test_of_alike_terms_those_are_left_that_no_other_exceeds(found: list[Scale],
         if not tie and not any(regime.order(size * margin, s) == -1 for s in left):
             left = [s for s in left if regime.order(s * margin, size) != -1] + [size]
     assert [t.size for t in simplify((Term(size, EVEN, ("W",)) for size in found), regime, margin)] == left
+
+
+def test_of_too_many_corrections_one_of_each_size_stays() -> None:
+    """All went, and rows that are mostly correction at affordable widths stayed open for want of it."""
+    margin = Scale.of("N", "1/2")
+    odd = [atom(f"x{k}", "N") for k in range(MOST_CORRECTIONS + 1)]
+    few = Term(ONE, pattern(odd=[odd[0]]), ("W",))
+    many = [Term(ONE, pattern(odd=[a, atom("y", "N"), atom("z", "N")]), ("W",)) for a in odd]
+    lead = Term(margin, EVEN, ("W",))
+    assert set(simplify([lead, *many, few], margin=margin)) == {lead, few}
+    assert set(simplify([lead, *many, few])) == {lead}

@@ -170,3 +170,16 @@ def test_rows_out_of_reach_do_not_keep_others_from_being_decided() -> None:
     assert chosen(2.0) == ["near"]
     assert chosen(0.01) == ["near"]
     assert chosen(5.0, number=0) == ["near", "far"]  # what a row needs is known roughly at first
+
+
+def test_a_setting_of_a_path_with_a_handful_of_seeds_does_not_count() -> None:
+    """Two seeds on a path, where the time ran out, made the interval by all settings ten million wide."""
+    counts = [2, 2, effort.FEWEST - 1, effort.FEWEST]
+    run: Any = SimpleNamespace(
+        common=1,
+        cells=[{"N": 2**k} for k in range(4)],
+        frame=SimpleNamespace(place=dict),
+        get=lambda _, k, key: np.zeros(counts[k]),
+    )
+    found = effort._cells(run, SimpleNamespace(key=KEY), "first", range(4))  # type: ignore[arg-type]
+    assert [len(cell.logs) for cell in found] == [2, effort.FEWEST]

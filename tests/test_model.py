@@ -46,6 +46,10 @@ def strange():
     x = p.record("fold", (p.weight("w", "N"),), ("N",))
     p.end(p.feature("f", x))
     return p
+
+
+def cut(share: float = 1.0):
+    return net(layers=round(4 * share))
 '''
 
 
@@ -60,6 +64,10 @@ def test_an_architecture_from_a_file(net: str) -> None:
     table = derive(f"{net}net:layers=2", optimizer="adam")
     assert table["h", "update", "W_in"].terms == (Scale.one(),)
     assert set(table.parameterization) == {"W_in", "W_0", "W_1", "w"}
+
+
+def test_an_option_that_is_a_decimal_number(net: str) -> None:
+    assert set(resolve(f"{net}cut:share=0.5").scalings) == {"W_in", "W_0", "W_1", "w"}
 
 
 REGISTERED = NET + '''
@@ -123,6 +131,8 @@ def test_options_are_part_of_the_name(model: str, options: dict[str, object], ti
         ("nothing", InputError, "returns no program"),
         ("strange", InputError, None),
         ("net:layers=many", InputError, "no whole number"),
+        ("cut:share=half", InputError, "cut:share=half is no finite number"),
+        ("cut:share=nan", InputError, "no finite number"),
     ],
 )
 def test_a_file_that_does_not_do(net: str, name: str, error: type[Exception], words: str | None) -> None:

@@ -44,6 +44,7 @@ LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may tak
 ON_PATHS = 0.25  # share of a round's time that goes to paths while seeds still settle other rows
 PATH_SEEDS = 150  # a path goes no further than where a third of its time pays for so many seeds
 LONGEST = 16  # doublings of a path
+FEWEST = 16  # seeds of a path's setting from which it counts: one with two, where time ran out, makes every interval infinite
 
 
 @dataclass
@@ -260,8 +261,8 @@ def look(run: Run, rows: Iterable[Row], final: bool) -> list[Row]:
 
 
 def _cells(run: Run, row: Row, stage: str, places: Iterable[int]) -> list[Cell]:
-    found = ((k, run.get(stage, k, row.key)) for k in places)
-    return [Cell(run.frame.place(run.cells[k]), logs) for k, logs in found if len(logs) > 1]
+    found = ((run.cells[k], run.get(stage, k, row.key), 2 if k < run.common else FEWEST) for k in places)
+    return [Cell(run.frame.place(cell), logs) for cell, logs, fewest in found if len(logs) >= fewest]
 
 
 def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
