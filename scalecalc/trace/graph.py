@@ -207,8 +207,8 @@ def _exported(module: nn.Module, inputs: Sequence[torch.Tensor], widths: Mapping
     failed: Exception | None = None
     try:
         found = torch.export.export(module, tuple(inputs), strict=False)
-        in_place = any("_." in str(node.target).rpartition(".")[0] + "." for node in found.graph.nodes)
-        found = found.run_decompositions({}) if in_place else found
+        in_place = any(node.target._schema.is_mutable for node in found.graph.nodes if hasattr(node.target, "_schema"))
+        found = found.run_decompositions({}) if in_place else found  # takes longer than the export
         write_out(found)
         if plain(found.graph):
             return found
