@@ -5,9 +5,10 @@ build.  So the operations of one build are taken down, with what memory each rea
 depends on are done again, as often as it takes, from a generator that is seeded once.
 
 A parameter is drawn so only if the tape, run whole from other seeds, gives what the factory gives from them, bit by bit.
-What torch does not see (numbers from NumPy, memory that is not initialised) fails that, as does what a tape cannot
-know: Python that looks at random numbers, tensors whose sizes depend on them, a generator of the factory's own.  Then there
-is no tape, and the factory itself has to be run.
+What torch does not see (numbers from NumPy, memory that is not initialised) fails that.  Where Python looks at random
+numbers (torch draws truncated normals until none is beyond) it must see the same every time, for all that comes after it;
+and tensors whose sizes depend on them, and generators of the factory's own, are too much for a tape.  Then the factory itself
+has to be run.
 
 Tensors are known by their memory, not as objects: a parameter is another object than what was drawn, and a slice that is
 written to writes to its whole.
@@ -67,9 +68,15 @@ class _Call:
     reads: frozenset[int]
     writes: frozenset[int]
     made: tuple[tuple[int, int], ...]  # which of the tensors that it returns has memory of its own, and its number
+    seen: tuple[Any, ...] | None  # what Python was told of random numbers
 
     def run(self, memory: Memory) -> None:
+        """Raises:
+        ValueError: Python would see another number.
+        """
         out = self.func(*_given(self.args, memory), **_given(self.kwargs, memory))
+        if self.seen is not None and _numbers(out) != self.seen:
+            raise ValueError("another number")
         if self.made:
             tensors = (out,) if isinstance(out, torch.Tensor) else _tensors(out)
             for position, number in self.made:
@@ -88,6 +95,10 @@ def _given(value: Any, memory: Memory) -> Any:
 
 def _tensors(value: Any) -> list[torch.Tensor]:
     return [x for x in tree_leaves(value) if isinstance(x, torch.Tensor)]
+
+
+def _numbers(value: Any) -> tuple[Any, ...]:
+    return tuple(x for x in tree_leaves(value) if not isinstance(x, torch.Tensor))
 
 
 class Recording(TorchDispatchMode):
@@ -115,11 +126,11 @@ class Recording(TorchDispatchMode):
         writes.update(number for _, number in made)
         if torch.Tag.nondeterministic_seeded in func.tags or reads & self.random:
             self.random |= writes
-        if reads & self.random:  # of what was drawn Python sees a number, or a size
-            looked = any(not isinstance(x, torch.Tensor) for x in tree_leaves(out))
-            self.broken = self.broken or looked or torch.Tag.dynamic_output_shape in func.tags
-        self.broken = self.broken or any(isinstance(x, torch.Generator) for x in before)
-        self.calls.append(_Call(func, own, named, reads, frozenset(writes), tuple(made)))
+        drawn = bool(reads & self.random)
+        sized = drawn and torch.Tag.dynamic_output_shape in func.tags
+        self.broken = self.broken or sized or any(isinstance(x, torch.Generator) for x in before)
+        seen = (_numbers(out) or None) if drawn else None
+        self.calls.append(_Call(func, own, named, reads, frozenset(writes), tuple(made), seen))
         return out
 
     def tape(self, state: Mapping[str, torch.Tensor]) -> Tape:
@@ -185,8 +196,8 @@ class Tape:
             return {}
 
     def draw(self, name: str, count: int, seed: int) -> torch.Tensor | None:
-        """So many independent draws of a parameter, beside each other; None if it is not trusted."""
-        if name not in (self.trusted or ()):
+        """So many independent draws of a parameter, beside each other; None if the factory has to make them."""
+        if self.trusted is None or name not in self.trusted:
             return None
         view, out = self.state[name], list[torch.Tensor]()
         if view.memory not in self._parts:
@@ -196,16 +207,20 @@ class Tape:
         with seeded(seed), torch.no_grad():
             for _ in range(count):
                 memory = {number: _copy(value) if number in written else value for number, value in given.items()}
-                for call in calls:
-                    call.run(memory)
+                try:
+                    for call in calls:
+                        call.run(memory)
+                except ValueError:
+                    self.trusted.remove(name)
+                    return None
                 out.append(view.of(memory))
             return torch.stack(out)
 
     def _needed(self, number: int) -> tuple[list[_Call], Memory]:
-        """The operations that some memory depends on, and the memory that they begin with."""
+        """The operations that some memory depends on, what Python saw before them, and the memory that they begin with."""
         wanted, kept = {number}, list[_Call]()
         for call in reversed(self.calls):
-            if call.writes & wanted:
+            if call.writes & wanted or (kept and call.seen is not None):
                 kept.append(call)
                 wanted |= call.reads
         return kept[::-1], {k: v for k, v in self.given.items() if k in wanted}
