@@ -9,6 +9,7 @@ To debug: ``growth(expression, symbol)`` is the logarithmic derivative's limit; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
@@ -43,6 +44,8 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
     """
     if not expression.has(symbol):
         return Fraction(0)
+    if expression.is_Mul and (found := _of_factors(expression.args, symbol, to)) is not None:
+        return found
     ratio = sp.simplify(symbol * sp.diff(expression, symbol) / expression)
     power = sp.simplify(sp.limit(ratio, symbol, to, "+"))
     if power.is_Rational:
@@ -50,6 +53,23 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
     if power.is_infinite:
         return INFINITE if power.is_extended_positive else NEGLIGIBLE
     raise UnsupportedScale(f"sympy finds no power law in {expression} as {symbol} → {to} (it says {power}).")
+
+
+def _of_factors(factors: Sequence[sp.Expr], symbol: sp.Symbol, to: sp.Expr) -> Fraction | str | None:
+    """That of a product: logarithmic derivatives add up, and each is found sooner than their sum; None if they do not say."""
+    total, endless = Fraction(0), set[str]()
+    for factor in factors:
+        try:
+            d = growth(factor, symbol, to)
+        except (UnsupportedScale, NotImplementedError):
+            return None
+        if isinstance(d, str):
+            endless.add(d)
+        else:
+            total += d
+    if len(endless) > 1:
+        return None  # ∞ − ∞
+    return endless.pop() if endless else total
 
 
 @cache
@@ -171,7 +191,7 @@ class Function:
         for parity, sign in (("even", 1), ("odd", -1)):
             half = sp.simplify((self.plus + sign * self.minus) / 2)
             singular = self.singular if self.singular and self.singular % 2 == (parity == "even") else 0
-            part = Function(half, sp.simplify(sign * half), singular)
+            part = Function(half, sign * half, singular)
             if not part.zero:
                 out.append((parity, part))
         return tuple(out)

@@ -14,10 +14,10 @@ To debug: ``gain``, ``excess`` and ``reach`` are the law of one pair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scalecalc.pattern import Atom, Knot, Mask, Pattern, Shape
 from scalecalc.profile import HALF, ONE, count, dim_of
@@ -32,6 +32,8 @@ Labels = tuple[str, ...]
 Odd = tuple[frozenset[Atom | Knot], ...]  # what a pattern is odd in, along each of some axes
 Front = list[tuple[Scale, set[Scale]]]  # sizes that no other exceeds, and how those that come to each depend on the unknowns
 Kinds = dict[tuple[Shape, frozenset[Mask]], Front]
+Above = dict[Scale, set[Scale]]
+NO_PARTS = set[Scale]()
 
 
 def is_sum(name: str) -> bool:
@@ -149,7 +151,9 @@ class _Group:
         self.terms: list[Term] = []
         self._values: list[tuple[Term, Scale]] = []
         self._known: dict[tuple[Scale, Pattern], bool] = {}
-        self._above: dict[Pattern, Front] = {}  # of a pattern, what hides terms that are smaller
+        # Of a pattern, what hides terms that are smaller, as far as it is known, and what has still to be looked for.
+        self._above: dict[Pattern, tuple[Above, Iterator[tuple[Scale, set[Scale]]]]] = {}
+        self._agree: dict[frozenset[str], Any] = {}
         self._fronts: dict[Labels, dict[Odd, Kinds]] = {}
         self._labels: Labels | None = None
         self._front: Front | None = None
@@ -169,44 +173,62 @@ class _Group:
             return False  # it can only be brought forward
         part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
         if one not in self._above:
-            self._above[one] = self._largest(self._beside(one))
-        for value, parts in self._above[one]:
-            order = self.regime.compare(begin, value)
-            # At the margin, or alike, or alike at this point only, it is not hidden.
-            if order == -1 or order == 0 and self.margin is ONE and part in parts:
-                return True
-        return False
+            self._above[one] = {}, self._beside(one)
+        known, more = self._above[one]
+        return any(self._below(begin, part, *found) for found in known.items()) or any(
+            self._below(begin, part, *found) for found in self._kept(known, more)
+        )
+
+    def _below(self, begin: Scale, part: Scale, value: Scale, parts: set[Scale]) -> bool:
+        order = self.regime.compare(begin, value)
+        # At the margin, or alike, or alike at this point only, it is not hidden.
+        return order == -1 or order == 0 and self.margin is ONE and part in parts
+
+    def _kept(self, known: Above, more: Iterator[tuple[Scale, set[Scale]]]) -> Iterator[tuple[Scale, set[Scale]]]:
+        """Sizes as they are found, and kept for the next who asks: all, or the largest where any two can be compared."""
+        free = self.regime.kind == "free"
+        for value, parts in more:
+            order = None if free or not known else self.regime.compare(value, next(iter(known)))
+            if order == -1:
+                continue
+            if order == 1:
+                known.clear()
+            known.setdefault(next(iter(known)) if order == 0 else value, set()).update(parts)
+            yield value, parts
 
     def _beside(self, one: Pattern) -> Iterator[tuple[Scale, set[Scale]]]:
         """What hides a term of a pattern below it: sizes, over the most it can gain there; at it those of these parts, too.
 
-        Patterns that do not differ may be alike then, for all unknowns, and do not hide each other.
+        Patterns that do not differ may be alike then, for all unknowns, and do not hide each other.  Where the most axes
+        agree the least is gained, so that what is hidden is mostly found to be at once.
         """
         aligned = frozenset[str]().union(*one.same)
         alone = one.labels.difference(self.labels, aligned)  # where it is odd, and none of the others is
-        axes = [label for label in self.labels if label not in aligned]
-        for k in range(len(axes), -1, -1):
-            for agree in combinations(axes, k):
-                kinds = self._agreeing(agree).get(tuple(map(one.odd_on, agree)))
-                if kinds is None:
-                    continue
-                gained = _root(alone.union(label for label in axes if label not in agree))
-                for (shape, masks), front in kinds.items():
-                    most = excess(one.shape, shape) if masks <= one.masks else None
-                    if most is not None:
-                        yield from ((v / (gained * most), set(parts) if gained is not ONE else set()) for v, parts in front)
-
-    def _largest(self, found: Iterable[tuple[Scale, set[Scale]]]) -> Front:
-        """Of sizes those that matter: all, or the largest where any two can be compared."""
-        out: dict[Scale, set[Scale]] = {}
-        for value, parts in found:
-            order = None if self.regime.kind == "free" or not out else self.regime.compare(value, next(iter(out)))
-            if order == -1:
+        axes, ways = self._ways(aligned)
+        odd = [one.odd_on(label) for label in axes]
+        for agree, front, others in ways:
+            kinds = front.get(tuple([odd[k] for k in agree]))
+            if kinds is None:
                 continue
-            if order == 1:
-                out.clear()
-            out.setdefault(next(iter(out)) if order == 0 else value, set()).update(parts)
-        return list(out.items())
+            gained = _root(alone | others if alone else others)
+            for (shape, masks), sizes in kinds.items():
+                if masks and not masks <= one.masks:
+                    continue
+                most = excess(one.shape, shape)
+                if most is not None:
+                    most = gained * most
+                    yield from ((v / most, parts if gained is not ONE else NO_PARTS) for v, parts in sizes)
+
+    def _ways(self, aligned: frozenset[str]) -> tuple[Labels, list[tuple[tuple[int, ...], dict[Odd, Kinds], frozenset[str]]]]:
+        """The axes that a pattern and others may agree on, and the ways to: on which, by what, and on which not."""
+        if aligned not in self._agree:
+            axes = tuple(label for label in self.labels if label not in aligned)
+            ways = [way for k in range(len(axes), -1, -1) for way in combinations(range(len(axes)), k)]
+            self._agree[aligned] = axes, [
+                (way, self._agreeing(tuple(axes[k] for k in way)), frozenset(axes).difference(axes[k] for k in way))
+                for way in ways
+            ]
+        return self._agree[aligned]
 
     def _hides_one_by_one(self, t: Term) -> bool:
         if len(self._values) != len(self.terms):

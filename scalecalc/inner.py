@@ -110,7 +110,7 @@ def _unpaired(a: Pattern, b: Pattern, over: Over, centred: frozenset[str]) -> fr
     if a.same or b.same:
         return frozenset()
     only_a, only_b = a.odd - b.odd, b.odd - a.odd
-    if any(may_meet(x, y) for x in only_a for y in only_b):
+    if not a.places.isdisjoint(b.places) and may_meet(only_a, only_b):
         return frozenset()
     differ = only_a | only_b
     if centred and any(fluctuation(x) in differ for x in a.odd & b.odd):

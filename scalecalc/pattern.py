@@ -62,9 +62,10 @@ class Pattern(_Interned):
     index (the first of a class, alphabetically, carries profile and atoms); ``masks``: where it is exactly zero.
     """
 
-    __slots__ = ("_free", "labels", "masks", "odd", "profiles", "same", "serial", "shape")
+    __slots__ = ("_free", "labels", "masks", "odd", "places", "profiles", "same", "serial", "shape")
     shape: Shape
     labels: frozenset[str]  # the axes along which it is odd
+    places: frozenset[tuple[str, str]]  # of all that it is odd in
     serial: int
     profiles: Profiles
     masks: frozenset[Mask]
@@ -107,19 +108,17 @@ def _word(slot: Slot) -> str:
 class Atom(_Interned):
     """One random tensor with its slots, each a free label or a bound :class:`Source`.  Interned: use :func:`atom`."""
 
-    __slots__ = ("labels", "serial", "slots", "tensor")
+    __slots__ = ("labels", "places", "serial", "slots", "tensor")
     tensor: str
     slots: tuple[str | Source, ...]
     labels: frozenset[str]
+    places: frozenset[tuple[str, str]]  # which tensor is free on which axis
     serial: int
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """The random tensors it is made of, with repetition."""
         return (self.tensor,)
-
-    def tensors_on(self, label: str) -> set[str]:
-        return {self.tensor} if label in self.labels else set()
 
     def __repr__(self) -> str:
         return f"{self.tensor}[{','.join(map(_word, self.slots))}]"
@@ -132,18 +131,16 @@ class Knot(_Interned):
     the profile of each.
     """
 
-    __slots__ = ("atoms", "indices", "labels", "serial")
+    __slots__ = ("atoms", "indices", "labels", "places", "serial")
     atoms: tuple[tuple[str, tuple[Slot, ...]], ...]
     indices: tuple[tuple[str, Profile], ...]
     labels: frozenset[str]
+    places: frozenset[tuple[str, str]]
     serial: int
 
     @property
     def tensors(self) -> tuple[str, ...]:
         return tuple(tensor for tensor, _ in self.atoms)
-
-    def tensors_on(self, label: str) -> set[str]:
-        return {tensor for tensor, slots in self.atoms if label in slots}
 
     def __repr__(self) -> str:
         return "(" + " ".join(f"{tensor}[{','.join(map(_word, slots))}]" for tensor, slots in self.atoms) + ")"
@@ -226,6 +223,7 @@ def pattern(
         found.profiles, found.odd, found.same, found.masks, found._free = clean, atoms, classes, where, {}
         found.serial = next(_serial)
         found.shape, found.labels = _shape(clean, classes), frozenset[str]().union(*(a.labels for a in atoms))
+        found.places = frozenset[tuple[str, str]]().union(*(a.places for a in atoms))
         _TABLE[key] = found
     return found
 
@@ -247,6 +245,7 @@ def atom(tensor: str, slots: Sequence[str | Source]) -> Atom:
         found = Atom()
         found.tensor, found.slots, found.serial = tensor, tuple(slots), next(_serial)
         found.labels = frozenset(s for s in slots if isinstance(s, str))
+        found.places = frozenset((tensor, s) for s in found.labels)
         _TABLE[key] = found
     return found
 
@@ -285,7 +284,8 @@ def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tupl
     if found is None:
         found = Knot()
         found.atoms, found.indices, found.serial = key[1], key[2], next(_serial)
-        found.labels = frozenset(s for _, slots in placed for s in slots if isinstance(s, str))
+        found.places = frozenset((tensor, s) for tensor, slots in placed for s in slots if isinstance(s, str))
+        found.labels = frozenset(label for _, label in found.places)
         _TABLE[key] = found
     return found
 

@@ -166,9 +166,13 @@ def products(
             joined = {tag: both for tag in tags if (both := limits.join(x.tag, tag)) is not None}
             made.update((both, set()) for both in joined.values() if both not in made)
             beside[x.tag] = [(y, joined[y.tag]) for y in b if y.tag in joined]
+        found: dict[Pattern, Weighted] = {}
         for y, tag in beside[x.tag]:
+            product = found.get(y.pattern)
+            if product is None:
+                product = found[y.pattern] = multiply_patterns(x.pattern, y.pattern, limits.centred)
             size, known, step = x.size * y.size, made[tag], None
-            for factor, one in multiply_patterns(x.pattern, y.pattern, limits.centred):
+            for factor, one in product:
                 new = size * factor, one
                 if new not in known:
                     known.add(new)
@@ -288,7 +292,7 @@ def _most(terms: list[Term], regime: Regime) -> list[Term]:
     if len(kept) > MOST_TERMS:
         alike: dict[Any, list[Term]] = {}
         for t in kept:
-            alike.setdefault(frozenset(_erased(a) for a in t.pattern.odd if not isinstance(a, Knot)), []).append(t)
+            alike.setdefault(_atoms(t.pattern), []).append(t)
         same = [t for own in alike.values() for t, below in zip(own, exceeded(own, regime), strict=True) if not below]
         kept = same if len(same) <= MOST_KEPT else _simplest(kept, regime)
     if len(kept) == len(terms):
@@ -310,11 +314,8 @@ def _without_overtones(terms: list[Term]) -> list[Term]:
     slowest: dict[object, Fraction] = {}
     found: list[tuple[Term, object, Fraction]] = []
     for t in terms:
-        one = t.pattern
-        speeds = (min(p.phase, p.period - p.phase) if p.period else abs(p.phase) for _, p in one.profiles)
-        speed = sum(speeds, Fraction(0))
-        still = tuple((label, p.modulus, p.imaginary, p.scattered, bool(p.phase)) for label, p in one.profiles)
-        kind = t.size, t.tag, still, one.odd, one.same, one.masks
+        speed, still = _turning(t.pattern)
+        kind = t.size, t.tag, still
         slowest[kind] = min(speed, slowest.get(kind, speed))
         found.append((t, kind, speed))
     return [t for t, kind, speed in found if speed == slowest[kind]]
@@ -333,6 +334,20 @@ def _fluctuating_once(terms: list[Term]) -> list[Term]:
         return any((t.size, t.tag, t.pattern.shape, t.pattern.masks, rest | {f}) in kinds for f in own[id(t)])
 
     return [t for t in terms if len(own[id(t)]) < 2 or not less(t)]
+
+
+@cache
+def _turning(one: Pattern) -> tuple[Fraction, int]:
+    """How fast a pattern turns, and all else of it, as a number."""
+    speeds = (min(p.phase, p.period - p.phase) if p.period else abs(p.phase) for _, p in one.profiles)
+    still = tuple((label, p.modulus, p.imaginary, p.scattered, bool(p.phase)) for label, p in one.profiles)
+    return sum(speeds, Fraction(0)), _KINDS.setdefault((still, one.odd, one.same, one.masks), len(_KINDS))
+
+
+@cache
+def _atoms(one: Pattern) -> frozenset[object]:
+    """The atoms of a pattern but for their sources."""
+    return frozenset(_erased(a) for a in one.odd if not isinstance(a, Knot))
 
 
 _KINDS: dict[object, int] = {}

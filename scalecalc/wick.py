@@ -506,12 +506,12 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
         profiles[label] = profiles.get(label, FLAT) * p
     if (a.shape.windowed or b.shape.windowed) and any(p.empty for p in profiles.values()):
         return ()
-    only_a, only_b = (sorted(x, key=serial) for x in (a.odd - b.odd, b.odd - a.odd))
-    if not (a.same or b.same or any(may_meet(x, y) for x in only_a for y in only_b)):
+    only_a, only_b = a.odd - b.odd, b.odd - a.odd
+    if not (a.same or b.same or not a.places.isdisjoint(b.places) and may_meet(only_a, only_b)):
         return ((ONE, pattern(profiles.items(), a.odd ^ b.odd, (), a.masks | b.masks)),)
     g = _Graph()
     g.profiles.update(profiles)
-    left, right = g.put(only_a), g.put(only_b)
+    left, right = g.put(sorted(only_a, key=serial)), g.put(sorted(only_b, key=serial))
     pairs = [(i, j) for i in left for j in right if any(isinstance(x, str) for x in g.shared(i, j))]
     for together in (*a.same, *b.same):
         first, *others = sorted(together)
@@ -524,10 +524,10 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
     )
 
 
-def may_meet(x: Atom | Knot, y: Atom | Knot) -> bool:
-    if isinstance(x, Atom) and isinstance(y, Atom):
-        return x.tensor == y.tensor and not x.labels.isdisjoint(y.labels)
-    return any(x.tensors_on(label) & y.tensors_on(label) for label in x.labels & y.labels)
+def may_meet(a: Iterable[Atom | Knot], b: Iterable[Atom | Knot]) -> bool:
+    """Is one tensor free on one axis in both?"""
+    places = frozenset[tuple[str, str]]().union(*(x.places for x in a))
+    return not all(places.isdisjoint(y.places) for y in b)
 
 
 def _strongest(found: Iterable[tuple[Scale, Pattern]]) -> Weighted:

@@ -15,6 +15,7 @@ import operator
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -124,6 +125,15 @@ def at(widths: Mapping[str, int]) -> str:
     return " ".join(f"{dim}={width}" for dim, width in widths.items())
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's random numbers from this seed on, and what they were again afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed keeps a stack trace for devices that may come later; that took longer than to draw a small module.
+        (torch if torch.cuda.is_available() else torch.default_generator).manual_seed(seed)
+        yield
+
+
 def built(factory: Callable[..., Any], widths: Mapping[str, int], options: Mapping[str, Any], seed: int = 0) -> nn.Module:
     """The module at one setting, from one seed.
 
@@ -137,9 +147,7 @@ def set_up(
     factory: Callable[..., Any], widths: Mapping[str, int], options: Mapping[str, Any], seed: int = 0
 ) -> tuple[nn.Module, torch.optim.Optimizer | None]:
     """The module and its optimizer, if the factory returns one."""
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed keeps a stack trace for devices that may come later; that took longer than to draw a small module.
-        (torch if torch.cuda.is_available() else torch.default_generator).manual_seed(seed)
+    with seeded(seed):
         try:
             made = factory(**widths, **options)
         except ScalecalcError:

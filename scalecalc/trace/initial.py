@@ -18,15 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
+from zlib import crc32
 
 import sympy as sp
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from scalecalc.scale import Scale
 from scalecalc.trace.exact import PROFILES, ROUNDING, function_of_index, number, same_along
 from scalecalc.trace.graph import at, set_up
 from scalecalc.trace.sizes import Form
+from scalecalc.trace.tape import Recording, Tape
 from scalecalc.trace.traced import Refusal, stretch
 
 SEEDS = 3
@@ -37,7 +38,6 @@ SURE = 4.5  # standard errors: one test in 10⁵ is wrong
 POWERS = sorted({Fraction(k, d) for d in (3, 4) for k in range(-3 * d, 3 * d + 1)})  # what exponents are
 MARGIN = 0.035  # a fitted exponent is that near to one of them, which are 1/12 apart, and its error three times smaller
 PRECISE = 0.011  # relative error of a standard deviation, where the last two widths have to say the exponent
-SMALL = 4096  # entries of a parameter that is drawn again without the larger ones beside it
 
 
 @dataclass(frozen=True)
@@ -79,30 +79,19 @@ class PartForm:
 Parts = Sequence[PartForm]
 
 
-class _Undefined(TorchDispatchMode):
-    """Large tensors that would be filled at random are left undefined, which all that is computed from them is too.
-
-    They take no memory: one number that is none, repeated.  What is written into them is not.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.name().partition("::")[2].partition(".")[0]
-        if name in ("empty", "rand", "randn") and math.prod(args[0]) > SMALL:
-            dtype = (kwargs or {}).get("dtype") or torch.get_default_dtype()
-            return torch.full((), math.nan, dtype=dtype).expand(args[0]) if dtype.is_floating_point else func(*args, **kwargs)
-        if name.endswith("_") and isinstance(args[0], torch.Tensor) and args[0].numel() > SMALL and not any(args[0].stride()):
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
 @dataclass
 class Initials:
-    """Parameters at several widths and from several seeds, drawn as they are needed."""
+    """Parameters at several widths and from several seeds, drawn as they are needed.
+
+    From the first seeds by the factory itself, from more by its operations where these can be repeated
+    (:mod:`~scalecalc.trace.tape`).
+    """
 
     factory: Callable[..., Any]
     base: Mapping[str, int]
     options: Mapping[str, Any]
-    drawn: dict[tuple[int, int, bool], dict[str, torch.Tensor]] = field(default_factory=dict[Any, Any])
+    drawn: dict[tuple[int, int], dict[str, torch.Tensor]] = field(default_factory=dict[Any, Any])
+    tapes: dict[int, Tape] = field(default_factory=dict[int, Any])
     known: dict[Any, Initial] = field(default_factory=dict[Any, Any])
     settings: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
 
@@ -126,37 +115,42 @@ class Initials:
         own = [self._all(0, seed) for seed in range(SEEDS)]
         return name not in own[0] or all(torch.equal(own[0][name], other[name]) for other in own[1:])
 
-    def piece(self, name: str, parts: Parts, setting: int, seed: int) -> torch.Tensor:
-        """One piece at one setting from one seed."""
-        value, widths = self._drawn(name, setting, seed), self.settings[setting]
+    def pieces(self, name: str, parts: Parts, setting: int, seeds: range) -> torch.Tensor:
+        """One piece at one setting from several seeds, the first axis."""
+        value, widths = self._drawn(name, setting, seeds), self.settings[setting]
         for axis, part in enumerate(parts):
-            value = part.of(value, axis, widths)
+            value = part.of(value, 1 + axis, widths)
         return value.to(torch.float64)
 
-    def _drawn(self, name: str, setting: int, seed: int) -> torch.Tensor:
-        """A parameter from one seed.  Of a small one many are needed: the large ones beside it are left out."""
-        if seed >= SEEDS:
-            found = self._all(setting, seed, small=True)
-            if name in found:
-                return found[name]
-        return self._all(setting, seed)[name]
+    def _drawn(self, name: str, setting: int, seeds: range) -> torch.Tensor:
+        """A parameter from several seeds: by itself, if there is a tape of how it is drawn."""
+        if seeds.start >= SEEDS:
+            if setting not in self.tapes:
+                self.tapes[setting] = self._tape(setting)
+            # The seed is the parameter's own, so that no two of them, and no two settings, have random numbers in common.
+            found = self.tapes[setting].draw(name, len(seeds), crc32(f"{name} {setting} {seeds.start}".encode()))
+            if found is not None:
+                return found
+        return torch.stack([self._all(setting, seed)[name] for seed in seeds])
 
-    def _all(self, setting: int, seed: int, small: bool = False) -> dict[str, torch.Tensor]:
+    def _all(self, setting: int, seed: int) -> dict[str, torch.Tensor]:
         """Everything from one seed, drawn once."""
-        key = setting, seed, small
-        if key not in self.drawn:
-            self.drawn[key] = self._small(setting, seed) if small else self.of(self.settings[setting], seed)
-        return self.drawn[key]
+        if (setting, seed) not in self.drawn:
+            self.drawn[setting, seed] = self.of(self.settings[setting], seed)
+        return self.drawn[setting, seed]
 
-    def _small(self, setting: int, seed: int) -> dict[str, torch.Tensor]:
-        """The small parameters from one seed, but for those that depend on a large one, which are undefined."""
+    def _tape(self, setting: int) -> Tape:
+        """How the parameters are drawn at one setting, checked against what the factory draws."""
+        recording = Recording()
         try:
-            with _Undefined():
-                found = self.of(self.settings[setting], seed)
-        except Exception:  # some computation of the factory's that does not take undefined numbers
-            return {}
-        kept = {name: v for name, v in found.items() if v.numel() <= SMALL}
-        return {name: v for name, v in kept.items() if not v.is_floating_point() or not bool(v.isnan().any())}
+            with recording:
+                state = self.of(self.settings[setting], 0)
+            tape = recording.tape(state)
+        except Exception:  # some tensors that have no memory of the plain kind
+            return Tape([], {}, {})
+        for seed in range(SEEDS):
+            tape.check(seed, self._all(setting, seed))
+        return tape
 
     def classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
         """What a piece of a parameter is; ``growing``: its axes that grow.
@@ -171,7 +165,7 @@ class Initials:
 
     def _classify(self, name: str, parts: Parts, growing: Sequence[int]) -> Initial:
         every = range(len(self.settings))
-        drawn = [[self.piece(name, parts, k, seed) for seed in range(SEEDS)] for k in every]
+        drawn = [self.pieces(name, parts, k, range(SEEDS)) for k in every]
         alike = [all(torch.equal(own[0], other) for other in own[1:]) for own in drawn]
         if all(alike):
             return self._exact(name, [own[0] for own in drawn])
@@ -223,7 +217,7 @@ class Initials:
     # ------------------------------------------------------------------ random
 
     def _random(
-        self, name: str, parts: Parts, drawn: list[list[torch.Tensor]], growing: Sequence[int]
+        self, name: str, parts: Parts, drawn: list[torch.Tensor], growing: Sequence[int]
     ) -> Initial:
         orthogonal = all(_orthogonal(v) for own in drawn for v in own[:SEEDS])
         self._check_alike(name, drawn, growing, independent=not orthogonal)
@@ -267,22 +261,23 @@ class Initials:
         return sp.Float(level, 6), scale
 
     def _moments(
-        self, name: str, parts: Parts, drawn: list[list[torch.Tensor]], precise: float
+        self, name: str, parts: Parts, drawn: list[torch.Tensor], precise: float
     ) -> list[tuple[float, float, int, float]]:
         """Per setting: mean, standard deviation, number of entries, and the relative error of the deviation.
 
-        Seeds are drawn until that is small: a small parameter beside large ones is what takes long.
+        Seeds are drawn until that is small; those that were are kept in ``drawn``.
         """
         out: list[tuple[float, float, int, float]] = []
-        for k, own in enumerate(drawn):
+        for k in range(len(drawn)):
             while True:
-                entries = torch.cat([v.reshape(-1) for v in own])
+                entries, seeds = drawn[k].reshape(-1), len(drawn[k])
                 spread = float(entries.std())
                 fourth = float((entries - entries.mean()).pow(4).mean()) / max(spread, 1e-300) ** 4
                 error = math.sqrt(max(fourth - 1, 0.1) / (4 * len(entries)))
-                if error < precise or len(own) >= MOST_SEEDS:
+                if error < precise or seeds >= MOST_SEEDS:
                     break
-                own.extend(self.piece(name, parts, k, seed) for seed in range(len(own), min(2 * len(own), MOST_SEEDS)))
+                more = self.pieces(name, parts, k, range(seeds, min(2 * seeds, MOST_SEEDS)))
+                drawn[k] = torch.cat([drawn[k], more])
             if not spread:
                 raise Refusal(f"the parameter {name} has no spread at {at(self.settings[k])}")
             out.append((float(entries.mean()), spread, len(entries), error))
@@ -321,7 +316,7 @@ class Initials:
         return power
 
     def _check_alike(
-        self, name: str, drawn: Sequence[Sequence[torch.Tensor]], growing: Sequence[int], independent: bool
+        self, name: str, drawn: Sequence[torch.Tensor], growing: Sequence[int], independent: bool
     ) -> None:
         """Entries independent of each other, and of one size along the growing axes."""
         last = [max((k for k, s in enumerate(self.settings)), key=lambda k: math.prod(drawn[k][0].shape))]
