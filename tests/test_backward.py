@@ -23,8 +23,9 @@ from scalecalc.rules.elementwise import Elementwise, relu  # noqa: E402
 from scalecalc.rules.loss import start  # noqa: E402
 from scalecalc.rules.matmul import matmul  # noqa: E402
 
-# sign passes no gradient: a test of its own below
-ACTIVATIONS = [name for name, rule in registry("rule").items() if isinstance(rule, Elementwise) and name != "sign"]
+# signs and steps pass no gradient: a test of their own below
+FLAT = ("sign", "step")
+ACTIVATIONS = [name for name, rule in registry("rule").items() if isinstance(rule, Elementwise) and name not in FLAT]
 WIDTHS = {"N": 7, "N_u": 6, "N_x": 5}
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "linear": lambda f, c: (c * f).sum(),

@@ -220,7 +220,7 @@ def rms(x: torch.Tensor) -> torch.Tensor:
 
     Added up in double precision, whatever the numbers have.
     """
-    count = x[0].numel()
+    count = math.prod(x.shape[1:])
     x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
     sums = torch.linalg.vector_norm(x.reshape(x.shape[0], -1), dim=1, dtype=torch.float64)
     return sums.div_(count**0.5).to(x.dtype)
