@@ -4,6 +4,11 @@
     h = layers(h_0, W, "L")                       # what enters each block, along L
     h_L = residual_sum(h, matmul(W, tanh(h)))
 
+A block of several parts, each of which sees what those before it have added, says so by :func:`own`:
+
+    h_1 = h + own(attention(h), h)
+    y = attention(h) + feedforward(h_1)
+
 How sizes follow is in :mod:`scalecalc.repeat`.  Backwards the same happens from the last block to the first: the gradient
 at the output of block l is that of h_L and what all blocks above it add, g_(l−1) = g_l + J_lᵀ g_l.
 """
@@ -12,17 +17,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from scalecalc.errors import ProgramError
 from scalecalc.program import Loop, Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
 from scalecalc.rules.reduction import broadcast, total
+from scalecalc.scale import Scale
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
     import torch
 
+OWN = (
+    "Of what a part of a block sees the block's own earlier parts have added one of L such terms; sizes leave it out beside "
+    "what all blocks add, measurements do not."
+)
 SOURCE = "He et al. 2016, arXiv 1603.05027, eq. 4: the sum of all residual functions"
 
 
@@ -60,6 +71,24 @@ def residual_sum(h: Tensor, y: Tensor, over: str = "") -> Tensor:
             raise ProgramError(f"the repeated blocks of {p.name} have repeated blocks within them, which is not supported.")
         p.loops[h.index] = Loop(over, y.index, h.op.params["reverse"])
     return p.record("residual_sum", (start, y), start.axes, over=over)
+
+
+def own(y: Tensor, h: Tensor) -> Tensor:
+    """What a block itself has added so far, as a later part of the same block sees it: y, along the axes of h.
+
+    h is what enters the blocks, or anything else along the axis that counts them.  No size tells of it (:class:`Own`).
+
+    Raises:
+        ProgramError: y has no axis that counts blocks.
+    """
+    p = y.program
+    start = p.ops[h.index]
+    over = start.params["over"] if start.rule == "layers" else ""
+    if over not in y.axes:
+        raise ProgramError(f"{h.name} is not what enters the repeated blocks of {p.name}, or {y.name} has no axis of blocks.")
+    if OWN not in p.remarks:
+        p.remarks.append(OWN)
+    return p.record("own", (y,), y.axes, over=over)
 
 
 def _open(p: Program, index: int, slot: int) -> Tensor | None:
@@ -131,3 +160,41 @@ class ResidualSum(Rule):
 
     def sample(self, program: Program) -> Tensor:
         return residual_sum(program.input("x", "batch N"), program.input("z", "batch N M"), "M")
+
+
+@rule("own", SOURCE + "; the blocks are alike in distribution")
+class Own(Rule):
+    """What a block sees of its own earlier parts is one of L terms that are alike, and none beside their sum.
+
+    A block of two parts, h_1 = h + a_l(h), y_l = a_l(h) + m_l(h_1): the sum over all blocks before it has terms a_k(h_k) and
+    m_k(h_k1), and one more, a_l(h).  Blocks are drawn alike, so that whatever this one adds to a size, by its size or by
+    being aligned with other weights of block l (W_1 W_o W_v h in what m_l sees, W_oᵀ W_1ᵀ in what comes back), each of the
+    pairs k < l of blocks adds likewise, of which there are L times as many: their sum is larger by L^(1/2) at least.  The
+    same is so backwards.  What tells one block from the others is seen by no row.
+
+    Followed all the same, every term that passed two parts of one block stays apart from what passed parts of two blocks
+    (its atoms share the block's index), sums over blocks make knots of four matrices of it, and products of those took
+    minutes in the mean square of the last norm.  Tables that could be made either way are the same.
+
+    Where L does not grow it is as large as anything, and kept.
+    """
+
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        return Value(labels, () if op.params["over"] in labels else values[0].terms)
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        return [g.program.record("own", (g,), g.axes, over=output.op.params["over"])]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        return tensors[0]
+
+    def latex(self, op: Op, *names: str) -> str:
+        return names[0]
+
+    def sample(self, program: Program) -> Tensor:
+        alike = program.index("one of M", "", 1, scale=Scale.of("M", Fraction(-1, 2)))
+        x, z = program.input("x", "batch N M"), program.input("z", "batch N M")
+        return x + program.record("own", (z * alike,), z.axes, over="M")

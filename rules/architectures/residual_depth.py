@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from scalecalc.desiderata import parse_scale
 from scalecalc.errors import InputError
-from scalecalc.program import Program
+from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
 from scalecalc.rules.architectures.residual import normalised
 from scalecalc.rules.depth import layers, residual_sum
@@ -47,10 +49,16 @@ def residual_depth(
     y = function(activation)(p.feature("z", matmul(inner, normalised(p, norm, h))))
     if matrices == MATRICES:
         y = matmul(p.weight("W_2", "L N N'", "branch", stacked="L"), y)
-    scale = parse_scale(branch, ("L",))
-    if scale.dims:
-        y = y * p.index("s", "", 1, scale=scale)
-    v = p.feature("v", residual_sum(h, p.feature("y", y)))
+    v = p.feature("v", residual_sum(h, p.feature("y", multiplied(p, branch)(y))))
     f = p.feature("f", matmul(p.weight("W_out", "out N"), normalised(p, norm, v)))
     p.end(f)
     return p
+
+
+def multiplied(p: Program, branch: str) -> Callable[[Tensor], Tensor]:
+    """What multiplies a branch by a power of L, as typed (none for 1)."""
+    scale = parse_scale(branch, ("L",))
+    if not scale.dims:
+        return lambda y: y
+    by = p.index("s", "", 1, scale=scale)
+    return lambda y: y * by
