@@ -17,14 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from scalecalc.errors import ProgramError
 from scalecalc.program import Loop, Op, Program, Tensor
 from scalecalc.rule import Rule, rule, spread
 from scalecalc.rules.reduction import broadcast, total
-from scalecalc.scale import Scale
 from scalecalc.value import Algebra, Value
 
 if TYPE_CHECKING:
@@ -76,10 +74,13 @@ def residual_sum(h: Tensor, y: Tensor, over: str = "") -> Tensor:
 def own(y: Tensor, h: Tensor) -> Tensor:
     """What a block itself has added so far, as a later part of the same block sees it: y, along the axes of h.
 
-    h is what enters the blocks, or anything else along the axis that counts them.  No size tells of it (:class:`Own`).
+    Sizes leave it out, gradients' too, and why is in :mod:`scalecalc.repeat`.
+
+    Args:
+        h: what enters the blocks.
 
     Raises:
-        ProgramError: y has no axis that counts blocks.
+        ProgramError: h is something else, or y is no part of a block.
     """
     p = y.program
     start = p.ops[h.index]
@@ -162,28 +163,15 @@ class ResidualSum(Rule):
         return residual_sum(program.input("x", "batch N"), program.input("z", "batch N M"), "M")
 
 
-@rule("own", SOURCE + "; the blocks are alike in distribution")
+@rule("own", SOURCE)
 class Own(Rule):
-    """What a block sees of its own earlier parts is one of L terms that are alike, and none beside their sum.
-
-    A block of two parts, h_1 = h + a_l(h), y_l = a_l(h) + m_l(h_1): the sum over all blocks before it has terms a_k(h_k) and
-    m_k(h_k1), and one more, a_l(h).  Blocks are drawn alike, so that whatever this one adds to a size, by its size or by
-    being aligned with other weights of block l (W_1 W_o W_v h in what m_l sees, W_oᵀ W_1ᵀ in what comes back), each of the
-    pairs k < l of blocks adds likewise, of which there are L times as many: their sum is larger by L^(1/2) at least.  The
-    same is so backwards.  What tells one block from the others is seen by no row.
-
-    Followed all the same, every term that passed two parts of one block stays apart from what passed parts of two blocks
-    (its atoms share the block's index), sums over blocks make knots of four matrices of it, and products of those took
-    minutes in the mean square of the last norm.  Tables that could be made either way are the same.
-
-    Where L does not grow it is as large as anything, and kept.
-    """
+    """The same tensor; within repeated blocks it is one of L terms that are alike, and left out beside their sum."""
 
     def degrees(self, op: Op, *values: Value) -> Sequence[float]:
         return (1,)
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        return Value(labels, () if op.params["over"] in labels else values[0].terms)
+        return Value(labels, values[0].terms)  # where it is left out: scalecalc.repeat
 
     def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
         return [g.program.record("own", (g,), g.axes, over=output.op.params["over"])]
@@ -195,6 +183,4 @@ class Own(Rule):
         return names[0]
 
     def sample(self, program: Program) -> Tensor:
-        alike = program.index("one of M", "", 1, scale=Scale.of("M", Fraction(-1, 2)))
-        x, z = program.input("x", "batch N M"), program.input("z", "batch N M")
-        return x + program.record("own", (z * alike,), z.axes, over="M")
+        return program.record("own", (program.input("x", "batch N M"),), ("batch", "N", "M"), over="M")

@@ -31,7 +31,7 @@ from scalecalc.interpreter import exact_leaf, initial_weights, run
 from scalecalc.model import Model, TorchModule, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
-from scalecalc.repeat import Verdicts
+from scalecalc.repeat import Verdicts, left_out
 from scalecalc.rows import sums
 from scalecalc.scale import Regime, Scale
 from scalecalc.steps import Later
@@ -87,7 +87,8 @@ def interpret(
         cuts: where a deep network's updates are summed up (:mod:`scalecalc.cuts`); order two is all there is then.
     """
     program = model.program
-    margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
+    whole = not any(left_out(program, i) for i in range(len(program.ops)))
+    margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections and whole else ONE
     alike = Alike(regime.point) if cuts is not None and model.alignment is None else None
     algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment, alike=alike)
     weights = initial_weights(model, algebra)
