@@ -16,12 +16,14 @@ from scalecalc.errors import InputError, ProgramError
 from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.model import resolve
 from scalecalc.program import Program, Tensor
+from scalecalc.repeat import left_out
+from scalecalc.rule import Entry, registry
 from scalecalc.scale import FREE, Scale
 from scalecalc.term import Term
 
 rulebook.load()
 
-from scalecalc.rules.depth import layers, residual_sum  # noqa: E402
+from scalecalc.rules.depth import layers, own, residual_sum  # noqa: E402
 from scalecalc.rules.elementwise import tanh  # noqa: E402
 from scalecalc.rules.matmul import matmul  # noqa: E402
 
@@ -57,9 +59,11 @@ def test_blocks_run_one_after_the_other() -> None:
     assert torch.allclose(got["v"], h)
 
 
-@pytest.mark.parametrize("options", ["matrices=1", "branch=L^(-1/2),norm=rms"])
-def test_the_gradient_of_repeated_blocks_is_that_of_autograd(options: str) -> None:
-    found = resolve(f"residual_depth:{options}")
+@pytest.mark.parametrize(
+    "model", ["residual_depth:matrices=1", "residual_depth:branch=L^(-1/2),norm=rms,bias=yes,gain=yes", "transformer_depth"]
+)
+def test_the_gradient_of_repeated_blocks_is_that_of_autograd(model: str) -> None:
+    found = resolve(model)
     p = found.program
     leaves = draw_leaves(p, Setting({"N": 6, "L": 4}, 2, 0), found.scalings, [True] * len(p.ops))
     weights = p.leaves("weight")
@@ -109,6 +113,70 @@ def test_residual_sums_are_a_root_of_the_depth_initially_and_the_depth_once_upda
     for weight in ("W_1", "W_2"):
         assert table["v", "update", weight].terms == (power(0, together),)
         assert table["f", "update", weight].terms == (power(0, together),)
+
+
+@pytest.mark.parametrize(("branch", "optimizer"), [(HALF, "sgd"), pytest.param(Fraction(1), "adam", marks=pytest.mark.slow)])
+def test_transformers_add_up_like_residual_networks(branch: Fraction, optimizer: str) -> None:
+    """Attention and feed-forward layer behind norms; what a block adds, and by how much it moves (CompleteP's table)."""
+    name = "depth_mup" if branch == HALF else "completep"
+    table = sc.derive("transformer_depth", parameterization=name, optimizer=optimizer)
+    for feature in ("h", "v", "o", "z", "e"):
+        assert table[feature, "init"].terms == (power(0, 0),)
+    assert table["y", "init"].terms == (power(0, -branch),)
+    for weight, within in (("W_v", "v"), ("W_1", "z")):
+        assert table[weight, "gradient"].terms == (power(-1, -branch),)
+        assert table["e", "update", weight].terms == (power(0, 0),)
+        assert table[within, "update", weight].terms == (power(0, 0),)
+    for weight in ("W_o", "W_2"):
+        assert table["e", "update", weight].terms == table["f", "update", weight].terms == (power(0, 0),)
+    assert any("one of L" in note for note in table.notes)
+
+
+def two_parts(p: Program, branch: Fraction) -> None:
+    """A block of two matrices, of which the second sees what the first has added."""
+    u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
+    by = p.index("s", "", 1, scale=power(0, -branch))
+    first, second = (p.weight(name, "L N N'", stacked="L") for name in ("W_a", "W_b"))
+    h = p.feature("h", layers(u, first, "L"))
+    a = by * matmul(first, h)
+    v = p.feature("v", residual_sum(h, a + by * matmul(second, p.feature("h1", h + own(a, h)))))
+    p.end(p.feature("f", matmul(p.weight("W_out", "out N"), v)))
+
+
+@pytest.mark.parametrize("branch", [HALF, Fraction(1)])
+def test_what_a_block_sees_of_its_own_parts_changes_no_size(branch: Fraction, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is the same where it is followed (which takes ten times as long, and minutes in a transformer)."""
+
+    def made() -> Program:
+        p = Program("two_parts", dims=("N", "L"), fixed={"batch": 2, "in": 4, "out": 4})
+        two_parts(p, branch)
+        return p
+
+    defaults = {"parameterization": "mup", "widths": {}}
+    monkeypatch.setitem(registry("architecture"), "two_parts", Entry("two_parts", made, "a test", "", defaults))
+    tables: list[dict[object, str]] = []
+    for followed in (False, True):
+        if followed:
+            monkeypatch.setattr(interpreter, "left_out", lambda *given: False)
+        table = sc.derive("two_parts", optimizer="sgd", parameterization="mup")
+        tables.append({(row.kind, row.row, row.tag): row.formula() for row in table.rows})
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 30
+
+
+def test_where_the_depth_is_held_a_block_sees_all_of_its_parts() -> None:
+    p = resolve("transformer_depth", fix={"L": 4}).program
+    assert not any(left_out(p, i) for i in range(len(p.ops)))
+    p = resolve("transformer_depth").program
+    assert [p.ops[i].backward for i in range(len(p.ops)) if left_out(p, i)] == [False, True]
+
+
+def test_own_parts_are_those_of_repeated_blocks() -> None:
+    _p, x, _W, h = blocks()
+    with pytest.raises(ProgramError, match="no axis of blocks"):
+        own(x, h)
+    with pytest.raises(ProgramError, match="not what enters the repeated blocks"):
+        own(h, x)
 
 
 def test_a_table_says_by_which_law_blocks_add_up() -> None:

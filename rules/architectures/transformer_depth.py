@@ -17,7 +17,7 @@ from scalecalc.rules.matmul import matmul
     "Xiong et al. 2020, arXiv 2002.04745 (pre-norm); depth: Dey et al. 2025, arXiv 2505.01618 (CompleteP)",
     parameterization="completep",
     optimizer="adam",
-    widths={"N": [32, 64], "L": [4, 8, 16, 32, 64]},
+    widths={"N": [32, 128], "L": [4, 8, 16, 32, 64]},
 )
 def transformer_depth(
     branch: str = "1",
