@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from scalecalc.cuts import Bounded, Cuts
 
 ONE = Scale.one()
+MOST_REPEATED = 2  # dims up to which corrections are followed through repeated blocks
 CORRECTIONS = Fraction(1, 2)  # terms smaller by no more than this power of a width are kept as corrections to scaling
 
 
@@ -87,8 +88,9 @@ def interpret(
         cuts: where a deep network's updates are summed up (:mod:`scalecalc.cuts`); order two is all there is then.
     """
     program = model.program
-    whole = not any(left_out(program, i) for i in range(len(program.ops)))
-    margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections and whole else ONE
+    if program.loops and (len(program.dims) > MOST_REPEATED or any(left_out(program, i) for i in range(len(program.ops)))):
+        corrections = False  # too many terms to follow through blocks, or some are left out anyway
+    margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
     alike = Alike(regime.point) if cuts is not None and model.alignment is None else None
     algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment, alike=alike)
     weights = initial_weights(model, algebra)

@@ -215,7 +215,8 @@ def _alike(
         return now
     if loop.reverse and verdicts.grown:
         verdicts.say(
-            "What enters the blocks grows from the first to the last, so that gradients are not alike at all layers, and the "
+            "What enters the blocks grows from the first to the last, so that gradients are not alike at all layers (behind "
+            "norms they grow towards the first by a power of the depth that depends on the functions in a block), and the "
             f"sums over the layers in {name} have no law here: gradients and updates are not derived. Branches that are "
             "smaller leave the layers alike."
         )

@@ -24,8 +24,9 @@ RANK = 4
 
 
 def selective(
-    p: Program, u: Tensor, discretization: str, transition: str, step: str, skip: bool = False, state: str = "h", blocks: str = ""
-) -> Tensor:
+    p: Program, u: Tensor, discretization: str, transition: str, step: str, skip: bool = False, state: str = "h",
+    blocks: str = "",
+) -> Tensor:  # fmt: skip
     """Selective states of u (batch, time, N_u), read by C, and with ``skip`` D·u beside them: (batch, time, N_u).
 
     Delta, B, C and the states, by the name ``state``, are features; ``step`` is one of :data:`STEPS`; ``blocks``: the axis
