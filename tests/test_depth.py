@@ -132,6 +132,18 @@ def test_transformers_add_up_like_residual_networks(branch: Fraction, optimizer:
     assert any("one of L" in note for note in table.notes)
 
 
+def test_selective_layers_stack_with_both_widths_and_depth_growing() -> None:
+    """Along a path: with zero-order hold nothing but what a single block adds depends on the depth."""
+    table = sc.derive("s6_depth:skip=yes", regime="proportional")
+    for feature in ("e", "h", "y", "v"):
+        assert table[feature, "init"].terms == (power(0, 0),)
+    assert table["o", "init"].terms == (power(0, -1),)
+    assert table["v", "update", "W_o"].terms == (power(0, 0),)
+    # of what C's update adds the sign is that of one number per block, so that blocks add up by the central limit
+    assert table["v", "update", "W_C"].terms == (table["o", "update", "W_C"].terms[0] * power(0, HALF),)
+    assert {weight for row in table.rows if row.kind == "update" for weight in row.tag} == set(table.parameterization)
+
+
 def two_parts(p: Program, branch: Fraction) -> None:
     """A block of two matrices, of which the second sees what the first has added."""
     u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
