@@ -205,7 +205,8 @@ def _laws(terms: Iterable[Term]) -> set[str]:
     return {t.why.law for t in terms if t.why is not None}
 
 
-def test_a_thousand_blocks_cost_what_four_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["residual_depth:branch=L^(-1/2)", "transformer_depth:branch=L^(-1/2)"])
+def test_a_thousand_blocks_cost_what_four_cost(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By counts: operations evaluated, and terms that their values have."""
     evaluate, found = interpreter._Pass.evaluate, dict[int, tuple[int, int, int]]()
     count = [0, 0]
@@ -218,9 +219,9 @@ def test_a_thousand_blocks_cost_what_four_cost(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(interpreter._Pass, "evaluate", counted)
     for depth in (4, 1000):
         count[:] = [0, 0]
-        table = sc.derive("residual_depth:branch=L^(-1/2)", fix={"L": depth}, parameterization="mup")
-        assert ("v", "update") in {(row.row, row.kind) for row in table}
-        found[depth] = (len(resolve("residual_depth", fix={"L": depth}).program.ops), *count)
+        table = sc.derive(model, fix={"L": depth}, parameterization="mup", optimizer="sgd")
+        assert ("h", "update") in {(row.row, row.kind) for row in table}
+        found[depth] = (len(resolve(model, fix={"L": depth}).program.ops), count[0], count[1])
     assert found[4] == found[1000]
     assert found[4][1] > found[4][0]  # they were evaluated, and blocks more than once
 
