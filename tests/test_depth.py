@@ -13,12 +13,14 @@ import scalecalc as sc
 from scalecalc import interpreter, rulebook
 from scalecalc.derive import interpret
 from scalecalc.errors import InputError, ProgramError
+from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.model import resolve
 from scalecalc.program import Program, Tensor
 from scalecalc.repeat import left_out
 from scalecalc.rule import Entry, registry
 from scalecalc.scale import FREE, Scale
+from scalecalc.table import Row
 from scalecalc.term import Term
 
 rulebook.load()
@@ -142,6 +144,14 @@ def test_selective_layers_stack_with_both_widths_and_depth_growing() -> None:
     # of what C's update adds the sign is that of one number per block, so that blocks add up by the central limit
     assert table["v", "update", "W_C"].terms == (table["o", "update", "W_C"].terms[0] * power(0, HALF),)
     assert {weight for row in table.rows if row.kind == "update" for weight in row.tag} == set(table.parameterization)
+
+
+def test_an_update_is_measured_from_what_is_known_of_blocks_already() -> None:
+    """The step that a block's decay is made of is not drawn again where the decay is known."""
+    model = resolve("s6_depth:gate=yes")
+    rows = tuple(Row(row="f", kind="update", tag=(name,), step=1, terms=(power(0, 0),)) for name in ("W_out", "W_B"))
+    found = measure(Plan(model, rows), Setting({"N_u": 8, "N_x": 4, "L": 2}, 2, 0))
+    assert all(bool((size.exp() < 10).all()) for size in found.values())
 
 
 def two_parts(p: Program, branch: Fraction) -> None:
