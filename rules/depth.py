@@ -4,6 +4,11 @@
     h = layers(h_0, W, "L")                       # what enters each block, along L
     h_L = residual_sum(h, matmul(W, tanh(h)))
 
+A block of several parts, each of which sees what those before it have added, says so by :func:`own`:
+
+    h_1 = h + own(attention(h), h)
+    y = attention(h) + feedforward(h_1)
+
 How sizes follow is in :mod:`scalecalc.repeat`.  Backwards the same happens from the last block to the first: the gradient
 at the output of block l is that of h_L and what all blocks above it add, g_(l−1) = g_l + J_lᵀ g_l.
 """
@@ -23,6 +28,10 @@ from scalecalc.value import Algebra, Value
 if TYPE_CHECKING:
     import torch
 
+OWN = (
+    "Of what a part of a block sees the block's own earlier parts have added one of L such terms; sizes leave it out beside "
+    "what all blocks add, measurements do not."
+)
 SOURCE = "He et al. 2016, arXiv 1603.05027, eq. 4: the sum of all residual functions"
 
 
@@ -60,6 +69,27 @@ def residual_sum(h: Tensor, y: Tensor, over: str = "") -> Tensor:
             raise ProgramError(f"the repeated blocks of {p.name} have repeated blocks within them, which is not supported.")
         p.loops[h.index] = Loop(over, y.index, h.op.params["reverse"])
     return p.record("residual_sum", (start, y), start.axes, over=over)
+
+
+def own(y: Tensor, h: Tensor) -> Tensor:
+    """What a block itself has added so far, as a later part of the same block sees it: y, along the axes of h.
+
+    Sizes leave it out, gradients' too, and why is in :mod:`scalecalc.repeat`.
+
+    Args:
+        h: what enters the blocks.
+
+    Raises:
+        ProgramError: h is something else, or y is no part of a block.
+    """
+    p = y.program
+    start = p.ops[h.index]
+    over = start.params["over"] if start.rule == "layers" else ""
+    if over not in y.axes:
+        raise ProgramError(f"{h.name} is not what enters the repeated blocks of {p.name}, or {y.name} has no axis of blocks.")
+    if OWN not in p.remarks:
+        p.remarks.append(OWN)
+    return p.record("own", (y,), y.axes, over=over)
 
 
 def _open(p: Program, index: int, slot: int) -> Tensor | None:
@@ -131,3 +161,26 @@ class ResidualSum(Rule):
 
     def sample(self, program: Program) -> Tensor:
         return residual_sum(program.input("x", "batch N"), program.input("z", "batch N M"), "M")
+
+
+@rule("own", SOURCE)
+class Own(Rule):
+    """The same tensor; within repeated blocks it is one of L terms that are alike, and left out beside their sum."""
+
+    def degrees(self, op: Op, *values: Value) -> Sequence[float]:
+        return (1,)
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        return Value(labels, values[0].terms)  # where it is left out: scalecalc.repeat
+
+    def backward(self, inputs: Sequence[Tensor], output: Tensor, g: Tensor) -> Sequence[Tensor | None]:
+        return [g.program.record("own", (g,), g.axes, over=output.op.params["over"])]
+
+    def torch(self, op: Op, axes: Sequence[tuple[str, ...]], *tensors: torch.Tensor) -> torch.Tensor:
+        return tensors[0]
+
+    def latex(self, op: Op, *names: str) -> str:
+        return names[0]
+
+    def sample(self, program: Program) -> Tensor:
+        return program.record("own", (program.input("x", "batch N M"),), ("batch", "N", "M"), over="M")

@@ -31,7 +31,7 @@ from scalecalc.interpreter import exact_leaf, initial_weights, run
 from scalecalc.model import Model, TorchModule, resolve
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
-from scalecalc.repeat import Verdicts
+from scalecalc.repeat import Verdicts, left_out
 from scalecalc.rows import sums
 from scalecalc.scale import Regime, Scale
 from scalecalc.steps import Later
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from scalecalc.cuts import Bounded, Cuts
 
 ONE = Scale.one()
+MOST_REPEATED = 2  # dims up to which corrections are followed through repeated blocks
 CORRECTIONS = Fraction(1, 2)  # terms smaller by no more than this power of a width are kept as corrections to scaling
 
 
@@ -88,6 +89,8 @@ def interpret(
     """
     program = model.program
     duration.check_order(program, steps)
+    if program.loops and (len(program.dims) > MOST_REPEATED or any(left_out(program, i) for i in range(len(program.ops)))):
+        corrections = False  # too many terms to follow through blocks, or some are left out anyway
     margin = Scale(dict.fromkeys(program.dims, CORRECTIONS)) if corrections else ONE
     alike = Alike(regime.point) if cuts is not None and model.alignment is None else None
     algebra = Algebra(regime, limits or Limits(), margin, alignment=model.alignment, alike=alike)

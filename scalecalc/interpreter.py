@@ -10,7 +10,7 @@ from scalecalc import backward, duration
 from scalecalc.errors import UnsupportedScale
 from scalecalc.model import Model
 from scalecalc.program import LEAVES, Op, Program
-from scalecalc.repeat import Verdicts, inside, settle
+from scalecalc.repeat import Verdicts, inside, left_out, settle
 from scalecalc.rule import Rule
 from scalecalc.scale import Scale
 from scalecalc.term import Term, atom, dim_of, pattern
@@ -82,6 +82,8 @@ class _Pass:
         if op.rule == "index":
             value = _exact(program, op, op.params.get("expression"), here)
             return here.scale(value, op.params["scale"], f"times {op.params['scale']}") if "scale" in op.params else value
+        if left_out(program, i):
+            return Value(labels, ())
         inputs: list[Value] = []
         for j in op.inputs:
             if (known := self.out[j]) is None:

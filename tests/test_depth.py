@@ -13,15 +13,19 @@ import scalecalc as sc
 from scalecalc import interpreter, rulebook
 from scalecalc.derive import interpret
 from scalecalc.errors import InputError, ProgramError
+from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.model import resolve
 from scalecalc.program import Program, Tensor
+from scalecalc.repeat import left_out
+from scalecalc.rule import Entry, registry
 from scalecalc.scale import FREE, Scale
+from scalecalc.table import Row
 from scalecalc.term import Term
 
 rulebook.load()
 
-from scalecalc.rules.depth import layers, residual_sum  # noqa: E402
+from scalecalc.rules.depth import layers, own, residual_sum  # noqa: E402
 from scalecalc.rules.elementwise import tanh  # noqa: E402
 from scalecalc.rules.matmul import matmul  # noqa: E402
 
@@ -57,9 +61,11 @@ def test_blocks_run_one_after_the_other() -> None:
     assert torch.allclose(got["v"], h)
 
 
-@pytest.mark.parametrize("options", ["matrices=1", "branch=L^(-1/2),norm=rms"])
-def test_the_gradient_of_repeated_blocks_is_that_of_autograd(options: str) -> None:
-    found = resolve(f"residual_depth:{options}")
+@pytest.mark.parametrize(
+    "model", ["residual_depth:matrices=1", "residual_depth:branch=L^(-1/2),norm=rms,bias=yes,gain=yes", "transformer_depth"]
+)
+def test_the_gradient_of_repeated_blocks_is_that_of_autograd(model: str) -> None:
+    found = resolve(model)
     p = found.program
     leaves = draw_leaves(p, Setting({"N": 6, "L": 4}, 2, 0), found.scalings, [True] * len(p.ops))
     weights = p.leaves("weight")
@@ -111,6 +117,90 @@ def test_residual_sums_are_a_root_of_the_depth_initially_and_the_depth_once_upda
         assert table["f", "update", weight].terms == (power(0, together),)
 
 
+@pytest.mark.parametrize(("branch", "optimizer"), [(HALF, "sgd"), pytest.param(Fraction(1), "adam", marks=pytest.mark.slow)])
+def test_transformers_add_up_like_residual_networks(branch: Fraction, optimizer: str) -> None:
+    """Attention and feed-forward layer behind norms; what a block adds, and by how much it moves (CompleteP's table)."""
+    name = "depth_mup" if branch == HALF else "completep"
+    table = sc.derive("transformer_depth", parameterization=name, optimizer=optimizer)
+    for feature in ("h", "v", "o", "z", "e"):
+        assert table[feature, "init"].terms == (power(0, 0),)
+    assert table["y", "init"].terms == (power(0, -branch),)
+    for weight, within in (("W_v", "v"), ("W_1", "z")):
+        assert table[weight, "gradient"].terms == (power(-1, -branch),)
+        assert table["e", "update", weight].terms == (power(0, 0),)
+        assert table[within, "update", weight].terms == (power(0, 0),)
+    for weight in ("W_o", "W_2"):
+        assert table["e", "update", weight].terms == table["f", "update", weight].terms == (power(0, 0),)
+    assert any("one of L" in note for note in table.notes)
+
+
+def test_selective_layers_stack_with_both_widths_and_depth_growing() -> None:
+    """Along a path: with zero-order hold nothing but what a single block adds depends on the depth."""
+    table = sc.derive("s6_depth:skip=yes", regime="proportional")
+    for feature in ("e", "h", "y", "v"):
+        assert table[feature, "init"].terms == (power(0, 0),)
+    assert table["o", "init"].terms == (power(0, -1),)
+    assert table["v", "update", "W_o"].terms == (power(0, 0),)
+    # of what C's update adds the sign is that of one number per block, so that blocks add up by the central limit
+    assert table["v", "update", "W_C"].terms == (table["o", "update", "W_C"].terms[0] * power(0, HALF),)
+    assert {weight for row in table.rows if row.kind == "update" for weight in row.tag} == set(table.parameterization)
+
+
+def test_an_update_is_measured_from_what_is_known_of_blocks_already() -> None:
+    """The step that a block's decay is made of is not drawn again where the decay is known."""
+    model = resolve("s6_depth:gate=yes")
+    rows = tuple(Row(row="f", kind="update", tag=(name,), step=1, terms=(power(0, 0),)) for name in ("W_out", "W_B"))
+    found = measure(Plan(model, rows), Setting({"N_u": 8, "N_x": 4, "L": 2}, 2, 0))
+    assert all(bool((size.exp() < 10).all()) for size in found.values())
+
+
+def two_parts(p: Program, branch: Fraction) -> None:
+    """A block of two matrices, of which the second sees what the first has added."""
+    u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
+    by = p.index("s", "", 1, scale=power(0, -branch))
+    first, second = (p.weight(name, "L N N'", stacked="L") for name in ("W_a", "W_b"))
+    h = p.feature("h", layers(u, first, "L"))
+    a = by * matmul(first, h)
+    v = p.feature("v", residual_sum(h, a + by * matmul(second, p.feature("h1", h + own(a, h)))))
+    p.end(p.feature("f", matmul(p.weight("W_out", "out N"), v)))
+
+
+@pytest.mark.parametrize("branch", [HALF, Fraction(1)])
+def test_what_a_block_sees_of_its_own_parts_changes_no_size(branch: Fraction, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is the same where it is followed (which takes ten times as long, and minutes in a transformer)."""
+
+    def made() -> Program:
+        p = Program("two_parts", dims=("N", "L"), fixed={"batch": 2, "in": 4, "out": 4})
+        two_parts(p, branch)
+        return p
+
+    defaults = {"parameterization": "mup", "widths": {}}
+    monkeypatch.setitem(registry("architecture"), "two_parts", Entry("two_parts", made, "a test", "", defaults))
+    tables: list[dict[object, str]] = []
+    for followed in (False, True):
+        if followed:
+            monkeypatch.setattr(interpreter, "left_out", lambda *given: False)
+        table = sc.derive("two_parts", optimizer="sgd", parameterization="mup")
+        tables.append({(row.kind, row.row, row.tag): row.formula() for row in table.rows})
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 30
+
+
+def test_where_the_depth_is_held_a_block_sees_all_of_its_parts() -> None:
+    p = resolve("transformer_depth", fix={"L": 4}).program
+    assert not any(left_out(p, i) for i in range(len(p.ops)))
+    p = resolve("transformer_depth").program
+    assert [p.ops[i].backward for i in range(len(p.ops)) if left_out(p, i)] == [False, True]
+
+
+def test_own_parts_are_those_of_repeated_blocks() -> None:
+    _p, x, _W, h = blocks()
+    with pytest.raises(ProgramError, match="no axis of blocks"):
+        own(x, h)
+    with pytest.raises(ProgramError, match="not what enters the repeated blocks"):
+        own(h, x)
+
+
 def test_a_table_says_by_which_law_blocks_add_up() -> None:
     found = interpret(resolve("residual_depth:activation=relu", optimizer="sgd"), FREE)
     position = found.model.program.features["v"]
@@ -125,7 +215,8 @@ def _laws(terms: Iterable[Term]) -> set[str]:
     return {t.why.law for t in terms if t.why is not None}
 
 
-def test_a_thousand_blocks_cost_what_four_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["residual_depth:branch=L^(-1/2)", "transformer_depth:branch=L^(-1/2)"])
+def test_a_thousand_blocks_cost_what_four_cost(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By counts: operations evaluated, and terms that their values have."""
     evaluate, found = interpreter._Pass.evaluate, dict[int, tuple[int, int, int]]()
     count = [0, 0]
@@ -138,9 +229,9 @@ def test_a_thousand_blocks_cost_what_four_cost(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(interpreter._Pass, "evaluate", counted)
     for depth in (4, 1000):
         count[:] = [0, 0]
-        table = sc.derive("residual_depth:branch=L^(-1/2)", fix={"L": depth}, parameterization="mup")
-        assert ("v", "update") in {(row.row, row.kind) for row in table}
-        found[depth] = (len(resolve("residual_depth", fix={"L": depth}).program.ops), *count)
+        table = sc.derive(model, fix={"L": depth}, parameterization="mup", optimizer="sgd")
+        assert ("h", "update") in {(row.row, row.kind) for row in table}
+        found[depth] = (len(resolve(model, fix={"L": depth}).program.ops), count[0], count[1])
     assert found[4] == found[1000]
     assert found[4][1] > found[4][0]  # they were evaluated, and blocks more than once
 

@@ -111,3 +111,8 @@ def test_memory_that_states_do_not_take() -> None:
         small, large = map(plan.held, settings)
         assert large < 5 * small
         assert large < elements(plan.model.program, settings[1].widths) / 5
+
+
+def test_scans_within_repeated_blocks_are_not_fused() -> None:
+    program = resolve("s6_depth").program
+    assert hidden.without_states(program) is program

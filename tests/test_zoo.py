@@ -33,7 +33,11 @@ from scalecalc.rules.reduction import dot  # noqa: E402
 
 OPTIMIZERS = ("sgd", "adam")
 LONG = ("gru", "mamba", "s4d", "s5")  # to derive
-LONGEST = ("lstm",)  # most of a minute: its cell is a tanh of a sum of products of functions, of very many parities
+LONGEST = (
+    "lstm",  # most of a minute: its cell is a tanh of a sum of products of functions, of very many parities
+    "s6_depth",
+    "transformer_depth",  # test_depth.py derives these two
+)
 OPTIONS = (  # that no other test derives
     "residual:depth=1,norm=group", "conv:norm=group,pooling=max", "mlp:dropout=yes", "moe:routing=top1", "deltanet:gated=yes",
     "transformer:kv=grouped,rotary=yes", "transformer:growing=heads,kv=one,rotary=yes,qk_norm=yes,glu=yes",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import sympy as sp
+
 from scalecalc.desiderata import parse_scale
 from scalecalc.errors import InputError
-from scalecalc.program import Program
+from scalecalc.program import Program, Tensor
 from scalecalc.rule import architecture
 from scalecalc.rules.architectures.residual import normalised
 from scalecalc.rules.depth import layers, residual_sum
@@ -22,8 +26,9 @@ MATRICES = 2
     widths={"N": [64, 128], "L": [4, 8, 16, 32, 64]},
 )
 def residual_depth(
-    branch: str = "1", matrices: int = MATRICES, activation: str = "tanh", norm: str = "none"
-) -> Program:
+    branch: str = "1", matrices: int = MATRICES, activation: str = "tanh", norm: str = "none", bias: bool = False,
+    gain: bool = False,
+) -> Program:  # fmt: skip
     """Residual multilayer perceptron of width N and depth L, both growing: L blocks, recorded once, and a readout.
 
     A block adds W_2 φ(W_1 h) to what enters it (or φ(W_1 h), with one matrix), times the branch multiplier.  Every block
@@ -38,7 +43,8 @@ def residual_depth(
     field, which goes on with .55, .54, .52, .51 to 1024.
 
     Options: ``branch`` (the multiplier, a power of L: ``L^(-1/2)``; with two matrices the same as a multiplier of W_2),
-    ``matrices`` per block (1 or 2), ``activation``, ``norm`` (before each branch: see ``residual``).
+    ``matrices`` per block (1 or 2), ``activation``, ``norm`` (before each branch: see ``residual``), ``bias`` (of W_1, zero
+    initially), ``gain`` (of every block's norm, one initially).
     """
     p = Program("residual_depth", dims=("N", "L"), fixed={"batch": 4, "in": 8, "out": 8})
     if not 1 <= matrices <= MATRICES:
@@ -46,13 +52,22 @@ def residual_depth(
     u = p.feature("u", matmul(p.weight("W_in", "N in"), p.input("x", "batch in")))
     inner = p.weight("W_1", "L N N'", stacked="L")
     h = p.feature("h", layers(u, inner, "L"))
-    y = function(activation)(p.feature("z", matmul(inner, normalised(p, norm, h))))
+    a = normalised(p, norm, h)
+    z = matmul(inner, p.weight("g", "L N", init=sp.Integer(1), stacked="L") * a if gain else a)
+    z = z + p.weight("b", "L N", init=sp.Integer(0), stacked="L") if bias else z
+    y = function(activation)(p.feature("z", z))
     if matrices == MATRICES:
         y = matmul(p.weight("W_2", "L N N'", "branch", stacked="L"), y)
-    scale = parse_scale(branch, ("L",))
-    if scale.dims:
-        y = y * p.index("s", "", 1, scale=scale)
-    v = p.feature("v", residual_sum(h, p.feature("y", y)))
+    v = p.feature("v", residual_sum(h, p.feature("y", multiplied(p, branch)(y))))
     f = p.feature("f", matmul(p.weight("W_out", "out N"), normalised(p, norm, v)))
     p.end(f)
     return p
+
+
+def multiplied(p: Program, branch: str) -> Callable[[Tensor], Tensor]:
+    """What multiplies a branch by a power of L, as typed (none for 1)."""
+    scale = parse_scale(branch, ("L",))
+    if not scale.dims:
+        return lambda y: y
+    by = p.index("s", "", 1, scale=scale)
+    return lambda y: y * by

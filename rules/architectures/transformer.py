@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import sympy as sp
@@ -19,9 +20,11 @@ from scalecalc.rules.softmax import softmax
 from scalecalc.rules.view import padded, part, view
 from scalecalc.scale import Scale
 
+BRANCH = "branch"  # the role of a weight that ends one of many branches
 TIMES, HEADS, WIDTH, SHARING = 4, 2, 16, 2
 CAUSAL = tuple(tuple(s <= t for s in range(TIMES)) for t in range(TIMES))
 ANGLES = sp.Integer(10000) ** (-n / N)  # by which a pair of features turns in one step of time
+FIXED = {"batch": 4, "t": TIMES, "s": TIMES, "in": 16, "out": 8}
 ALLOWED = {
     "scale": ("1/d", "1/sqrt(d)"), "growing": ("width", "heads"), "norm": ("rms", "layer"), "kv": ("own", "grouped", "one"),
 }  # fmt: skip
@@ -63,37 +66,84 @@ def transformer(
     - ``rotary``: q and k are turned by angles that grow with time (Su et al. 2021, arXiv 2104.09864).
     - ``activation``: of the feed-forward layer, or of its gate.
     """
-    for name, value in (("scale", scale), ("growing", growing), ("norm", norm), ("kv", kv)):
-        if value not in ALLOWED[name]:
-            raise InputError(f"transformer has no {name}={value!r}; choose {' or '.join(map(repr, ALLOWED[name]))}.")
-    p = Program("transformer", dims=("N",), fixed={"batch": 4, "t": TIMES, "s": TIMES, "in": 16, "out": 8})
-    head, d = _heads(p, growing, kv)
-    normed = layernorm if norm == "layer" else rmsnorm
+    p = Program("transformer", dims=("N",), fixed=FIXED.copy())
+    block = Block(p, *heads(p, growing, kv), scale, norm, qk_norm, glu, kv, rotary, activation)
     x = p.input("x", "batch t in")
     u = p.feature("u", matmul(p.weight("W_in", "N in"), x))
-    a = normed(u, "N")
-    own, theirs = f"{head} share" if kv == "grouped" else head, "" if kv == "one" else head
-    q, k = (matmul(p.weight(f"W_{name}", f"{of} {d} N"), a) for name, of in (("q", own), ("k", theirs)))
-    v = p.feature("v", matmul(p.weight("W_v", f"{theirs} {d} N"), rename(a, {"t": "s"})))
-    if qk_norm:
-        q, k = rmsnorm(q, d), rmsnorm(k, d)
-    q, k = p.feature("q", q), p.feature("k", rename(k, {"t": "s"}))
-    logits = dot(*_turned(q, k, d)) if rotary else dot(q, k, d)
-    logits = p.feature("logits", logits * _constant(p, d, Fraction(-1) if scale == "1/d" else Fraction(-1, 2)))
-    o = p.feature("o", dot(softmax(logits, "s", keep=CAUSAL, along=("t", "s")), v, "s"))
-    u = p.feature("u1", u + rename(_project(p, o, own, d), {"N'": "N"}))
-    a = normed(u, "N")
-    z = function(activation)(p.feature("z", matmul(p.weight("W_1", "N' N"), a)))
-    if glu:
-        z = z * matmul(p.weight("W_3", "N' N"), a)
-    u = p.feature("u2", u + matmul(p.weight("W_2", "N N'"), z))
-    f = p.feature("f", matmul(p.weight("W_out", "out N"), normed(u, "N")))
+    u = p.feature("u1", u + block.attention(u))
+    u = p.feature("u2", u + block.feedforward(u))
+    f = p.feature("f", matmul(p.weight("W_out", "out N"), block.normed(u)))
     p.end(f)
     return p
 
 
-def _heads(p: Program, growing: str, kv: str) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Block:
+    """What a transformer's block adds to u (batch, t, N), in two parts, each behind a norm; options as those of the models.
+
+    Args:
+        head, d: the axes of the heads, those that share keys counted once, and of what each is wide (:func:`heads`).
+        blocks: the axis that counts the blocks, if there are many with weights of their own.
+    """
+
+    p: Program
+    head: str
+    d: str
+    scale: str = "1/d"
+    norm: str = "rms"
+    qk_norm: bool = False
+    glu: bool = False
+    kv: str = "own"
+    rotary: bool = False
+    activation: str = "gelu"
+    blocks: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (("scale", self.scale), ("norm", self.norm), ("kv", self.kv)):
+            check(name, value)
+
+    def weight(self, name: str, axes: str, role: str = "") -> Tensor:
+        return self.p.weight(name, f"{self.blocks} {axes}", role, stacked=self.blocks)
+
+    def normed(self, u: Tensor) -> Tensor:
+        return (layernorm if self.norm == "layer" else rmsnorm)(u, "N")
+
+    def attention(self, u: Tensor) -> Tensor:
+        p, d, a = self.p, self.d, self.normed(u)
+        own, theirs = f"{self.head} share" if self.kv == "grouped" else self.head, "" if self.kv == "one" else self.head
+        q, k = (matmul(self.weight(f"W_{name}", f"{of} {d} N"), a) for name, of in (("q", own), ("k", theirs)))
+        v = p.feature("v", matmul(self.weight("W_v", f"{theirs} {d} N"), rename(a, {"t": "s"})))
+        if self.qk_norm:
+            q, k = rmsnorm(q, d), rmsnorm(k, d)
+        q, k = p.feature("q", q), p.feature("k", rename(k, {"t": "s"}))
+        logits = dot(*_turned(q, k, d)) if self.rotary else dot(q, k, d)
+        logits = p.feature("logits", logits * _constant(p, d, Fraction(-1) if self.scale == "1/d" else Fraction(-1, 2)))
+        o = p.feature("o", dot(softmax(logits, "s", keep=CAUSAL, along=("t", "s")), v, "s"))
+        inner = " ".join(sorted((*own.split(), d), key=p.grows))  # what grows comes last, as in all that a matrix reads
+        return rename(dot(self.weight("W_o", f"N' {inner}", BRANCH if self.blocks else ""), o, inner), {"N'": "N"})
+
+    def feedforward(self, u: Tensor) -> Tensor:
+        a = self.normed(u)
+        z = function(self.activation)(self.p.feature("z", matmul(self.weight("W_1", "N' N"), a)))
+        if self.glu:
+            z = z * matmul(self.weight("W_3", "N' N"), a)
+        return matmul(self.weight("W_2", "N N'", BRANCH if self.blocks else ""), z)
+
+
+def check(name: str, value: str) -> None:
+    """Is this a value that an option may have?
+
+    Raises:
+        InputError: it is not.
+    """
+    if value not in ALLOWED[name]:
+        raise InputError(f"transformer has no {name}={value!r}; choose {' or '.join(map(repr, ALLOWED[name]))}.")
+
+
+def heads(p: Program, growing: str, kv: str = "own") -> tuple[str, str]:
     """The axes of the heads, those that share keys counted once, and of what each is wide."""
+    check("growing", growing)
+    check("kv", kv)
     size, shared = HEADS if growing == "width" else WIDTH, SHARING if kv == "grouped" else 1
     p.multiples["N''"] = Fraction(1, size * shared)
     p.fixed |= {"head" if growing == "width" else "d": size, "share": shared}
@@ -126,9 +176,3 @@ def _turned(q: Tensor, k: Tensor, d: str) -> tuple[Tensor, Tensor, str]:
         return one + other
 
     return turned(q, "t"), turned(k, "s"), f"half {pair}"
-
-
-def _project(p: Program, o: Tensor, heads: str, d: str) -> Tensor:
-    """W_o o; the axis that grows is its last, as that of what a matrix reads."""
-    inner = " ".join(sorted((*heads.split(), d), key=p.grows))
-    return dot(p.weight("W_o", f"N' {inner}"), o, inner)

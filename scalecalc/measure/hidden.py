@@ -153,7 +153,13 @@ def rms_of(values: Sequence[torch.Tensor | Hidden], coefficients: Sequence[float
 
 
 def without_states(program: Program) -> Program:
-    """The program with its recurrences fused where they can be, at the same positions; itself if there are none."""
+    """The program with its recurrences fused where they can be, at the same positions; itself if there are none.
+
+    Within repeated blocks they are not: tiles know no blocks, and what a readout's update behind a stack contributes came out
+    as e^9 times too large.
+    """
+    if program.loops:
+        return program
     length = program.forward_length or len(program.ops)
     found = {h: scan for h, scan in ((i, _scan(program, i)) for i in range(length)) if scan is not None}
     if not found:

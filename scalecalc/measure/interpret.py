@@ -149,7 +149,7 @@ def run(
             return
         values[i] = _apply(program, i, [values[j] for j in program.ops[i].inputs])
         if i in program.loops:
-            _repeat(program, i, values, evaluate)
+            _repeat(program, i, values, evaluate, given)
 
     def let_go(i: int) -> None:
         if i in given:
@@ -182,17 +182,20 @@ def _apply(program: Program, i: int, inputs: Sequence[Any]) -> Any:
         raise
 
 
-def _repeat(program: Program, start: int, values: dict[int, Any], evaluate: Callable[[int], None]) -> None:
+def _repeat(
+    program: Program, start: int, values: dict[int, Any], evaluate: Callable[[int], None], given: Mapping[int, Any]
+) -> None:
     """Repeated blocks, one after the other: fills in what enters each, and all that is made of it, along their axis.
 
     ``values[start]`` is what enters the first, along the axis; each block is run on slices of length one.
     """
     loop, block = program.loops[start], inside(program, start)
-    ops, needed = program.ops, program.before(loop.increment)
-    for i in range(start + 1, loop.increment):
-        if i in needed and i not in values and i not in block:
-            evaluate(i)
+    ops = program.ops
     outside = {j for i in block for j in ops[i].inputs if j not in block and j != start}
+    needed = program.live(outside, {*given, *values})  # what is known needs nothing (a step of which its decay is made)
+    for i in range(start + 1, loop.increment):
+        if needed[i] and i not in values and i not in block:
+            evaluate(i)
     count = values[start].shape[1 + ops[start].axes.index(loop.over)]
     now = _block(program, start, loop.over, values[start], 0)
     found: dict[int, list[torch.Tensor]] = {i: [now] * 0 for i in (start, *block)}

@@ -111,7 +111,8 @@ def verify(
     table = replace(table_of(found), command="verify")
     if derived is not None:
         derived(table)
-    free = table if asked == FREE else _free(resolved, steps)
+    # (a regime may be what lets blocks of three dims be derived at all; it is its own table then)
+    free = table if asked == FREE or resolved.program.loops else _free(resolved, steps)
     frame = Frame(asked, _widths(resolved, asked, dims))
     same = {row.key: row for row in free}
     measured = tuple(row for row in table.rows if len(row.tag) <= MEASURED_ORDER)
