@@ -247,26 +247,29 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
             lower = [[tops[part] for part in parts if weight in part] for weight in dict.fromkeys(tag)]
             left = [t for t in left if not all(any(one.hide(t) for one in with_weight) for with_weight in lower)]
         if len(left) > MOST_CORRECTIONS and margin is not ONE:  # what may lead stays
-            left = _leading_and_a_correction_of_each_size(left, regime)
+            left = _leading_and_the_next(left, regime)
         out += _most(left, regime) if len(left) > MOST_TERMS else left
     return tuple(out)
 
 
-def _leading_and_a_correction_of_each_size(terms: list[Term], regime: Regime) -> list[Term]:
-    """What may lead, and of the others one of each size, the one that is odd in the least: its sums lose the least.
+def _leading_and_the_next(terms: list[Term], regime: Regime) -> list[Term]:
+    """What may lead, and of the others the largest: one of each size, that which is odd in the least (its sums lose least).
 
     All others were dropped; but what stands beside a back-reaction N^(1/2) times as large (an update of mamba's input that
-    comes back through W_B) is all that one sees of the row up to N = 256, and a fit that is not told of it stays open.
+    comes back through W_B) is all that one sees of the row up to N = 256, and a fit that is not told of it stays open.  One
+    of every size, small ones too, made the derivation of ssd 20 times as long.
     """
     strict = Tops(terms, regime, ONE)
     hidden = [strict.hide(t) for t in terms]
+    rest = [t for t, below in zip(terms, hidden, strict=True) if below]
     seen = {t.size for t, below in zip(terms, hidden, strict=True) if not below}
-    first: dict[Scale, int] = {}
-    for i in sorted((i for i, below in enumerate(hidden) if below), key=lambda i: len(terms[i].pattern.odd)):
-        if terms[i].size not in seen:
-            first.setdefault(terms[i].size, i)
-    also = set(first.values())
-    return [t for i, (t, below) in enumerate(zip(terms, hidden, strict=True)) if not below or i in also]
+    largest = Tops(rest, regime, ONE)
+    first: dict[Scale, Term] = {}
+    for t in sorted(rest, key=lambda t: len(t.pattern.odd)):
+        if t.size not in seen and not largest.hide(t):
+            first.setdefault(t.size, t)
+    also = {id(t) for t in first.values()}
+    return [t for t, below in zip(terms, hidden, strict=True) if not below or id(t) in also]
 
 
 @cache
