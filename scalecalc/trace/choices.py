@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from scalecalc.trace.axes import cat, inserted, resized, sliced
 from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import torch_op
 from scalecalc.trace.normalisation import NEGLIGIBLE, sign
@@ -99,8 +100,6 @@ def _far_below(rec: Recorder, x: Traced, least: float) -> bool:
 @torch_op("repeat.default")
 def repeat(rec: Recorder, node: Node, x: Traced, by: Sequence[Any]) -> Traced:
     """The whole of a tensor so many times along each axis, one after the other."""
-    from scalecalc.trace.axes import cat, inserted, resized
-
     for _ in range(len(by) - len(x.axes)):
         x = inserted(x, 0, len(rec.settings.all))
     for axis, count in enumerate(by):
@@ -118,8 +117,6 @@ def repeat(rec: Recorder, node: Node, x: Traced, by: Sequence[Any]) -> Traced:
 @torch_op("cumprod.default")
 def cumprod(rec: Recorder, node: Node, x: Traced, dim: int, dtype: Any = None) -> Traced:
     """Entry by entry along an axis of fixed size."""
-    from scalecalc.trace.axes import cat, sliced
-
     axis = dim % len(x.axes)
     size = x.axes[axis].size
     if rec.grows(size):
