@@ -148,7 +148,7 @@ def test_what_is_drawn_to_time_rows_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(effort, "ROUNDS", ())
     table = verify("mlp:depth=1", budget=1.0)
     assert table.options["seeds"] == drawn
-    assert set(drawn.values()) == {effort.PILOT}
+    assert min(drawn.values()) >= effort.PILOT
 
 
 def test_rows_out_of_reach_do_not_keep_others_from_being_decided() -> None:

@@ -36,6 +36,7 @@ LOOKS = len(ROUNDS) + 2  # at the data of one row, the last one and the one on f
 PILOT, LEAST = 64, 32  # seeds of the first look, as many of them as its share of the budget pays for
 PILOT_SHARE = 0.25
 SPARE = (3.0, 1.5)  # times the time that is left, in the first round and later: rows that take more are left as they are
+SHORT = 0.03  # seconds that such a batch has to take, or a larger one is timed
 TRIAL = 32  # seeds of the batch, at most, by which it is timed what measuring some rows in a cell takes
 WITHIN_REACH = 20.0  # rows that would take more than so many times the seeds are left as they are after some rounds
 CHUNK = 7_000_000  # numbers that one batch of seeds holds: enough to pay for the calls, not too many for the cache
@@ -336,9 +337,14 @@ def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
     """Seconds per seed of measuring these rows in a cell; what is drawn to time it is kept."""
     plan = run.plan.only(rows)
     if (k, plan.keys) not in run.cost:
-        batch = run.samples.next_batch("first", run.name(k))
-        _, _, found = _batch(run, plan, k, batch, min(TRIAL, _batch_size(run, k)), "first")
-        run.samples.add("first", run.name(k), batch, found)
+        size, most = min(TRIAL, _batch_size(run, k)), _batch_size(run, k)
+        while True:
+            batch = run.samples.next_batch("first", run.name(k))
+            _, _, found = _batch(run, plan, k, batch, size, "first")
+            run.samples.add("first", run.name(k), batch, found)
+            if size == most or run.cost[k, plan.keys] * size > SHORT:
+                break
+            size = min(8 * size, most)  # so short a batch is all calls, and more seeds cost next to nothing
     return run.cost[k, plan.keys]
 
 
