@@ -38,7 +38,7 @@ def test_llama_with_more_heads() -> None:
 
     model = TorchModule(external.llama_heads, external.llama_heads_inputs)
     table = verify(model, parameterization="mup", optimizer="adam", budget=12, dims={"H": [8, 16, 32]})
-    halves = [f"self_attn.{w}_proj.weight.{k}" for w in "qk" for k in (0, 1)]  # the two that a rotary embedding makes of a head
+    halves = [f"self_attn.{w}_proj.weight.{k}" for w in "qk" for k in (0, 1)]  # of every head, by a rotary embedding
     whole = [f"{w}_proj.weight" for w in ("self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down")]
     roles = {w: s.role for w, s in table.parameterization.items() if "weight" in w and "norm" not in w}
     assert roles == {f"layer.{w}": "hidden" for w in (*halves, *whole)}
