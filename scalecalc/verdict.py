@@ -31,7 +31,6 @@ from scalecalc.table import Slope
 
 VISIBLE = 0.1  # a term is needed if it makes up more than this part of size² somewhere
 TOO_MANY = 1000.0  # times as many seeds: larger widths are the better advice
-SEEN = 0.4  # of half an interval, about two standard errors at the level of rows: from there on a drift may excuse a miss
 STRETCHES = 3  # how many more half ranges of widths a drifting slope may take to reach the tolerance
 
 
@@ -318,16 +317,11 @@ def _dims(term: Scale) -> tuple[str, ...]:
 
 
 def _drifts_home(fit: Fit, dim: str, tolerance: float) -> bool:
-    """Does the local slope approach the derived one, fast enough to get there in a few more stretches?
-
-    A drift refutes nothing, it excuses, so two standard errors will do.  At the level of the rows, five of them, one of four
-    went unseen, and a sum over experts whose slope in E was −1.8, −2.2, −2.4 … on its way to −5/2 was said to disagree.
-    """
+    """Does the local slope significantly approach the derived one, fast enough to get there in a few more stretches?"""
     if dim not in fit.drift:
         return False
     e, drift = fit.excess[dim], fit.drift[dim]
-    least = SEEN * (drift.change.high - drift.change.low) / 2
-    toward = drift.change.slope < -least if e.slope > 0 else drift.change.slope > least
+    toward = drift.change.high < 0 if e.slope > 0 else drift.change.low > 0
     return toward and abs(drift.upper.slope) - STRETCHES * abs(drift.change.slope) <= tolerance
 
 
