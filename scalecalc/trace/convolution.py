@@ -92,7 +92,7 @@ def _windowed(rec: Recorder, x: Traced, axis: int, out: Sizes, taps: int, before
     if rec.grows(x.axes[axis].size) or len(x.axes[axis].pieces) > 1:
         raise Refusal("a convolution along an axis that grows, or that is put together from pieces")
     if step > 1 or gap > 1 or taps == 1 or out[0] == 1 or x.axes[axis].one:
-        return _by_table(rec, x, axis, out[0], taps, before, step, gap)
+        return by_table(rec, x, axis, out[0], taps, before, step, gap)
     blocks: dict[tuple[int, ...], Block] = {}
     for index, block, sizes in rec.walk(x):
         own = rec.own(block, axis, sizes[axis])
@@ -108,15 +108,23 @@ def _windowed(rec: Recorder, x: Traced, axis: int, out: Sizes, taps: int, before
     return Traced((*x.axes[:axis], Axis((out,)), *x.axes[axis + 1 :], tap_axis), blocks)
 
 
-def _by_table(rec: Recorder, x: Traced, axis: int, out: int, taps: int, before: int, step: int, gap: int) -> Traced:
+def by_table(rec: Recorder, x: Traced, axis: int, out: int, taps: int, before: int, step: int, gap: int = 1) -> Traced:
     """The same as a product with a table of 0 and 1."""
-    table = torch.zeros(out, taps, x.axes[axis].size[0], dtype=torch.float64)
-    for t in range(out):
-        for k in range(taps):
-            position = t * step + k * gap - before
-            if 0 <= position < table.shape[2]:
-                table[t, k, position] = 1
+    if rec.grows(x.axes[axis].size):
+        raise Refusal("a window along an axis that grows")
     letters = "abcdefgh"[: len(x.axes)]
+    table = tap_table(out, taps, before, step, x.axes[axis].size[0], gap)
     known = traced(rec, Constant(tuple(table for _ in rec.settings.all)))
     into = letters.replace(letters[axis], "t") + "k"
     return rec.contract((known, x), ("tk" + letters[axis], letters), into)
+
+
+def tap_table(out: int, taps: int, before: int, step: int, size: int, gap: int = 1) -> torch.Tensor:
+    """table[t, k, s] = 1 where the tap k of window t is at the position s = t·step + k·gap − before."""
+    table = torch.zeros(out, taps, size, dtype=torch.float64)
+    for t in range(out):
+        for k in range(taps):
+            position = t * step + k * gap - before
+            if 0 <= position < size:
+                table[t, k, position] = 1
+    return table

@@ -9,7 +9,7 @@ import torch
 
 from scalecalc.trace.along import mapped
 from scalecalc.trace.axes import axes_at, inserted
-from scalecalc.trace.constants import Constant, traced
+from scalecalc.trace.convolution import by_table, tap_table
 from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.recorder import Recorder
@@ -25,7 +25,7 @@ def mean_pool(
         raise Refusal("a mean over a window with a divisor of its own")
     for axis, (k, step, before) in _windows(node, x, window, stride, padding).items():
         size = x.axes[axis].size[0]
-        table = _taps(node.shapes[0][axis][0], k, step, before, size).sum(1)
+        table = tap_table(node.shapes[0][axis][0], k, before, step, size).sum(1)
         x = mapped(rec, x, axis, table / (k if count_padding else table.sum(1, keepdim=True)), "pooling")
     return x
 
@@ -55,8 +55,7 @@ def max_pool(
     for axis, (k, step, before) in _windows(node, x, window, stride, padding).items():
         if before or _each(dilation, 1) != [1]:
             raise Refusal("a maximum over windows with padding or dilation")
-        size = x.axes[axis].size[0]
-        out = _along(rec, out, axis, _taps(node.shapes[0][axis][0], k, step, 0, size))
+        out = by_table(rec, out, axis, node.shapes[0][axis][0], k, 0, step)
         taps.append(len(out.axes) - 1)
     return _largest(rec, out, taps)
 
@@ -73,7 +72,7 @@ def amax(rec: Recorder, node: Node, x: Traced, dims: Any = None, keepdim: bool =
 @torch_op("unfold.default")
 def unfold(rec: Recorder, node: Node, x: Traced, dim: int, size: int, step: int) -> Traced:
     axis = dim % len(x.axes)
-    return _along(rec, x, axis, _taps(node.shapes[0][axis][0], size, step, 0, x.axes[axis].size[0]))
+    return by_table(rec, x, axis, node.shapes[0][axis][0], size, 0, step)
 
 
 def _largest(rec: Recorder, x: Traced, over: Sequence[int]) -> Traced:
@@ -89,25 +88,6 @@ def _largest(rec: Recorder, x: Traced, over: Sequence[int]) -> Traced:
         tensor = rules("pooling").largest(block.tensor, labels) if block.tensor is not None and labels else block.tensor
         blocks[tuple(index[k] for k in kept)] = Block(tensor, tuple(block.labels[k] for k in kept))
     return Traced(tuple(x.axes[k] for k in kept), blocks)
-
-
-def _taps(out: int, window: int, step: int, before: int, size: int) -> torch.Tensor:
-    """table[t, k, s] = 1 where the tap k of window t is at the position s."""
-    table = torch.zeros(out, window, size)
-    for t in range(out):
-        for k in range(window):
-            if 0 <= t * step + k - before < size:
-                table[t, k, t * step + k - before] = 1
-    return table
-
-
-def _along(rec: Recorder, x: Traced, axis: int, table: torch.Tensor) -> Traced:
-    """Windows along an axis of fixed size, the tap as a last axis."""
-    if rec.grows(x.axes[axis].size):
-        raise Refusal("a window along an axis that grows")
-    letters = "abcdefgh"[: len(x.axes)]
-    known = traced(rec, Constant(tuple(table.double() for _ in rec.settings.all)))
-    return rec.contract((known, x), ("tk" + letters[axis], letters), letters.replace(letters[axis], "t") + "k")
 
 
 def _each(value: Any, n: int) -> list[int]:
