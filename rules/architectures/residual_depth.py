@@ -37,10 +37,10 @@ def residual_depth(
     Its table under depth-mup or CompleteP is mup's, and free of L but for what a single block adds.  What differs from the
     habit is that a branch is multiplied by a power of L at all, and that under Adam rates fall with L^(−1/2) where it is
     L^(−1/2) and not where it is 1/L.  Watch branches that are not multiplied: with tanh h grows like L^(1/2) and the gradient
-    exponentially in L^(1/2); with relu h grows exponentially in L, and with one matrix in L^(1/2) even behind L^(−1/2).  Such
-    rows are left out of the table, and a note says so.  What is left is L^(1/2) only from a
-    depth of hundreds on, since tanh has to saturate first: slopes of h are .37, .49, .55, .56 from L = 4 to 64, as in mean
-    field, which goes on with .55, .54, .52, .51 to 1024.
+    exponentially in L^(1/2); with relu h grows exponentially in L, and with one matrix in L^(1/2) even behind L^(−1/2). Such
+    rows are left out of the table, and a note says so. What is left is L^(1/2) only from a depth of hundreds on, since tanh
+    has to saturate first: slopes of h are .37, .49, .55, .56 from L = 4 to 64, as in mean field, which goes on with .55, .54,
+    .52, .51 to 1024.
 
     Options: ``branch`` (the multiplier, a power of L: ``L^(-1/2)``; with two matrices the same as a multiplier of W_2),
     ``matrices`` per block (1 or 2), ``activation``, ``norm`` (before each branch: see ``residual``), ``bias`` (of W_1, zero
