@@ -227,6 +227,7 @@ def limit() -> float:
     return rate(torch.get_num_threads(), False)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 @pytest.mark.parametrize("kind", OPERATIONS)
 @pytest.mark.parametrize("size", SIZES)
