@@ -341,6 +341,9 @@ def test_one_operation_for_compile_and_export() -> None:
     assert [n.target for n in graph.nodes].count(torch.ops.scalecalc.selective_scan.default) == 1
     eager = torch.compile(Layer(), backend="eager", fullgraph=True)(*given)
     assert torch.equal(eager, Layer()(*given))
+    (gradient,) = torch.autograd.grad(Layer()(*x[:5]).sum(), x[0], create_graph=True)
+    with pytest.raises(MeasureError, match="first derivatives alone; for second ones take backend='reference'"):
+        gradient.sum().backward()
 
 
 def test_errors_say_what_to_do() -> None:
@@ -489,14 +492,14 @@ def test_many_may_compile_at_once(tmp_path) -> None:
 
 @compiled
 def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch) -> None:
-    from scalecalc.measure.scan import build
+    from scalecalc.measure.scan import build, cpu
 
     script = tmp_path / "broken"
     script.write_text("#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho no such thing >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setenv("CC", str(script))
     monkeypatch.setenv("SCALECALC_CACHE", str(tmp_path / "cache"))
-    for cached in (build.compiler, build._identity, build._library):
+    for cached in (build.compiler, build._identity, build._library, cpu.kernel):
         cached.cache_clear()
     try:
         with pytest.raises(build.NoCompiler, match=r"(?s)broken cannot compile the scan:.*no such thing"):
@@ -504,5 +507,5 @@ def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch) -> None:
         assert not list((tmp_path / "cache").iterdir())
     finally:
         monkeypatch.undo()
-        for cached in (build.compiler, build._identity, build._library):
+        for cached in (build.compiler, build._identity, build._library, cpu.kernel):
             cached.cache_clear()

@@ -281,18 +281,18 @@ def test_one_message_and_the_next_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     monkeypatch.setattr(operator, "compiler", lambda: ("cc",))
     assert "compute capability is 7.5, and 8.0 is needed" in operator.without_triton(cuda)
-    macros = (("DOUBLE", 0),)
+    kind = (0,)
     operator.announce.cache_clear()
     with pytest.warns(operator.Slow, match="step by step.*7.5") as seen:
-        assert {operator._backend("auto", "cuda", False, False, macros) for _ in range(2)} == {"reference"}
+        assert {operator._backend("auto", "cuda", False, False, kind) for _ in range(2)} == {"reference"}
     assert len(seen) == 1
     with pytest.raises(MeasureError, match=r"'triton' does not work here: the GPU's .* Use 'auto' or 'reference'"):
-        operator._backend("triton", "cuda", False, False, macros)
+        operator._backend("triton", "cuda", False, False, kind)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     with monkeypatch.context() as patch:
         patch.setattr(operator, "compiler", failing)
         assert "needs a C compiler to start its kernels: none." in operator.without_triton(cuda)
-    assert {operator._backend("auto", "cuda", complex_, True, macros) for complex_ in (False, True)} == {"triton"}
+    assert {operator._backend("auto", "cuda", complex_, True, kind) for complex_ in (False, True)} == {"triton"}
     with monkeypatch.context() as patch:
         patch.setattr(torch.version, "hip", "6.4")
         assert "its kernels are for CUDA's GPUs, and the tensors are on cuda of ROCm" in operator.without_triton(cuda)

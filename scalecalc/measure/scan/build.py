@@ -24,7 +24,7 @@ from pathlib import Path
 from scalecalc.errors import MeasureError
 
 SOURCE = Path(__file__).parent / "kernel"
-FLAGS = ("-O2", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-Wno-psabi")
+FLAGS = ("-O2", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 NATIVE = "-march=native"
 
 

@@ -2,18 +2,19 @@
 
 A job is split into tasks (groups of sequences times ranges of channels) by its shapes alone, and what a task adds up for the
 gradients of shared tensors is added to the other tasks' in order.  So results do not depend, to the bit, on how many threads
-there are or which was faster.  Threads are started per call: at most :func:`torch.get_num_threads`, none where there is
-little to do.  A standing pool would not survive a fork, and OpenMP would bring a second set of threads beside torch's.
+there are or which was faster.  The kernel starts threads per call: at most :func:`torch.get_num_threads`, none where there
+is little to do.  Python's own would wait for one another at its lock before they run; a standing pool would not survive a
+fork, and OpenMP would bring a second set of threads beside torch's.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_double, c_int, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from scalecalc.errors import MeasureError
 from scalecalc.measure.scan.build import library
 from scalecalc.measure.scan.inputs import SCHEMES, Inputs
 
+MACROS = ("DOUBLE", "COMPLEX", "SCHEME", "DELTA_FIXED", "A_ALIKE", "B_CHANNEL", "C_CHANNEL", "MEMBERS", "NORMS")
 MOST = 4  # members side by side
 ROWS = 128  # of a tile that are in the cache at once
 TASKS = 64
@@ -47,7 +49,7 @@ class Job(Structure):
         ("member", Member * MOST),
         ("coefficient", c_double * MOST),
         *((name, c_void_p) for name in (*SUMS, *GRADIENTS)),
-        *((name, c_int64) for name in (*BETWEEN, "next")),
+        *((name, c_int64) for name in (*BETWEEN, "threads")),
     ]
 
 
@@ -61,86 +63,77 @@ class Sums:
     largest: torch.Tensor
 
 
-def macros(x: Inputs, members: int, norms: int) -> dict[str, int]:
-    """What tells the kinds of scans apart that there is one library each for."""
+def kind(x: Inputs, members: int, norms: int) -> tuple[int, ...]:
+    """The numbers of :func:`macros`, in its order."""
     _, delta, _, B, C, _, _ = x.tensors
-    return {
-        "DOUBLE": int(x.double),
-        "COMPLEX": int(x.complex),
-        "SCHEME": SCHEMES.index(x.discretization),
-        "DELTA_FIXED": int(delta.dim() == 1),
-        "A_ALIKE": int(x.alike),
-        "B_CHANNEL": int(B.dim() == 2),
-        "C_CHANNEL": int(C.dim() == 2),
-        "MEMBERS": members,
-        "NORMS": norms,
-    }
+    axes = B.dim() == 2, C.dim() == 2
+    return x.double, x.complex, SCHEMES.index(x.discretization), delta.dim() == 1, x.alike, *axes, members, norms
 
 
-def _library(x: Inputs, members: int, norms: int) -> ctypes.CDLL:
-    return _typed(library(macros(x, members, norms)))
+def macros(kind: tuple[int, ...]) -> dict[str, int]:
+    """What tells the kinds of scans apart that there is one library each for."""
+    return {name: int(number) for name, number in zip(MACROS, kind, strict=True)}
 
 
-@cache  # a call of the kernel with few states takes little longer than to tell its types
-def _typed(lib: ctypes.CDLL) -> ctypes.CDLL:
-    lib.job_bytes.restype = c_int64
+@dataclass(frozen=True)
+class Kernel:
+    """A library's functions, and how many bytes its vectors have."""
+
+    forward: Any
+    backward: Any  # None if it has none
+    bytes: int
+
+
+@cache  # a small scan takes little longer than to find its library and to tell its types
+def kernel(kind: tuple[int, ...]) -> Kernel:
+    """The library of a kind of scan, compiled if it is not there yet.
+
+    Raises:
+        NoCompiler: it cannot be compiled here.
+    """
+    lib = library(macros(kind))
+    lib.job_bytes.restype = lib.vector_bytes.restype = c_int64
     assert lib.job_bytes() == ctypes.sizeof(Job)
-    for name in ("scan_forward", "scan_backward"):
-        if hasattr(lib, name):
-            getattr(lib, name).argtypes, getattr(lib, name).restype = [POINTER(Job)], c_int
-    return lib
+    functions = [getattr(lib, name, None) for name in ("scan_forward", "scan_backward")]
+    for function in filter(None, functions):
+        function.argtypes, function.restype = [POINTER(Job)], c_int
+    return Kernel(*functions, lib.vector_bytes())
 
 
 def _pointer(x: torch.Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
 
 
-def _job(lib: ctypes.CDLL, members: Sequence[Inputs]) -> Job:
+def _job(lib: Kernel, members: Sequence[Inputs]) -> Job:
     """Sizes, distances in memory and inputs."""
     x = members[0]
     _, _, A, B, C, _, _ = x.tensors
     item = 8 if x.double else 4
-    lanes = lib.vector_bytes() // item
+    lanes = lib.bytes // item
     chunk = x.time if x.time <= 3 * ROWS // 2 else -(-x.time // -(-x.time // ROWS))
     mark = 8 * lanes * x.states * item * (1 + x.complex)  # h of a tile
     while -(-x.time // chunk) > 1 and -(-x.time // chunk) * mark > SPARE:
         chunk = min(x.time, 2 * chunk)
-    per_time = {3: (x.time * x.states, x.states), 2: (0, 0), 1: (0, 0)}
-    job = Job(batch=x.batch, time=x.time, channels=x.channels, states=x.states, chunk=chunk)
-    job.a_channel = A.shape[-1] if A.dim() == 2 else 0
-    job.b_batch, job.b_time = per_time[B.dim()]
-    job.c_batch, job.c_time = per_time[C.dim()]
-    for k, m in enumerate(members):
-        for name, t in zip(("u", "delta", "A", "B", "C", "D", "h0"), m.tensors, strict=True):
-            setattr(job.member[k], name, _pointer(t))
-    return job
+    distances = [A.shape[-1] if A.dim() == 2 else 0]
+    for t in (B, C):
+        distances += (x.time * x.states, x.states) if t.dim() == 3 else (0, 0)
+    pointers = (Member * MOST)(*(Member(*map(_pointer, m.tensors)) for m in members))
+    return Job(x.batch, x.time, x.channels, x.states, 1, 1, chunk, 1, *distances, pointers)
 
 
-def _split(job: Job, lib: ctypes.CDLL, x: Inputs, parts: int, groups: int) -> None:
+def _split(job: Job, lib: Kernel, x: Inputs, parts: int, groups: int) -> None:
     """How many tasks: no more than there are tiles and full loads of rows."""
-    tiles = -(-x.channels // (8 * lib.vector_bytes() // (8 if x.double else 4)))
+    tiles = -(-x.channels // (8 * lib.bytes // (8 if x.double else 4)))
     job.parts = max(1, min(tiles, TASKS, parts))
     loads = -(-x.batch * x.time // ROWS)
     job.groups = max(1, min(x.batch, loads, -(-TASKS // job.parts), groups))
     job.together = max(1, min(ROWS // x.time, -(-x.batch // job.groups))) if job.chunk == x.time else 1
 
 
-def _run(function: ctypes._CFuncPtr, job: Job) -> None:  # type: ignore[name-defined]
+def _run(function: Any, job: Job) -> None:
     entries = job.batch * job.time * job.channels * job.states
-    count = min(torch.get_num_threads(), job.groups * job.parts) if entries > ALONE else 1
-    failed = list[int]()
-
-    def work() -> None:
-        if function(byref(job)):
-            failed.append(1)
-
-    others = [threading.Thread(target=work) for _ in range(count - 1)]
-    for thread in others:
-        thread.start()
-    work()
-    for thread in others:
-        thread.join()
-    if len(failed) == count:  # else the other threads have done all tasks
+    job.threads = min(torch.get_num_threads(), job.groups * job.parts) if entries > ALONE else 1
+    if function(byref(job)):
         raise MeasureError("not enough memory for the buffers of a scan; use fewer states or shorter sequences.")
 
 
@@ -149,7 +142,7 @@ def forward(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor], Sums | None]:
     """y and (if asked for) the last state of every member, and sums of squares: 0 none, 1 by position alone, 2 all."""
     x, count = members[0], len(members)
-    lib = _library(x, count, norms)
+    lib = kernel(kind(x, count, norms))
     job = _job(lib, members)
     kinds = 1 if count == 1 else count + 1
     _split(job, lib, x, SPARE // (8 * kinds * x.batch * x.time) if norms else TASKS, TASKS)
@@ -169,7 +162,7 @@ def forward(
             found += [zeros(torch.float64, *shape) for shape in shapes]
         for name, tensor in zip(SUMS, found, strict=False):
             setattr(job, name, tensor.data_ptr())
-    _run(lib.scan_forward, job)
+    _run(lib.forward, job)
     if norms:
         position = total(found[0].unbind(1))
         empty = position.new_empty(0)
@@ -183,7 +176,7 @@ def forward(
 def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[torch.Tensor | None]:
     """Gradients of u, delta, A, B, C, D and h0 from those of y and the last state."""
     u, delta, A, B, C, D, h0 = x.tensors
-    lib = _library(x, 1, 0)
+    lib = kernel(kind(x, 1, 0))
     job = _job(lib, [x])
     item = A.element_size()
     by_part = [t.numel() for t in (B, C) if t.dim() == 3]
@@ -208,7 +201,7 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
     glast = None if glast is None else glast.resolve_conj().contiguous()
     for name, tensor in zip(GRADIENTS, (gy, glast, du, ddelta, *sums.values(), dD, dh0), strict=True):
         setattr(job, name, _pointer(tensor))
-    _run(lib.scan_backward, job)
+    _run(lib.backward, job)
     dA, dB, dC = (total(t.unbind(0)) for t in sums.values())
     ddelta = total(ddelta.unbind(0)) if delta.dim() == 1 else ddelta
     return [du, ddelta, dA, dB, dC, None if dD is None else total(dD.unbind(0)), dh0]

@@ -66,8 +66,11 @@ class Inputs:
 
 def checked(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
     """Tensors that :func:`of` has seen before they went into torch's operation, which may hand on views."""
-    ready = tuple(None if t is None else t.resolve_conj().resolve_neg().contiguous() for t in tensors)
-    return Inputs(ready, discretization)  # type: ignore[arg-type]
+    return Inputs(tuple([None if t is None else _ready(t) for t in tensors]), discretization)  # type: ignore[arg-type]
+
+
+def _ready(x: torch.Tensor) -> torch.Tensor:
+    return (x.resolve_conj() if x.is_complex() else x).resolve_neg().contiguous()
 
 
 def of(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
@@ -92,38 +95,38 @@ def of(discretization: str, *tensors: torch.Tensor | None) -> Inputs:
     if min(batch, time, channels, states) < 1:
         raise InputError(f"selective_scan needs at least one sequence, step, channel and state; u is {tuple(u.shape)}.")
     token, own, shared = (batch, time, states), (channels, states), (states,)
-    fits: dict[str, Sequence[tuple[int, ...]]] = {
-        "u": [(batch, time, channels)],
-        "delta": [(batch, time, channels), (channels,), ()],
-        "A": [own, shared, (channels, 1)],
-        "B": [token, own, shared],
-        "C": [token, own, shared],
-        "D": [(channels,)],
-        "h0": [(batch, channels, states)],
-    }
-    for name, t in present.items():
-        if tuple(t.shape) not in fits[name]:
-            wanted = " or ".join(map(str, fits[name]))
+    factors: Sequence[tuple[int, ...]] = (token, own, shared)
+    steps = (batch, time, channels), (channels,), ()
+    fits = (steps[:1], steps, (own, shared, (channels, 1)), factors, factors, steps[1:2], ((batch, channels, states),))
+    device = u.device
+    for (name, t), shapes in zip(given.items(), fits, strict=True):
+        if t is None:
+            continue
+        if t.shape not in shapes:
+            wanted = " or ".join(map(str, shapes))
             raise InputError(
                 f"{name} of selective_scan has shape {tuple(t.shape)}; with u {tuple(u.shape)} and A {tuple(A.shape)} it "
                 f"must have {wanted}."
             )
-        if t.device != u.device:
+        if t.device != device:
             raise InputError(f"{name} of selective_scan is on {t.device}, u on {u.device}; move them to one device.")
-    real = [name for name in ("u", "delta", "D") if name in present and present[name].is_complex()]
-    if real:
+    complex_ = [name for name, t in present.items() if t.is_complex()]
+    if wrong := [name for name in ("u", "delta", "D") if name in complex_]:
         raise InputError(
-            f"{real[0]} of selective_scan is complex; A, B, C and h0 alone may be. By linearity, scan the real and the "
+            f"{wrong[0]} of selective_scan is complex; A, B, C and h0 alone may be. By linearity, scan the real and the "
             "imaginary part of a complex u one by one."
         )
     dtype = u.dtype
     for t in present.values():
-        dtype = torch.promote_types(dtype, t.real.dtype if t.is_complex() else t.dtype)
+        if t.dtype != dtype:
+            dtype = torch.promote_types(dtype, t.real.dtype if t.is_complex() else t.dtype)
     if dtype not in (torch.float32, torch.float64):
         raise InputError(f"selective_scan computes in float32 or float64, not in {dtype}; convert with .float().")
-    complex_ = any(present[name].is_complex() for name in ("A", "B", "C", "h0") if name in present)
-    kind = {name: dtype.to_complex() if complex_ and name in ("A", "B", "C", "h0") else dtype for name in present}
     if present["delta"].dim() == 0:
         present["delta"] = present["delta"].expand(channels)
-    ready = {name: t.to(kind[name]).resolve_conj().resolve_neg().contiguous() for name, t in present.items()}
-    return Inputs(tuple(ready.get(name) for name in NAMES), discretization)  # type: ignore[arg-type]
+    if complex_:
+        kind = {name: dtype.to_complex() if name in ("A", "B", "C", "h0") else dtype for name in present}
+        ready = {name: _ready(t.to(kind[name])) for name, t in present.items()}
+    else:
+        ready = {name: (t if t.dtype == dtype else t.to(dtype)).resolve_neg().contiguous() for name, t in present.items()}
+    return Inputs(tuple([ready.get(name) for name in NAMES]), discretization)  # type: ignore[arg-type]

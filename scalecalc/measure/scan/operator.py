@@ -19,7 +19,7 @@ import torch
 
 from scalecalc.errors import MeasureError, UnknownName
 from scalecalc.measure.scan import cpu, inputs, reference
-from scalecalc.measure.scan.build import NoCompiler, compiler, library
+from scalecalc.measure.scan.build import NoCompiler, compiler
 
 BACKENDS = ("auto", "c", "numba", "triton", "reference")
 OLDEST = (8, 0)  # compute capability that the GPU's kernels have been compiled for
@@ -45,8 +45,7 @@ def backend_of(name: str, x: inputs.Inputs, members: int = 1, norms: int = 0) ->
         UnknownName: no such backend.
         MeasureError: it does not work on this device, not here, or not for this kind of scan.
     """
-    macros = tuple(cpu.macros(x, members, norms).items())
-    return _backend(name, str(x.tensors[0].device), x.complex, _by_channel(x), macros)
+    return _backend(name, str(x.tensors[0].device), x.complex, _by_channel(x), cpu.kind(x, members, norms))
 
 
 def _by_channel(x: inputs.Inputs) -> bool:
@@ -59,7 +58,7 @@ def has(package: str) -> bool:
 
 
 @torch.compiler.assume_constant_result  # what torch.compile cannot follow: it asks the system for a compiler
-def _backend(name: str, device: str, complex_: bool, by_channel: bool, macros: tuple[tuple[str, int], ...]) -> str:
+def _backend(name: str, device: str, complex_: bool, by_channel: bool, kind: tuple[int, ...]) -> str:
     if name not in BACKENDS:
         raise UnknownName("scan backend", name, BACKENDS)
     if name == "reference":
@@ -85,7 +84,7 @@ def _backend(name: str, device: str, complex_: bool, by_channel: bool, macros: t
             raise MeasureError(f"the scan's backend 'numba' serves {SERVED}; use 'c' or 'reference'.")
         return name
     try:
-        library(dict(macros))
+        cpu.kernel(kind)
     except NoCompiler as error:
         if name == "c":
             raise
@@ -122,6 +121,7 @@ def without_triton(device: torch.device) -> str:
     return ""
 
 
+@cache
 def kernel(backend: str) -> Any:
     """The module with a backend's ``forward`` and ``backward``."""
     module = {"c": "cpu", "numba": "jit", "triton": "gpu"}[backend]
@@ -174,7 +174,7 @@ def _moved(x: inputs.Inputs, device: torch.device | str) -> inputs.Inputs:
 def back(found: Any, device: torch.device) -> Any:
     """Whatever there is of tensors in it, on a device."""
     if isinstance(found, torch.Tensor):
-        return found.to(device)
+        return found if found.device == device else found.to(device)
     if isinstance(found, cpu.Sums):
         return cpu.Sums(*(t.to(device) for t in (found.position, found.channel, found.state, found.largest)))
     return type(found)(back(t, device) for t in found) if isinstance(found, list | tuple) else found
@@ -199,8 +199,21 @@ def reference_sums(h: Sequence[torch.Tensor], coefficients: Sequence[float]) -> 
     return cpu.Sums(position, channel, state, torch.stack([s.amax() for s in found]))
 
 
-@torch.library.custom_op("scalecalc::selective_scan", mutates_args=())
-def scan_op(
+LIBRARY = torch.library.Library("scalecalc", "FRAGMENT")
+INPUTS = "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? h0, str discretization"
+SCHEMAS = (
+    f"selective_scan({INPUTS}, bool return_last, int norms, str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"selective_scan_backward(Tensor gy, Tensor? glast, {INPUTS}, str backend) -> Tensor[]",
+)
+for _schema in SCHEMAS:
+    LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
+scan_op = torch.ops.scalecalc.selective_scan.default
+backward_op = torch.ops.scalecalc.selective_scan_backward.default
+Six = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@torch.library.impl(LIBRARY, "selective_scan", "CompositeExplicitAutograd")
+def _scan(
     u: torch.Tensor,
     delta: torch.Tensor,
     A: torch.Tensor,
@@ -212,21 +225,19 @@ def scan_op(
     return_last: bool,
     norms: int,
     backend: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> Six:
     """y, the last state, and the norms by position, channel, state and the largest; empty where not asked for."""
     x = inputs.checked(discretization, u, delta, A, B, C, D, h0)
     y, last, sums = forward(backend, [x], [1.0], return_last, norms)
-    empty = u.new_empty(0, dtype=torch.float64)
-    found = (empty,) * 4
+    found: list[torch.Tensor] = []
     if sums is not None:
         one = cpu.Sums(*(t[0] if t.numel() else t for t in (sums.position, sums.channel, sums.state, sums.largest)))
-        found = norms_of(one, x.batch, x.time, x.channels, x.states)
-        found = (found[0], *(t if norms > 1 else torch.empty_like(empty) for t in found[1:]))
-    found = tuple(t.clone() if t is empty else t for t in found)
+        found += norms_of(one, x.batch, x.time, x.channels, x.states)[: 4 if norms > 1 else 1]
+    found += [u.new_empty(0, dtype=torch.float64) for _ in range(4 - len(found))]
     return (y[0], last[0] if last else A.new_empty(0), *found)  # type: ignore[return-value]
 
 
-@scan_op.register_fake
+@torch.library.register_fake("scalecalc::selective_scan", lib=LIBRARY)
 def _(u, delta, A, B, C, D, h0, discretization, return_last, norms, backend):  # type: ignore[no-untyped-def]
     batch, time, channels = u.shape
     states = B.shape[-1]
@@ -244,8 +255,8 @@ def _(u, delta, A, B, C, D, h0, discretization, return_last, norms, backend):  #
     )
 
 
-@torch.library.custom_op("scalecalc::selective_scan_backward", mutates_args=())
-def backward_op(
+@torch.library.impl(LIBRARY, "selective_scan_backward", "CompositeExplicitAutograd")
+def _gradients(
     gy: torch.Tensor,
     glast: torch.Tensor | None,
     u: torch.Tensor,
@@ -263,23 +274,57 @@ def backward_op(
     return [g for g in backward(backend, x, gy, glast) if g is not None]
 
 
-@backward_op.register_fake
+@torch.library.register_fake("scalecalc::selective_scan_backward", lib=LIBRARY)
 def _(gy, glast, u, delta, A, B, C, D, h0, discretization, backend):  # type: ignore[no-untyped-def]
     given = [t for t in (u, delta, A, B, C, D, h0) if t is not None]
     return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in given]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    tensors, (ctx.discretization, ctx.return_last, _, ctx.backend) = inputs[:7], inputs[7:]
-    ctx.save_for_backward(*tensors)
-    ctx.mark_non_differentiable(*output[2:])
+class _Differentiable(torch.autograd.Function):
+    """What :func:`torch.library.register_autograd` makes, without its bookkeeping: half of a small scan's time."""
+
+    @staticmethod
+    def forward(ctx: Any, keys: torch._C.DispatchKeySet, *given: Any) -> Six:
+        out = _below(scan_op, keys, *given)
+        ctx.save_for_backward(*given[:7])
+        ctx.discretization, ctx.return_last, _, ctx.backend = given[7:]
+        ctx.mark_non_differentiable(*out[2:])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gy: torch.Tensor, glast: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+        tensors = ctx.saved_tensors
+        found = iter(backward_op(gy, glast if ctx.return_last else None, *tensors, ctx.discretization, ctx.backend))
+        return (None, *(None if t is None else next(found) for t in tensors), *(None,) * 4)
 
 
-def _backward(ctx: Any, gy: torch.Tensor | None, glast: torch.Tensor | None, *_: Any) -> tuple[Any, ...]:
-    tensors = ctx.saved_tensors
-    gy = torch.zeros_like(tensors[0]) if gy is None else gy
-    found = iter(backward_op(gy, glast if ctx.return_last else None, *tensors, ctx.discretization, ctx.backend))
-    return (*(None if t is None else next(found) for t in tensors), *(None,) * 4)
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, keys: torch._C.DispatchKeySet, *given: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(_below(backward_op, keys, *given))
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise MeasureError("the compiled scan has first derivatives alone; for second ones take backend='reference'.")
 
 
-scan_op.register_autograd(_backward, setup_context=_setup)
+def _below(op: Any, keys: torch._C.DispatchKeySet, *given: Any) -> Any:
+    """An operation without its gradient."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return op.redispatch(keys & torch._C._after_autograd_keyset, *given)
+
+
+def _recorded(tensors: tuple[torch.Tensor | None, ...]) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _scan_recorded(keys: torch._C.DispatchKeySet, *given: Any) -> Any:
+    return _Differentiable.apply(keys, *given) if _recorded(given[:7]) else _below(scan_op, keys, *given)
+
+
+def _gradients_recorded(keys: torch._C.DispatchKeySet, *given: Any) -> list[torch.Tensor]:
+    return list(_Once.apply(keys, *given)) if _recorded(given[:9]) else _below(backward_op, keys, *given)  # type: ignore[arg-type]
+
+
+LIBRARY.impl("selective_scan", _scan_recorded, "Autograd", with_keyset=True)
+LIBRARY.impl("selective_scan_backward", _gradients_recorded, "Autograd", with_keyset=True)

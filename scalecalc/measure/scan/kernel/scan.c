@@ -4,12 +4,13 @@
  * A_ALIKE (one transition for all states of a channel), B_CHANNEL and C_CHANNEL (a B or C per channel, the same at all times),
  * MEMBERS and NORMS (forward.h).
  *
- * Threads call the same function with the same job and take its tasks in turn.  What a task adds up is its own, so that
- * results do not depend on who takes which.
+ * A job's tasks are shared out among threads that live as long as the call.  What a task adds up is its own, so that results
+ * do not depend on who takes which.
  */
 #include "vector.h"
 #include "scheme.h"
 #include "tile.h"
+#include "crew.h"
 #include "forward.h"
 #if MEMBERS == 1 && NORMS == 0
 #include "backward.h"
@@ -37,24 +38,23 @@ static void restore(int was) { (void)was; }
 int64_t job_bytes(void) { return sizeof(Job); }
 int64_t vector_bytes(void) { return BYTES; }
 
-/* Run tasks of a job until none is left.  Returns 1 if there is not enough memory for the buffers. */
+/* Run a job's tasks.  Returns 1 if there is not enough memory for one thread's buffers. */
 #define RUN(NAME, WORK, LAY, TASK)                                                        \
-    int NAME(Job *j) {                                                                    \
+    static void NAME##_hand(Crew *crew, int64_t hand) {                                   \
+        const Job *j = crew->job;                                                         \
         WORK w;                                                                           \
-        Arena arena = {NULL};                                                                 \
-        LAY(j, &w, &arena); /* once to see how much it takes */                           \
-        const size_t bytes = (size_t)(arena.at - (char *)NULL) + 64;                      \
-        char *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);                         \
-        if (!memory) return 1;                                                            \
-        arena.at = memory;                                                                \
+        Arena arena = {crew->memory + hand * crew->bytes};                                \
         LAY(j, &w, &arena);                                                               \
         const __typeof__(flush()) was = flush();                                          \
-        int64_t task;                                                                     \
-        while ((task = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < j->groups * j->parts) \
+        for (int64_t task = first_task(crew, hand); task < crew->tasks; task = next_task(crew, task)) \
             TASK(j, &w, task / j->parts, task % j->parts);                                \
         restore(was);                                                                     \
-        free(memory);                                                                     \
-        return 0;                                                                         \
+    }                                                                                     \
+    int NAME(const Job *j) {                                                              \
+        WORK w;                                                                           \
+        Arena arena = {NULL};                                                             \
+        LAY(j, &w, &arena); /* to see how much it takes */                                \
+        return together(j, NAME##_hand, (arena.at - (char *)NULL) + 64);                  \
     }
 
 RUN(scan_forward, Forward, lay_forward, task_forward)

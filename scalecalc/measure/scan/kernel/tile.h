@@ -22,7 +22,7 @@ typedef struct {
     const real *gy, *glast;
     real *du, *ddelta, *dA, *dB, *dC, *dD, *dh0;
     int64_t dA_group, dA_part, dB_group, dB_part, dC_group, dC_part; /* between the partial sums of the tasks */
-    int64_t next;                     /* the task to be taken up next */
+    int64_t threads;                  /* at most so many */
 } Job;
 
 typedef struct { int64_t first, count; int wide; } Tile; /* channels, and vectors of them */
