@@ -35,6 +35,7 @@ def plan_of(name: str = "s6", steps: int = 1, **options: str | bool) -> Plan:
         ("s6", 1, {"discretization": "mamba", "step": "mamba", "skip": True, "gate": True}),
         ("ssd", 1, {}),
         ("s4d", 1, {}),
+        ("linear_attention", 1, {"decay": "fixed", "norm": False, "gate": False}),
     ],
     ids=lambda o: " ".join(map(str, o.values())) if isinstance(o, dict) else str(o),
 )
@@ -42,7 +43,8 @@ def test_every_row_is_the_same(
     monkeypatch: pytest.MonkeyPatch, model: str, steps: int, options: Mapping[str, str | bool]
 ) -> None:
     """Whole tensors; fused scans with the rest whole; fused scans and tiles of a few channels that do not divide N_u."""
-    plan, setting = plan_of(model, steps, **options), Setting(WIDTHS, 3, 7)
+    plan, widths = plan_of(model, steps, **options), {"N": 24} if model == "linear_attention" else WIDTHS
+    setting = Setting(widths, 3, 7)
     whole = measure(plan, setting)
     assert plan.forward(setting) is plan.model.program  # so few states are not worth a compilation
     monkeypatch.setattr(contributions, "LEAST", 0)

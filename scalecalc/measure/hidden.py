@@ -8,10 +8,11 @@ found when it is asked for, in one pass over all of them.
 This serves passes that ask for sizes alone: the forward passes at moved weights, which are most of what a verification does.
 A pass that measures every sum of the backward pass, too, needs the tensors in between and runs operation by operation.
 
-What is recognised: decay and input factor of one discretization at one step and transition, their product with anything
-that has either states or channels, and one sum over the states: selective layers (s6, Mamba, Mamba-2) and banks of states per
-channel (S4D).  All else (an exponential written by hand, a decay that is no exp(ΔA), states that are read out twice) runs as
-the rules have it.  So does one bank of states for all channels (lti, s5, lru, rglru): its h is no larger than the drive that
+What is recognised: decay and input factor of one discretization at one step and transition, or a decay that does not depend
+on time; their product with anything that has either states or channels; and one sum over the states.  These are selective layers
+(s6, Mamba, Mamba-2), banks of states per channel (S4D), and linear attention with a fixed decay or none, whose keys' features
+are the states and whose values' are the channels.  All else (a decay that is no exp(ΔA) and depends on time, as gated linear
+attention's, states that are read out twice) runs as the rules have it.  So does one bank of states for all channels (lti, s5, lru, rglru): its h is no larger than the drive that
 it is made of, and there is nothing to save.
 """
 
@@ -40,13 +41,14 @@ class Scan:
     """Where a fused scan gets what it takes.
 
     Args:
-        u, B: positions whose product they are, B = 1 if there are none; ``delta``, ``A``, ``C`` one position each.
+        u, B: positions whose product they are, B = 1 if there are none; ``delta``, ``A``, ``C`` one position each.  Without a
+            ``delta``, ``A`` is a decay itself, which Euler's method has at a step of 1 and the transition A − 1.
         batch: axes of the sequences; ``time``; ``channels``, a growing one first if there is any; ``state``.
     """
 
     discretization: str
     u: tuple[int, ...]
-    delta: int
+    delta: int | None
     A: int
     B: tuple[int, ...]
     C: int
@@ -58,7 +60,11 @@ class Scan:
     @property
     def inputs(self) -> tuple[int, ...]:
         """What the states are made of; the readout takes ``C`` as well."""
-        return (*self.u, self.delta, self.A, *self.B)
+        return (*self.u, *self._step, self.A, *self.B)
+
+    @property
+    def _step(self) -> tuple[int, ...]:
+        return () if self.delta is None else (self.delta,)
 
     @property
     def channel(self) -> str:
@@ -73,8 +79,8 @@ class Scan:
             return {label for i in positions for label in program.ops[i].axes}
 
         factors = all(axes(*of) <= rows | state or axes(*of) <= channels | state for of in (self.B, (self.C,)))
-        real = not any(program.ops[i].complex for i in (*self.u, self.delta))
-        mine = axes(self.A) <= channels | state and axes(self.delta, *self.u) <= rows | channels
+        real = not any(program.ops[i].complex for i in (*self.u, *self._step))
+        mine = axes(self.A) <= channels | state and axes(*self._step, *self.u) <= rows | channels
         return bool(self.channels and self.u) and factors and real and mine and self.state in axes(self.C)
 
     def tensors(self, axes: Sequence[tuple[str, ...]], given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -96,8 +102,9 @@ class Scan:
         width, length = math.prod(sizes[label] for label in channels), sizes[self.state]
         token = ((*rows, *state), (*many, length)), ((*channels, *state), (width, length))
         u = product(len(self.u), ((*rows, *channels), (*many, width)))
-        delta = product(1, ((), ()), (channels, (width,)), ((*rows, *channels), (*many, width)))
+        delta = product(len(self._step), ((), ()), (channels, (width,)), ((*rows, *channels), (*many, width)))
         A = product(1, (channels, (width, 1)), (state, (length,)), token[1])
+        A = A - 1 if self.delta is None else A
         counts = len(self.B), len(given) - len(self.inputs)
         return [u, delta, A, *(product(count, (state, (length,)), *token) for count in counts)]
 
@@ -224,18 +231,21 @@ def _scan(program: Program, h: int) -> tuple[Scan, int] | None:
     op = program.ops[h]
     if op.rule != "recurrence" or op.params["reverse"]:
         return None
-    decay = program.ops[op.inputs[0]]
-    if decay.rule not in inputs.SCHEMES or decay.params != {"part": "A", "order": (0, 0)}:
-        return None
-    delta, A = decay.inputs
+    decay, time = program.ops[op.inputs[0]], op.params["over"]
     factors = _factors(program, op.inputs[1])
-    weight = [i for i in factors if program.ops[i].rule == decay.rule and program.ops[i].params["part"] == "B"]
-    if len(weight) != 1 or program.ops[weight[0]].inputs != decay.inputs or program.ops[weight[0]].params["order"] != (0, 0):
+    if time not in decay.axes and decay.rule not in inputs.SCHEMES:
+        scheme, delta, A, weight = "euler", None, op.inputs[0], []
+    elif decay.rule in inputs.SCHEMES and decay.params == {"part": "A", "order": (0, 0)}:
+        scheme, (delta, A) = decay.rule, decay.inputs
+        weight = [i for i in factors if program.ops[i].rule == scheme and program.ops[i].params["part"] == "B"]
+        if len(weight) != 1 or program.ops[weight[0]].inputs != decay.inputs or program.ops[weight[0]].params["order"] != (0, 0):
+            return None
+    else:
         return None
     y, C = _readout(program, h)
     if y is None or C is None or len(program.ops[y].params["over"]) != 1:
         return None
-    (state,), time = program.ops[y].params["over"], op.params["over"]
+    (state,) = program.ops[y].params["over"]
     rest = [i for i in factors if i not in weight]
     B, u = ([i for i in rest if (state in program.ops[i].axes) is with_state] for with_state in (True, False))
     shared = {label for i in (*B, C) if time in program.ops[i].axes for label in program.ops[i].axes}
@@ -247,7 +257,7 @@ def _scan(program: Program, h: int) -> tuple[Scan, int] | None:
     ]
     batch = tuple(label for label in op.axes if label not in (*channels, state, time))
     channels.sort(key=lambda label: not program.grows(label))
-    scan = Scan(decay.rule, tuple(u), delta, A, tuple(B), C, batch, time, tuple(channels), state)
+    scan = Scan(scheme, tuple(u), delta, A, tuple(B), C, batch, time, tuple(channels), state)
     return (scan, y) if scan.fits(program) else None
 
 
