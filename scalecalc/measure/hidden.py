@@ -9,11 +9,11 @@ This serves passes that ask for sizes alone: the forward passes at moved weights
 A pass that measures every sum of the backward pass, too, needs the tensors in between and runs operation by operation.
 
 What is recognised: decay and input factor of one discretization at one step and transition, or a decay that does not depend
-on time; their product with anything that has either states or channels; and one sum over the states.  These are selective layers
-(s6, Mamba, Mamba-2), banks of states per channel (S4D), and linear attention with a fixed decay or none, whose keys' features
-are the states and whose values' are the channels.  All else (a decay that is no exp(ΔA) and depends on time, as gated linear
-attention's, states that are read out twice) runs as the rules have it.  So does one bank of states for all channels (lti, s5, lru, rglru): its h is no larger than the drive that
-it is made of, and there is nothing to save.
+on time; their product with anything that has either states or channels; and one sum over the states.  These are selective
+layers (s6, Mamba, Mamba-2), banks of states per channel (S4D), and linear attention with a fixed decay or none, whose keys'
+features are the states and whose values' are the channels.  All else (a decay of every token that is no exp(ΔA), as gated
+linear attention's; states that are read out twice) runs as the rules have it.  So does one bank of states for all channels
+(lti, s5, lru, rglru): its h is no larger than the drive that it is made of, and there is nothing to save.
 """
 
 from __future__ import annotations
@@ -238,7 +238,10 @@ def _scan(program: Program, h: int) -> tuple[Scan, int] | None:
     elif decay.rule in inputs.SCHEMES and decay.params == {"part": "A", "order": (0, 0)}:
         scheme, (delta, A) = decay.rule, decay.inputs
         weight = [i for i in factors if program.ops[i].rule == scheme and program.ops[i].params["part"] == "B"]
-        if len(weight) != 1 or program.ops[weight[0]].inputs != decay.inputs or program.ops[weight[0]].params["order"] != (0, 0):
+        if len(weight) != 1:
+            return None
+        factor = program.ops[weight[0]]
+        if factor.inputs != decay.inputs or factor.params["order"] != (0, 0):
             return None
     else:
         return None
