@@ -5,7 +5,9 @@ A parameter (or, where the module slices it, a piece of one) is
 - *exact* if it is the same from every seed: a constant, or a function of the index along one axis (n, log n, 1/n …), found
   among :data:`~scalecalc.trace.exact.PROFILES` and verified to rounding at every width;
 - *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
-  mean; the mean's size, and theirs about it, are powers of the widths, the second read off their standard deviations.
+  mean; the mean's size, and theirs about it, are powers of the widths, the second read off their standard deviations.  Where
+  a parameter has as many entries at every width (a bias of one entry, one number per head) it is drawn at all of them from
+  the same random numbers: entries that are then a constant multiple of each other say the power with no error at all.
 
 Each of these is tested, and what fails a test is an error with the numbers.  A matrix with orthogonal rows or columns is
 known as one; its law is that of independent entries.
@@ -37,12 +39,16 @@ LARGEST = 4e6  # entries of all parameters together: with more the widths grow l
 SURE = 4.5  # standard errors: one test in 10⁵ is wrong
 POWERS = sorted({Fraction(k, d) for d in (3, 4) for k in range(-3 * d, 3 * d + 1)})  # what exponents are
 MARGIN = 0.035  # a fitted exponent is that near to one of them, which are 1/12 apart, and its error three times smaller
+FEW = 200  # entries whose spread says nothing of a mean yet
+ROUGH = 0.05  # the same where it says no exponent, but how far a mean is off zero
 PRECISE = 0.011  # relative error of a standard deviation, where the last two widths have to say the exponent
 
 
 @dataclass(frozen=True)
 class Initial:
     """``exact``: an expression in n, the index along axis ``along`` (None: a constant); else ``scale`` and ``mean``.
+
+    ``values``: exact numbers along some axes of fixed size, ``axes``, that are no function of an index.
 
     The mean is ``mean`` times ``mean_scale``.
     """
@@ -54,6 +60,8 @@ class Initial:
     mean_scale: Scale = field(default_factory=Scale.one)
     spread: float = 1.0  # with a mean: the standard deviation at scale one
     orthogonal: bool = False
+    values: Any = None
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,10 +104,18 @@ class Initials:
     settings: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
 
     def __post_init__(self) -> None:
-        count = sum(p.numel() for p in self.of(dict(self.base), 0).values())
-        growth = next((g for g in GROWTH if count * g[-1] ** 2 <= LARGEST), GROWTH[-1])
+        count, *doubled = (self._count(widths) for widths in (self.base, *self._doubled()))
+        power = max(2.0, *(math.log2(max(more, 1) / max(count, 1)) for more in doubled))  # of a product of three widths, 3
+        growth = next((g for g in GROWTH if count * g[-1] ** power <= LARGEST), GROWTH[-1])
         self.settings = [dict(self.base)]
         self.settings += [{**self.base, dim: g * width} for dim, width in self.base.items() for g in growth[1:]]
+
+    def _doubled(self) -> list[dict[str, int]]:
+        return [{**self.base, dim: 2 * width} for dim, width in self.base.items()]
+
+    def _count(self, widths: Mapping[str, int]) -> int:
+        """The numbers in a module of these widths."""
+        return sum(p.numel() for p in self.of(widths, 0).values())
 
     def of(self, widths: Mapping[str, int], seed: int) -> dict[str, torch.Tensor]:
         module, _ = set_up(self.factory, widths, self.options, seed)
@@ -117,7 +133,10 @@ class Initials:
 
     def pieces(self, name: str, parts: Parts, setting: int, seeds: range) -> torch.Tensor:
         """One piece at one setting from several seeds, the first axis."""
-        value, widths = self._drawn(name, setting, seeds), self.settings[setting]
+        return self._piece(self._drawn(name, setting, seeds), parts, setting)
+
+    def _piece(self, value: torch.Tensor, parts: Parts, setting: int) -> torch.Tensor:
+        widths = self.settings[setting]
         for axis, part in enumerate(parts):
             value = part.of(value, 1 + axis, widths)
         return value.to(torch.float64)
@@ -125,10 +144,8 @@ class Initials:
     def _drawn(self, name: str, setting: int, seeds: range) -> torch.Tensor:
         """A parameter from several seeds: by itself, if there is a tape of how it is drawn."""
         if seeds.start >= SEEDS:
-            if setting not in self.tapes:
-                self.tapes[setting] = self._tape(setting)
             # The seed is the parameter's own, so that no two of them, and no two settings, have random numbers in common.
-            found = self.tapes[setting].draw(name, len(seeds), crc32(f"{name} {setting} {seeds.start}".encode()))
+            found = self._tape_at(setting).draw(name, len(seeds), crc32(f"{name} {setting} {seeds.start}".encode()))
             if found is not None:
                 return found
         return torch.stack([self._all(setting, seed)[name] for seed in seeds])
@@ -138,6 +155,11 @@ class Initials:
         if (setting, seed) not in self.drawn:
             self.drawn[setting, seed] = self.of(self.settings[setting], seed)
         return self.drawn[setting, seed]
+
+    def _tape_at(self, setting: int) -> Tape:
+        if setting not in self.tapes:
+            self.tapes[setting] = self._tape(setting)
+        return self.tapes[setting]
 
     def _tape(self, setting: int) -> Tape:
         """How the parameters are drawn at one setting, checked against what the factory draws."""
@@ -168,14 +190,14 @@ class Initials:
         drawn = [self.pieces(name, parts, k, range(SEEDS)) for k in every]
         alike = [all(torch.equal(own[0], other) for other in own[1:]) for own in drawn]
         if all(alike):
-            return self._exact(name, [own[0] for own in drawn])
+            return self._exact(name, [own[0] for own in drawn], growing)
         if any(alike):
             raise Refusal(f"the parameter {name} is random at some widths and not at others")
         return self._random(name, parts, drawn, growing)
 
     # ------------------------------------------------------------------ exact
 
-    def _exact(self, name: str, values: Sequence[torch.Tensor]) -> Initial:
+    def _exact(self, name: str, values: Sequence[torch.Tensor], growing: Sequence[int]) -> Initial:
         varying = {k for v in values for k in range(v.dim()) if v.shape[k] > 1 and not same_along(v, k)}
         if not varying:
             numbers = [float(v.reshape(-1)[0]) for v in values]
@@ -185,17 +207,39 @@ class Initials:
                     f"the parameter {name} is a constant that is no product of powers of the widths ({self._told(numbers)})"
                 )
             return Initial(number(numbers[0] / scale.at(self.settings[0])), scale=scale)
+        if len(varying) > 1 and varying & set(growing):
+            raise Refusal(
+                f"the parameter {name} is the same from every seed and varies along several axes, one of which grows; make "
+                "it in forward, from what it is a function of, or start it at random"
+            )
         if len(varying) > 1:
-            raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
+            return self._table(name, values, tuple(sorted(varying)))
         (axis,) = varying
         lines = [v.movedim(axis, -1).reshape(-1, v.shape[axis])[0] for v in values]
         if (found := function_of_index(lines)) is not None:
             return Initial(found, axis)
+        if axis not in growing:
+            return self._table(name, values, (axis,))
         head = ", ".join(f"{float(x):.4g}" for x in lines[0][:4])
         raise Refusal(
             f"the parameter {name} is the same from every seed ({head}, … along its axis {axis}) and no function of the "
             f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}, or a·exp(−b·n/N)"
         )
+
+    def _table(self, name: str, values: Sequence[torch.Tensor], axes: tuple[int, ...]) -> Initial:
+        """Numbers along axes of fixed size, times one power of the widths."""
+        rest = [k for k in range(values[0].dim()) if k not in axes]
+        tables = [v.permute(*axes, *rest).reshape(*(v.shape[k] for k in axes), -1)[..., 0] for v in values]
+        place = int(tables[0].abs().argmax())
+        numbers = [float(v.reshape(-1)[place]) for v in tables]
+        scale = self._common(numbers)
+        sizes = [n / numbers[0] for n in numbers]
+        alike = all(torch.allclose(v, tables[0] * s, ROUNDING, ROUNDING) for v, s in zip(tables, sizes, strict=True))
+        if scale is None or not alike:
+            told = self._told(numbers)
+            raise Refusal(f"the parameter {name} is the same from every seed, other numbers at other widths ({told})")
+        found = tables[0] / scale.at(self.settings[0])
+        return Initial(scale=scale, values=_tuples(found.tolist()), axes=axes)
 
     def _common(self, numbers: Sequence[float]) -> Scale | None:
         """The power of the widths that numbers, one per setting, are proportional to, exactly."""
@@ -223,29 +267,69 @@ class Initials:
         self._check_alike(name, drawn, growing, independent=not orthogonal)
         first = next(iter(self.base))
         enough = MARGIN / 5 * math.log(self.settings[2][first] / self.settings[0][first])
-        moments = self._moments(name, parts, drawn, max(enough, PRECISE))
-        if not all(self._agreed(moments, dim, 1 + 2 * j) for j, dim in enumerate(self.base)):
-            moments = self._moments(name, parts, drawn, PRECISE)
+        known = {dim: self._multiple(name, parts, drawn, dim, 1 + 2 * j) for j, dim in enumerate(self.base)}
+        if None not in known.values():
+            moments = self._moments(name, parts, drawn, ROUGH)
+        else:
+            moments = self._moments(name, parts, drawn, max(enough, PRECISE))
+            if not all(self._agreed(moments, dim, 1 + 2 * j) for j, dim in enumerate(self.base)):
+                moments = self._moments(name, parts, drawn, PRECISE)
         means = [m for m, _, _, _ in moments]
         centred = all(abs(m) < SURE * s / math.sqrt(count) for m, s, count, _ in moments)
         mean, level = None, Scale.one()
         if not centred:
-            mean, level = self._mean(name, means, [s / math.sqrt(count) for _, s, count, _ in moments])
+            errors = [s / math.sqrt(count) for _, s, count, _ in moments]
+            mean, level = self._mean(name, means, errors, {dim: p for dim, p in known.items() if p is not None})
         powers: dict[str, Fraction] = {}
         for j, dim in enumerate(self.base):
-            power = self._power(name, dim, moments, 1 + 2 * j)
+            power = known[dim]
+            power = self._power(name, dim, moments, 1 + 2 * j) if power is None else power
             if power:
                 powers[dim] = power
         scale = Scale(powers)
         spread = moments[0][1] / scale.at(self.settings[0])
         return Initial(scale=scale, mean=mean, mean_scale=level, spread=spread, orthogonal=orthogonal)
 
-    def _mean(self, name: str, means: Sequence[float], errors: Sequence[float]) -> tuple[sp.Expr, Scale]:
-        """A mean as a number times a power of the widths, from what it is at each setting and its standard error there."""
+    def _multiple(
+        self, name: str, parts: Parts, drawn: Sequence[torch.Tensor], dim: str, first: int
+    ) -> Fraction | None:
+        """The exponent of a dim if the same random numbers give the same entries times a number; None if they do not."""
+        places = (0, first, first + 1)
+        if len({drawn[k].shape[1:] for k in places}) > 1:
+            return None
+        found = [self._same_numbers(name, parts, k) for k in places]
+        if any(v is None for v in found):
+            return None
+        one, *others = (v for v in found if v is not None)
+        at, exponents = one.abs().argmax(), list[Fraction]()
+        for k, other in zip(places[1:], others, strict=True):
+            ratio = float(other.reshape(-1)[at] / one.reshape(-1)[at])
+            if not ratio > 0 or not torch.allclose(other, one * ratio, ROUNDING, 0.0):
+                return None
+            slope = math.log(ratio) / math.log(self.settings[k][dim] / self.settings[0][dim])
+            exponents.append(min(POWERS, key=lambda p, slope=slope: abs(slope - p)))
+            if abs(slope - exponents[-1]) > ROUNDING:
+                return None
+        return exponents[0] if exponents[0] == exponents[1] else None
+
+    def _same_numbers(self, name: str, parts: Parts, setting: int) -> torch.Tensor | None:
+        """A piece drawn at one setting from random numbers that do not depend on the setting; None without a tape."""
+        found = self._tape_at(setting).draw(name, SEEDS, crc32(name.encode()))
+        return None if found is None else self._piece(found, parts, setting)
+
+    def _mean(
+        self, name: str, means: Sequence[float], errors: Sequence[float], known: Mapping[str, Fraction]
+    ) -> tuple[sp.Expr, Scale]:
+        """A mean as a number times a power of the widths, from what it is at each setting and its standard error there.
+
+        ``known``: the powers of those dims that all entries are known to change by.
+        """
         powers: dict[str, Fraction] = {}
         for j, dim in enumerate(self.base):
             last, least = 2 + 2 * j, SURE * math.hypot(errors[0], errors[2 + 2 * j])
-            if abs(means[last] - means[0]) > least and means[0] * means[last] > 0:
+            if dim in known:
+                powers |= {dim: known[dim]} if known[dim] else {}
+            elif abs(means[last] - means[0]) > least and means[0] * means[last] > 0:
                 slope = math.log(means[last] / means[0]) / math.log(self.settings[last][dim] / self.settings[0][dim])
                 powers[dim] = min(POWERS, key=lambda p: abs(slope - p))
         scale = Scale(powers)
@@ -274,7 +358,7 @@ class Initials:
                 spread = float(entries.std())
                 fourth = float((entries - entries.mean()).pow(4).mean()) / max(spread, 1e-300) ** 4
                 error = math.sqrt(max(fourth - 1, 0.1) / (4 * len(entries)))
-                if error < precise or seeds >= MOST_SEEDS:
+                if (error < precise and len(entries) >= FEW) or seeds >= MOST_SEEDS:
                     break
                 more = self.pieces(name, parts, k, range(seeds, min(2 * seeds, MOST_SEEDS)))
                 drawn[k] = torch.cat([drawn[k], more])
@@ -358,6 +442,10 @@ class Initials:
                 f"the rows or columns of the parameter {name} are not independent at initialisation (squared cosines "
                 f"{mean:.2f} times those of independent ones); only independent entries, and orthogonal matrices, have a rule"
             )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _orthogonal(v: torch.Tensor) -> bool:

@@ -17,6 +17,7 @@ from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import Handler, rules, torch_op
 from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.signs import HUGE, alike, constant_of, decays_by, less_maximum
 from scalecalc.trace.traced import Axis, Block, Refusal, Traced, number
 
 # ------------------------------------------------------------------ entry by entry
@@ -68,10 +69,28 @@ def leaky_relu(rec: Recorder, node: Node, x: Traced, slope: float = 0.01) -> Tra
 
 @torch_op("elu.default")
 def elu(rec: Recorder, node: Node, x: Traced, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Traced:
-    if (scale, input_scale) != (1, 1):
-        raise Refusal("selu, whose mean vanishes by construction")
+    if input_scale != 1:
+        raise Refusal("an elu with a scale of its input")
     rules("elementwise").elu(alpha)
-    return applied(rec, x, f"elu({alpha:g})")
+    out = applied(rec, x, f"elu({alpha:g})")
+    return out if scale == 1 else mul(rec, node, out, scale)
+
+
+SELU = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv 1706.02515, eq. 14
+SELU_MEAN = "selu's mean vanishes where its argument is standard normal; what is derived from it is an upper bound there."
+
+
+@torch_op("selu.default")
+def selu(rec: Recorder, node: Node, x: Traced) -> Traced:
+    if SELU_MEAN not in rec.program.remarks:
+        rec.program.remarks.append(SELU_MEAN)
+    return elu(rec, node, x, *SELU)
+
+
+@torch_op("celu.default")
+def celu(rec: Recorder, node: Node, x: Traced, alpha: float = 1) -> Traced:
+    rules("elementwise").celu(alpha)
+    return applied(rec, x, f"celu({alpha:g})")
 
 
 @torch_op("glu.default")
@@ -85,28 +104,32 @@ def glu(rec: Recorder, node: Node, x: Traced, dim: int = -1) -> Traced:
 
 @torch_op("softplus.default")
 def softplus(rec: Recorder, node: Node, x: Traced, beta: float = 1, threshold: float = 20) -> Traced:
-    if beta != 1:
-        raise Refusal("softplus with another beta than 1")
-    return applied(rec, x, "softplus")
+    if beta == 1:
+        return applied(rec, x, "softplus")
+    return mul(rec, node, applied(rec, mul(rec, node, x, beta), "softplus"), 1 / beta)
 
 
 @torch_op("exp.default")
 def exp(rec: Recorder, node: Node, x: Traced) -> Traced:
-    """An exponential, of −∞ zero; of a positive step times an exact vector it is the decay of a discretization."""
-    if x.keep is not None:
-        kept = traced(rec, Constant(tuple(x.keep.double() for _ in rec.settings.all)))
-        return mul(rec, node, exp(rec, node, replace(x, keep=None)), kept)
+    """An exponential, of −∞ zero; of what is never positive, and of a positive step times an exact vector, it is a decay."""
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         (block,) = blocks
         if block.tensor is None:
             return replace(rec.constant(1.0), labels=block.labels)
+        if (number := constant_of(rec, block)) is not None and number <= -HUGE:
+            return Block(None, block.labels)
         sides = _step_and_transition(rec, block.tensor)
-        if sides is None:
-            return Block(rules("elementwise").exp(block.tensor), block.labels)
-        return Block(rules("discretization").discretize("mamba", *sides)[0], block.labels)
+        if sides is not None:
+            return Block(rules("discretization").discretize("mamba", *sides)[0], block.labels)
+        by = decays_by(rec, block, x.keep)
+        found = rules("elementwise").exp(block.tensor) if by is None else rules("positive").decay(by)
+        return Block(found, block.labels)
 
-    return rec.each([x], make)
+    whole = rec.each([replace(x, keep=None)], make)
+    if x.keep is None:
+        return whole
+    return mul(rec, node, whole, traced(rec, Constant(tuple(x.keep.double() for _ in rec.settings.all))))
 
 
 POSITIVE = ("softplus", "sigmoid", "exp", "square", "absolute")
@@ -174,6 +197,9 @@ def add(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
         a, b = blocks
         if a.tensor is None or b.tensor is None:
             return Block((a if b.tensor is None else b).tensor, _either(a, b))
+        for one in (a, b):
+            if (found := constant_of(rec, one)) is not None and abs(found) >= HUGE:
+                return Block(one.tensor, (None,) * len(labels))
         return Block(a.tensor + b.tensor, labels)
 
     x, y = operand(rec, x), operand(rec, y)
@@ -191,8 +217,23 @@ def sub(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
 
     if alpha == 1 and (found := centred(rec, x, y)) is not None:
         return found
+    if alpha == 1 and isinstance(x, Traced) and isinstance(y, Traced) and (found := _from_maximum(rec, x, y)) is not None:
+        return found
     y = mul(rec, node, y, -1.0 * alpha) if not isinstance(y, Traced) or alpha != 1 else applied(rec, y, "negative")
     return add(rec, node, x, y)
+
+
+def _from_maximum(rec: Recorder, x: Traced, y: Traced) -> Traced | None:
+    """x − y where y is x itself, or the larger of x and another; None where it is neither."""
+    if x.sizes != y.sizes or len(x.blocks) != 1 or len(y.blocks) != 1:
+        return None
+    a, b = x.only, y.only
+    if a.tensor is None or b.tensor is None or a.labels != b.labels:
+        return None
+    same = alike(rec, a.tensor, b.tensor)
+    found = None if same else less_maximum(rec, a.tensor, b.tensor)
+    block = Block(None, (None,) * len(y.axes)) if same else Block(found, b.labels)
+    return Traced(y.axes, {(0,) * len(y.axes): block}) if same or found is not None else None
 
 
 @torch_op("rsub.Scalar", "rsub.Tensor")
