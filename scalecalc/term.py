@@ -18,7 +18,7 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
-from scalecalc.dominance import SUM, Tops, exceeded, excess, is_sum, own
+from scalecalc.dominance import SUM, Tops, exceeded, excess, is_sum, own, tops
 from scalecalc.pattern import (
     EVEN,
     Atom,
@@ -237,14 +237,14 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
     by_tag: dict[tuple[str, ...], list[Term]] = {}
     for t in merged:
         by_tag.setdefault(t.tag, []).append(t)
-    tops = {tag: Tops(group, regime, margin) for tag, group in by_tag.items()}
+    hiding = {tag: tops(group, regime, margin) for tag, group in by_tag.items()}
     out: list[Term] = []
     for tag, group in by_tag.items():
-        left = [t for t in group if not tops[tag].hide(t)]
+        left = [t for t in group if not hiding[tag].hide(t)]
         if len(tag) > 1:
             # A higher order counts only where it can outgrow, for one of its weights, every lower order with that weight.
-            parts = [part for part in _contained(tag) if part in tops]
-            lower = [[tops[part] for part in parts if weight in part] for weight in dict.fromkeys(tag)]
+            parts = [part for part in _contained(tag) if part in hiding]
+            lower = [[hiding[part] for part in parts if weight in part] for weight in dict.fromkeys(tag)]
             left = [t for t in left if not all(any(one.hide(t) for one in with_weight) for with_weight in lower)]
         if len(left) > MOST_CORRECTIONS and margin is not ONE:  # what may lead stays
             left = _leading_and_the_next(left, regime)
