@@ -18,6 +18,7 @@ import sympy as sp
 
 from scalecalc.errors import UnsupportedScale
 from scalecalc.expand import Local
+from scalecalc.exponentials import lead
 from scalecalc.profile import DECAYING, FLAT, Profile
 
 n = sp.Symbol("n", positive=True)
@@ -46,6 +47,11 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
         return Fraction(0)
     if expression.is_Mul and (found := _of_factors(expression.args, symbol, to)) is not None:
         return found
+    if to is sp.oo and (known := lead(expression, symbol)) is not None:
+        if known.k.is_zero:
+            return Fraction(int(known.d.p), int(known.d.q))
+        if known.k.is_positive or known.k.is_negative:
+            return INFINITE if known.k.is_positive else NEGLIGIBLE
     ratio = sp.simplify(symbol * sp.diff(expression, symbol) / expression)
     power = sp.simplify(sp.limit(ratio, symbol, to, "+"))
     if power.is_Rational:

@@ -11,14 +11,14 @@ ninth of its time.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 SELDOM = (100_000, 20, 10)  # objects between collections of the youngest, and collections of each generation per next
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected() -> Generator[None]:
     """No cyclic collection within; as it was before, after.  Works as a decorator, too, and nests.
 
     >>> with uncollected():
@@ -41,7 +41,7 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def seldom() -> Iterator[None]:
+def seldom() -> Generator[None]:
     """Cyclic collections a hundred times as rare within.
 
     >>> with seldom():
