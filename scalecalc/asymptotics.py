@@ -18,6 +18,7 @@ import sympy as sp
 
 from scalecalc.errors import UnsupportedScale
 from scalecalc.expand import Local
+from scalecalc.exponentials import lead
 from scalecalc.profile import DECAYING, FLAT, Profile
 
 n = sp.Symbol("n", positive=True)
@@ -48,6 +49,11 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
         return found
     if to is sp.oo and (limit := _saturated(expression, symbol)) is not None:
         return growth(limit, symbol) if limit != 0 else NEGLIGIBLE
+    if to is sp.oo and (known := lead(expression, symbol)) is not None:
+        if known.k.is_zero:
+            return Fraction(int(known.d.p), int(known.d.q))
+        if known.k.is_positive or known.k.is_negative:
+            return INFINITE if known.k.is_positive else NEGLIGIBLE
     ratio = sp.simplify(symbol * sp.diff(expression, symbol) / expression)
     power = sp.simplify(sp.limit(ratio, symbol, to, "+"))
     if power.is_Rational:

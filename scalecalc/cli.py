@@ -22,6 +22,7 @@ from scalecalc import request
 from scalecalc._version import __version__
 from scalecalc.delivery import check_output, columns, complain, deliver, emit, format_of, paper, typed
 from scalecalc.errors import InputError, ScalecalcError
+from scalecalc.garbage import seldom
 from scalecalc.options import (
     MODEL_HELP,
     Number,
@@ -503,7 +504,8 @@ def numbers_asked(given: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
-        return cli.main(args=arguments, prog_name="scalecalc", standalone_mode=False) or 0
+        with seldom():
+            return cli.main(args=arguments, prog_name="scalecalc", standalone_mode=False) or 0
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         complain(error.format_message() + (f" (See {context.command_path} --help.)" if context else ""))

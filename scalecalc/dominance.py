@@ -15,9 +15,9 @@ To debug: ``gain``, ``excess`` and ``reach`` are the law of one pair.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scalecalc.pattern import Atom, Knot, Mask, Pattern, Shape
 from scalecalc.profile import HALF, ONE, count, dim_of
@@ -143,14 +143,57 @@ class Tops:
         return group is not None and group.hides(t)
 
 
+class Among:
+    """:class:`Tops` of terms without unknowns, looked up once for all that are these times a common factor.
+
+    The updates of a weight, of the bias beside it and of what is in front of it are mostly alike but for a factor.
+    """
+
+    def __init__(self, terms: Sequence[Term], regime: Regime, margin: Scale):
+        self._unit = terms[0].size
+        self._group = _alike(tuple([(t.size / self._unit, t.pattern) for t in terms]), regime, margin)
+        self._known = self._group.known
+
+    def hide(self, t: Term) -> bool:
+        key = t.size / self._unit, t.pattern
+        found = self._known.get(key)
+        return self._group.hides(_Bare(*key)) if found is None else found
+
+
+def tops(terms: Sequence[Term], regime: Regime, margin: Scale) -> Tops | Among:
+    """What terms of one tag hide."""
+    if regime.point is not None or len(terms) <= FEW or any(_wide(t.pattern) for t in terms):
+        return Tops(terms, regime, margin)
+    return Among(terms, regime, margin)
+
+
+class _Bare(NamedTuple):
+    """All that counts of a term."""
+
+    size: Scale
+    pattern: Pattern
+
+
+@lru_cache(maxsize=256)
+def _alike(terms: tuple[tuple[Scale, Pattern], ...], regime: Regime, margin: Scale) -> _Group:
+    group = _Group(regime, margin)
+    group.terms += [_Bare(*t) for t in terms]
+    return group
+
+
+def _wide(one: Pattern) -> bool:
+    """Has it a diagonal of three labels or more?  There a sum loses, and a term might be thought to hide itself."""
+    return any(len(together) > 2 for together in one.same)
+
+
 class _Group:
     """The terms that may be compared, and what was looked up of them."""
 
     def __init__(self, regime: Regime, margin: Scale):
         self.regime, self.margin = regime, margin
-        self.terms: list[Term] = []
-        self._values: list[tuple[Term, Scale]] = []
-        self._known: dict[tuple[Scale, Pattern], bool] = {}
+        self.terms: list[Term | _Bare] = []
+        self.known: dict[tuple[Scale, Pattern], bool] = {}
+        self._values: list[tuple[Term | _Bare, Scale]] = []
         # Of a pattern, what hides terms that are smaller, as far as it is known, and what has still to be looked for.
         self._above: dict[Pattern, tuple[Above, Iterator[tuple[Scale, set[Scale]]]]] = {}
         self._agree: dict[frozenset[str], Any] = {}
@@ -158,19 +201,18 @@ class _Group:
         self._labels: Labels | None = None
         self._front: Front | None = None
 
-    def hides(self, t: Term) -> bool:
-        # On a diagonal of three labels or more a sum loses, so that there a term might be thought to hide itself.
-        if len(self.terms) <= FEW or any(len(together) > 2 for together in t.pattern.same):
+    def hides(self, t: Term | _Bare) -> bool:
+        if len(self.terms) <= FEW or _wide(t.pattern):
             return self._hides_one_by_one(t)
         key = t.size, t.pattern
-        if key not in self._known:
-            self._known[key] = self._looked_up(t)
-        return self._known[key]
+        if key not in self.known:
+            self.known[key] = self._looked_up(t)
+        return self.known[key]
 
-    def _looked_up(self, t: Term) -> bool:
+    def _looked_up(self, t: Term | _Bare) -> bool:
         one, begin = t.pattern, self.value(t.size) * self.margin
-        if not (one.profiles or one.same) and not any(self.regime.compare(begin, v) == -1 for v, _ in self.front):
-            return False  # it can only be brought forward
+        if not (one.shape.windowed or one.same) and not any(self.regime.compare(begin, v) == -1 for v, _ in self.front):
+            return False  # it can only be brought forward: sizes are those at the first index
         part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
         if one not in self._above:
             self._above[one] = {}, self._beside(one)
@@ -188,6 +230,8 @@ class _Group:
         """Sizes as they are found, and kept for the next who asks: all, or the largest where any two can be compared."""
         free = self.regime.kind == "free"
         for value, parts in more:
+            if value in known and parts <= known[value]:
+                continue
             order = None if free or not known else self.regime.compare(value, next(iter(known)))
             if order == -1:
                 continue
@@ -230,7 +274,7 @@ class _Group:
             ]
         return self._agree[aligned]
 
-    def _hides_one_by_one(self, t: Term) -> bool:
+    def _hides_one_by_one(self, t: Term | _Bare) -> bool:
         if len(self._values) != len(self.terms):
             self._values = [(o, self.value(o.size)) for o in self.terms]
         begin, one = self.value(t.size) * self.margin, t.pattern
@@ -275,7 +319,7 @@ class _Group:
                 self._add(kinds.setdefault((one.shape, one.masks), []), t)
         return self._fronts[axes]
 
-    def _add(self, front: Front, t: Term) -> None:
+    def _add(self, front: Front, t: Term | _Bare) -> None:
         value = self.value(t.size)
         part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
         for v, parts in front:

@@ -302,7 +302,8 @@ def _perturb(f: Expandable, around: _Around, small: Sequence[Argument], beside: 
         if second.zero:
             continue
         others = near.get(j, []) + (by.get(j, []) if i <= j else [])
-        squares = simplify(_times(by[i], others, algebra, law), algebra.regime, algebra.margin)
+        squared = len(by[i]) if i == j else 0
+        squares = simplify(_times(by[i], others, algebra, law, squared=squared), algebra.regime, algebra.margin)
         for jump, some in _above(f, 2, squares, algebra):
             out += _times(around.derivative(second, (i, j), jump), some, algebra, law)
     return out
@@ -324,8 +325,10 @@ def _above(f: Expandable, order: int, terms: Sequence[Term], algebra: Algebra) -
     return [(jump, some) for jump, some in zip((ZERO, order - max(grows, ZERO)), sides, strict=True) if some]
 
 
-def _times(a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str, assumption: str = "") -> list[Term]:
-    return list(products(a, b, algebra.limits, lambda s, t: algebra.step(law, s, t, assumption=assumption)))
+def _times(
+    a: Sequence[Term], b: Sequence[Term], algebra: Algebra, law: str, assumption: str = "", squared: int = 0
+) -> list[Term]:
+    return list(products(a, b, algebra.limits, lambda s, t: algebra.step(law, s, t, assumption=assumption), squared))
 
 
 def _typical(f: Expandable, leads: Sequence[Term], algebra: Algebra) -> str:

@@ -109,10 +109,9 @@ def _unpaired(a: Pattern, b: Pattern, over: Over, centred: frozenset[str]) -> fr
     """The axes along which a product is odd for certain, since nothing in it can pair."""
     if a.same or b.same:
         return frozenset()
-    only_a, only_b = a.odd - b.odd, b.odd - a.odd
-    if not a.places.isdisjoint(b.places) and may_meet(only_a, only_b):
+    if may_meet(a, b):
         return frozenset()
-    differ = only_a | only_b
+    differ = a.odd ^ b.odd
     if centred and any(fluctuation(x) in differ for x in a.odd & b.odd):
         return frozenset()  # a square and what it fluctuates by
     return frozenset(label for x in differ for label in x.labels)

@@ -62,7 +62,8 @@ class Pattern(_Interned):
     index (the first of a class, alphabetically, carries profile and atoms); ``masks``: where it is exactly zero.
     """
 
-    __slots__ = ("_free", "labels", "masks", "odd", "places", "profiles", "same", "serial", "shape")
+    __slots__ = ("_free", "_held", "frame", "labels", "masks", "odd", "places", "profiles", "same", "serial", "shape")
+    frame: Frame
     shape: Shape
     labels: frozenset[str]  # the axes along which it is odd
     places: frozenset[tuple[str, str]]  # of all that it is odd in
@@ -72,6 +73,7 @@ class Pattern(_Interned):
     odd: frozenset[Atom | Knot]
     same: frozenset[frozenset[str]]
     _free: dict[str, frozenset[Atom | Knot]]
+    _held: frozenset[Held] | None
 
     def profile(self, label: str) -> Profile:
         for name, profile in self.profiles:
@@ -84,6 +86,13 @@ class Pattern(_Interned):
         if label not in self._free:
             self._free[label] = frozenset(a for a in self.odd if label in a.labels)
         return self._free[label]
+
+    @property
+    def held(self) -> frozenset[Held]:
+        """Per place, by what it is odd there."""
+        if self._held is None:
+            self._held = frozenset([(p, frozenset([a for a in self.odd if p in a.places])) for p in self.places])
+        return self._held
 
     def diagonal(self, label: str) -> frozenset[str]:
         """The labels that stand for one index with this one; empty if it stands alone."""
@@ -158,6 +167,17 @@ class Shape(_Interned):
         return self.profiles.get(label, FLAT)
 
 
+class Frame(_Interned):
+    """All of a pattern but what it is odd in: profiles, diagonals and masks; and the patterns that have it."""
+
+    __slots__ = ("masks", "patterns", "profiles", "same", "shape")
+    masks: frozenset[Mask]
+    patterns: dict[frozenset[Atom | Knot], Pattern]
+    profiles: Profiles
+    same: frozenset[frozenset[str]]
+    shape: Shape
+
+
 class Mask(_Interned):
     """A part of the entries, outside which a term is exactly zero: where relu′(x) or a saturated tanh′(x) is not.
 
@@ -196,6 +216,7 @@ class Source(_Interned):
         return out
 
 
+Held = tuple[tuple[str, str], frozenset[Atom | Knot]]
 _TABLE: dict[Any, Any] = {}
 NO_CLASSES = frozenset[frozenset[str]]()
 NO_MASKS = frozenset[Mask]()
@@ -215,17 +236,41 @@ def pattern(
     clean = tuple(sorted((label, p) for label, p in profiles if p != FLAT)) if profiles else ()
     atoms = odd if isinstance(odd, frozenset) else frozenset(odd)
     classes = frozenset(c for c in same if len(c) > 1) if same else NO_CLASSES
-    where = frozenset(masks)
-    key = ("pattern", clean, atoms, classes, where)
+    return within(_frame(clean, classes, frozenset(masks)), atoms)
+
+
+def within(frame: Frame, odd: frozenset[Atom | Knot]) -> Pattern:
+    """The pattern of a frame that is odd in these."""
+    found = frame.patterns.get(odd)
+    if found is None:
+        found = frame.patterns[odd] = Pattern()
+        found.frame, found.odd, found._free, found._held = frame, odd, {}, None
+        found.profiles, found.same, found.masks, found.shape = frame.profiles, frame.same, frame.masks, frame.shape
+        found.serial = next(_serial)
+        found.labels = frozenset[str]().union(*(a.labels for a in odd))
+        found.places = frozenset[tuple[str, str]]().union(*(a.places for a in odd))
+    return found
+
+
+def _frame(profiles: Profiles, same: frozenset[frozenset[str]], masks: frozenset[Mask]) -> Frame:
+    key = ("frame", profiles, same, masks)
     found = _TABLE.get(key)
     if found is None:
-        found = Pattern()
-        found.profiles, found.odd, found.same, found.masks, found._free = clean, atoms, classes, where, {}
-        found.serial = next(_serial)
-        found.shape, found.labels = _shape(clean, classes), frozenset[str]().union(*(a.labels for a in atoms))
-        found.places = frozenset[tuple[str, str]]().union(*(a.places for a in atoms))
-        _TABLE[key] = found
+        found = _TABLE[key] = Frame()
+        found.profiles, found.same, found.masks, found.patterns = profiles, same, masks, {}
+        found.shape = _shape(profiles, same)
     return found
+
+
+@cache
+def joined(a: Frame, b: Frame) -> Frame | None:
+    """The frame of a product, neither factor with a diagonal: profiles multiply; None if it is nowhere."""
+    profiles = dict(a.profiles or b.profiles)
+    for label, p in b.profiles if a.profiles else ():
+        profiles[label] = profiles.get(label, FLAT) * p
+    if (a.shape.windowed or b.shape.windowed) and any(p.empty for p in profiles.values()):
+        return None
+    return pattern(profiles.items(), masks=a.masks | b.masks).frame
 
 
 def _shape(profiles: Profiles, same: frozenset[frozenset[str]]) -> Shape:

@@ -18,7 +18,7 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
-from scalecalc.dominance import SUM, Tops, exceeded, excess, is_sum, own
+from scalecalc.dominance import SUM, Tops, exceeded, excess, is_sum, own, tops
 from scalecalc.pattern import (
     EVEN,
     Atom,
@@ -152,22 +152,28 @@ def multiply_terms(a: Term, b: Term, why: Step | None, limits: Limits) -> list[T
 
 
 def products(
-    a: Iterable[Term], b: Sequence[Term], limits: Limits, why: Callable[[Term, Term], Step | None]
+    a: Iterable[Term], b: Sequence[Term], limits: Limits, why: Callable[[Term, Term], Step | None], squared: int = 0
 ) -> Iterator[Term]:
     """The products of all terms of one tensor with those of another, where their tags may be joined; of equal ones the first.
 
     There may be millions of pairs and hundreds of products, so nothing is made before it is known to be new.
+
+    Args:
+        squared: so many terms there are in a, and they are the last ones in b: of these every pair is multiplied once.
     """
     made: dict[tuple[str, ...], set[tuple[Scale, Pattern]]] = {}
-    beside: dict[tuple[str, ...], list[tuple[Term, tuple[str, ...]]]] = {}
+    beside: dict[tuple[str, ...], list[tuple[int, Term, tuple[str, ...]]]] = {}
     tags = dict.fromkeys(y.tag for y in b)
-    for x in a:
+    for i, x in enumerate(a):
         if x.tag not in beside:
             joined = {tag: both for tag in tags if (both := limits.join(x.tag, tag)) is not None}
             made.update((both, set()) for both in joined.values() if both not in made)
-            beside[x.tag] = [(y, joined[y.tag]) for y in b if y.tag in joined]
+            first = len(b) - squared
+            beside[x.tag] = [(k - first, y, joined[y.tag]) for k, y in enumerate(b) if y.tag in joined]
         found: dict[Pattern, Weighted] = {}
-        for y, tag in beside[x.tag]:
+        for k, y, tag in beside[x.tag]:
+            if 0 <= k < i:
+                continue
             product = found.get(y.pattern)
             if product is None:
                 product = found[y.pattern] = multiply_patterns(x.pattern, y.pattern, limits.centred)
@@ -237,14 +243,14 @@ def simplify(terms: Iterable[Term], regime: Regime = FREE, margin: Scale = ONE) 
     by_tag: dict[tuple[str, ...], list[Term]] = {}
     for t in merged:
         by_tag.setdefault(t.tag, []).append(t)
-    tops = {tag: Tops(group, regime, margin) for tag, group in by_tag.items()}
+    hiding = {tag: tops(group, regime, margin) for tag, group in by_tag.items()}
     out: list[Term] = []
     for tag, group in by_tag.items():
-        left = [t for t in group if not tops[tag].hide(t)]
+        left = [t for t in group if not hiding[tag].hide(t)]
         if len(tag) > 1:
             # A higher order counts only where it can outgrow, for one of its weights, every lower order with that weight.
-            parts = [part for part in _contained(tag) if part in tops]
-            lower = [[tops[part] for part in parts if weight in part] for weight in dict.fromkeys(tag)]
+            parts = [part for part in _contained(tag) if part in hiding]
+            lower = [[hiding[part] for part in parts if weight in part] for weight in dict.fromkeys(tag)]
             left = [t for t in left if not all(any(one.hide(t) for one in with_weight) for with_weight in lower)]
         if len(left) > MOST_CORRECTIONS and margin is not ONE:  # what may lead stays
             left = _leading_and_the_next(left, regime)

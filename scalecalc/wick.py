@@ -43,6 +43,7 @@ from scalecalc.pattern import (
     Weighted,
     atom,
     fluctuation,
+    joined,
     knot,
     moved_mask,
     pattern,
@@ -51,6 +52,7 @@ from scalecalc.pattern import (
     share,
     source,
     sparse,
+    within,
     without_repeats,
 )
 from scalecalc.profile import FLAT, HALF, HERE, ONE, Profile, dim_of
@@ -478,7 +480,6 @@ def _summed(
     return size, closed.odd
 
 
-@noted
 def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozenset()) -> Weighted:
     """The product of two patterns as a sum of (relative size, pattern), by the pairing rule of this module.
 
@@ -488,9 +489,12 @@ def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozense
         return ((ONE, a),)
     if a is EVEN:
         return ((ONE, b),)
+    return _centred(a, b, centred) if centred else _product(a, b)
+
+
+@noted
+def _centred(a: Pattern, b: Pattern, centred: frozenset[str]) -> Weighted:
     found = _product(a, b)
-    if not centred:
-        return found
     squares = sorted(a.odd & b.odd, key=serial)
     moving = [fluctuation(x) for x in squares if centred & set(map(dim_of, x.labels))]
     parts = [(size, one, own) for size, one in found for own in [frozenset[Atom | Knot](), *(frozenset({x}) for x in moving)]]
@@ -499,19 +503,23 @@ def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozense
     )
 
 
-@noted
 def _product(a: Pattern, b: Pattern) -> Weighted:
+    if a.same or b.same or may_meet(a, b):
+        return _paired_product(a, b)
+    frame = joined(a.frame, b.frame)  # nothing pairs: so quick that it is not kept
+    return ((ONE, within(frame, a.odd ^ b.odd)),) if frame is not None else ()
+
+
+@noted
+def _paired_product(a: Pattern, b: Pattern) -> Weighted:
     profiles = dict(a.profiles or b.profiles)
     for label, p in b.profiles if a.profiles else ():
         profiles[label] = profiles.get(label, FLAT) * p
     if (a.shape.windowed or b.shape.windowed) and any(p.empty for p in profiles.values()):
         return ()
-    only_a, only_b = a.odd - b.odd, b.odd - a.odd
-    if not (a.same or b.same or not a.places.isdisjoint(b.places) and may_meet(only_a, only_b)):
-        return ((ONE, pattern(profiles.items(), a.odd ^ b.odd, (), a.masks | b.masks)),)
     g = _Graph()
     g.profiles.update(profiles)
-    left, right = g.put(sorted(only_a, key=serial)), g.put(sorted(only_b, key=serial))
+    left, right = g.put(sorted(a.odd - b.odd, key=serial)), g.put(sorted(b.odd - a.odd, key=serial))
     pairs = [(i, j) for i in left for j in right if any(isinstance(x, str) for x in g.shared(i, j))]
     for together in (*a.same, *b.same):
         first, *others = sorted(together)
@@ -524,10 +532,13 @@ def _product(a: Pattern, b: Pattern) -> Weighted:
     )
 
 
-def may_meet(a: Iterable[Atom | Knot], b: Iterable[Atom | Knot]) -> bool:
-    """Is one tensor free on one axis in both?"""
-    places = frozenset[tuple[str, str]]().union(*(x.places for x in a))
-    return not all(places.isdisjoint(y.places) for y in b)
+def may_meet(a: Pattern, b: Pattern) -> bool:
+    """Is one tensor free on one axis in both, by what the other is not odd in?"""
+    places = a.places & b.places
+    if not places or len(a.held & b.held) == len(places):
+        return False
+    mine = dict(a.held)
+    return any(p in places and not (own <= mine[p] or own >= mine[p]) for p, own in b.held)
 
 
 def _strongest(found: Iterable[tuple[Scale, Pattern]]) -> Weighted:
