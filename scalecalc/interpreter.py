@@ -10,7 +10,7 @@ from scalecalc import backward, duration
 from scalecalc.errors import UnsupportedScale
 from scalecalc.model import Model
 from scalecalc.program import LEAVES, Op, Program
-from scalecalc.repeat import Verdicts, inside, left_out, settle
+from scalecalc.repeat import Verdicts, inside, largest, left_out, settle
 from scalecalc.rule import Rule
 from scalecalc.scale import Scale
 from scalecalc.term import Term, atom, dim_of, pattern
@@ -123,6 +123,8 @@ class _Pass:
             self._put(start, value)
             for i in block:
                 self.evaluate(i)
+                if (made := self.out[i]) is not None:
+                    self.out[i] = largest(made, here)
             return self.out[end]
 
         found = settle(program, start, entering, here, added, self.verdicts)

@@ -9,6 +9,11 @@ the earlier blocks are seen one within the other, each time one deeper.)  Where 
 passed through k blocks is smaller than what has passed through k − 1, by a power, and as much so in all that is made of the
 two; it is followed through two blocks then.  L is a symbol throughout.
 
+Within a block as in what enters it only the largest terms of each kind are kept, a kind being a tag and a pattern but for
+what was summed within: of W (a + b) with b smaller by a power the part W b is left out, of the same parity and of the same
+tag as W a.  (They were kept within blocks.  A norm's gain then had eight gradients for one, W_1ᵀ of what came through one
+block, two, three; products of two and three of these, with all ways to pair their matrices, did not end under Adam.  What is given up is a small part that is aligned where the large one is not, by less than L^(−1/2) of it.)
+
 Where sizes do not repeat, but each time are larger by one factor r, a block regenerates what it is given, and h is no power
 of L: like the product of L factors 1 + r/L if it adds up alike, e^(c r), and if not like the root of the product of L
 factors 1 + r²/L, e^(c r²) (hard case W6: relu and a branch of L^(−1/2), r = L^(1/2), e^(c √L) with c = 1/√(2π); tanh and a
@@ -113,7 +118,7 @@ def settle(
         first = first or added
         summed = algebra.sum(added, loop.over) if loop.over in added.labels else added
         both = algebra.add(labels, replace(entering, exact=None), replace(summed, labels=labels))
-        after = _largest(both, algebra)
+        after = Value(labels, largest(both, algebra).terms)
         changes.append(_changed(now, after, algebra))
         if not changes[-1] or _fades(changes, algebra):
             return _alike(program, start, entering, now, first, added, algebra, verdicts)
@@ -153,10 +158,12 @@ def _fades(changes: Sequence[Sizes], algebra: Algebra) -> bool:
     return len(changes) > 1 and below(changes[-1], changes[-2])
 
 
-def _largest(value: Value, algebra: Algebra) -> Value:
-    """Of each kind of terms the largest: W a + W b, with a smaller b that has passed through more blocks."""
+def largest(value: Value, algebra: Algebra) -> Value:
+    """Of each kind of terms the largest: of W a + W b, with a smaller b that has passed through more blocks, W a."""
+    if value.exact is not None or value.multiples:
+        return value
     most = _sizes(value, algebra)
-    return Value(value.labels, tuple(t for t in value.terms if _at(t.size, algebra) in most[t.tag, _kind(t.pattern)]))
+    return replace(value, terms=tuple(t for t in value.terms if _at(t.size, algebra) in most[t.tag, _kind(t.pattern)]))
 
 
 def _at(size: Scale, algebra: Algebra) -> Scale:
@@ -235,4 +242,4 @@ def _alike(
     return now
 
 
-__all__ = ["Verdicts", "inside", "left_out", "settle"]
+__all__ = ["Verdicts", "inside", "largest", "left_out", "settle"]
