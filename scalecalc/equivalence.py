@@ -168,7 +168,7 @@ def recognised(
     out: list[Match] = []
     for name, entry in registry("parameterization").items():
         try:
-            theirs = values_of(assign(entry.make, model.program.weights, model.update.family, regime), model.program)
+            theirs = values_of(assign(entry.make, model.program.weights, model.update, regime), model.program)
         except Exception:  # a rule of a user's own may know one architecture only, and may fail on all others as it likes
             continue
         weights = list(model.program.weights)
