@@ -56,6 +56,7 @@ class _Pass:
         self.out: list[Value | None] = [None] * len(program.ops)
         self.whole: dict[int, Value] = {}
         self.done = set[int]()
+        self.blocks = {loop.over for loop in program.loops.values()}  # the axes that count repeated blocks
 
     def found(self, i: int) -> Value | None:
         """The value of an operation, all of it."""
@@ -66,6 +67,8 @@ class _Pass:
         self.done.add(i)
         here = replace(self.algebra, rule=self.program.ops[i].rule, at=self.program.ops[i].name, place=i)
         value = self._value(i, here)
+        if value is not None and self.blocks.intersection(value.labels) and i not in self.program.loops:
+            value = largest(value, here)
         self._put(i, value)
         if value is not None and i in self.program.loops:
             self._repeat(i, value, here)
@@ -123,8 +126,6 @@ class _Pass:
             self._put(start, value)
             for i in block:
                 self.evaluate(i)
-                if (made := self.out[i]) is not None:
-                    self.out[i] = largest(made, here)
             return self.out[end]
 
         found = settle(program, start, entering, here, added, self.verdicts)

@@ -75,7 +75,7 @@ def assign(
 
 
 def _kept(s: WeightScaling, optimizer: Optimizer) -> WeightScaling:
-    """Published decays are decoupled ones, η·λ, so that an independent one is that product, and a coupled one is not meant."""
+    """Published decays are decoupled: an independent one is their η·λ, and a coupled one is something else."""
     kinds = {"decoupled": s.weight_decay, "independent": s.weight_decay and s.weight_decay * s.lr}
     return replace(s, weight_decay=kinds.get(optimizer.decay), epsilon=s.epsilon if optimizer.damped else None)
 

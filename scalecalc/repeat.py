@@ -161,7 +161,7 @@ def _fades(changes: Sequence[Sizes], algebra: Algebra) -> bool:
 
 def largest(value: Value, algebra: Algebra) -> Value:
     """Of each kind of terms the largest: of W a + W b, with a smaller b that has passed through more blocks, W a."""
-    if value.exact is not None or value.multiples:
+    if value.exact is not None:
         return value
     most = _sizes(value, algebra)
     return replace(value, terms=tuple(t for t in value.terms if _at(t.size, algebra) in most[t.tag, _kind(t.pattern)]))
