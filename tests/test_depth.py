@@ -276,6 +276,23 @@ def test_where_layers_are_not_alike_backwards_nothing_is_guessed() -> None:
     assert not [row for row in table if row.kind == "update" and row.row == "h"]
 
 
+@pytest.mark.parametrize(("activation", "gain", "c"), [("relu", 4, 1.0), ("tanh", 1, 1.18), ("tanh", 4, 2.61)])
+def test_behind_norms_inits_decide_by_which_power_gradients_fall(activation: str, gain: int, c: float) -> None:
+    """|g_l|² |h_l|^(2c) is the same at all layers, c = E φ′(z)² E z² / E φ(z)² for z of standard deviation ``gain``."""
+    found = resolve(f"residual_depth:norm=rms,activation={activation}", parameterization="mup")
+    p = found.program
+    leaves = draw_leaves(p, Setting({"N": 128, "L": 64}, 8, 3), found.scalings, [True] * len(p.ops))
+    leaves[p.leaves("weight")["W_1"]] *= gain
+    h = p.features["h"]
+    values = run(p, leaves, [h, p.gradients[h]])
+    sizes: list[torch.Tensor] = []
+    for i, x in values.items():
+        along = x.square().movedim(1 + p.ops[i].axes.index("L"), -1).flatten(0, -2).mean(0).log()[4:]
+        sizes.append(along - along.mean())
+    entering, gradient = sizes
+    assert abs(float(-(entering * gradient).sum() / entering.square().sum()) / c - 1) < 0.1
+
+
 # ---------------------------------------------------------------------- rates
 
 
