@@ -107,7 +107,7 @@ def guess(model: Model) -> dict[str, Scale]:
     out: dict[str, Scale] = {}
     for name, weight in model.program.weights.items():
         entries = weight.fan_in * weight.fan_out * weight.copies
-        out[unknown("init", name)] = (weight.fan_in * weight.copies if weight.role == "branch" else weight.fan_in) ** -HALF
+        out[unknown("init", name)] = weight.fan_in**-HALF / (weight.copies if weight.role == "branch" else ONE)
         out[unknown("lr", name)] = entries**-2
         out[unknown("weight_decay", name)] = ONE
         out[unknown("epsilon", name)] = entries**-2

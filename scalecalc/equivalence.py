@@ -165,19 +165,25 @@ def recognised(
 
     If they are none: the one that the model names, as far as it is alike; or one that differs in a single quantity.
     """
-    out: list[Match] = []
+    weights = list(model.program.weights)
+    tried: dict[str, tuple[Mapping[str, Scale], Equivalence, Regime]] = {}
     for name, entry in registry("parameterization").items():
         try:
-            theirs = values_of(assign(entry.make, model.program.weights, model.update.family, regime), model.program)
+            theirs = values_of(assign(entry.make, model.program.weights, model.update, regime), model.program)
         except Exception:  # a rule of a user's own may know one architecture only, and may fail on all others as it likes
             continue
-        weights = list(model.program.weights)
-        tried = [(difference(values, theirs, weights, own, group, how), how) for how in dict.fromkeys((Regime(), regime))]
-        found, how = next(((one, how) for one, how in tried if one), tried[-1])
+        every = [(difference(values, theirs, weights, own, group, how), how) for how in dict.fromkeys((Regime(), regime))]
+        tried[name] = theirs, *next((one for one in every if one[0]), every[-1])
+    # Where blocks are repeated a derivation at a parameterization that ties many sizes takes minutes: not where one is found.
+    known = bool(model.program.loops) and any(one and not one.shared for _, one, _ in tried.values())
+    out: list[Match] = []
+    for name, (theirs, found, how) in tried.items():
         if found.shared and not found.differs:  # the shifts have to be those of the other's output, too
+            if known:
+                continue
             there = output_shifts(model, plain(theirs, own), how, steps)
             found = difference(values, theirs, weights, own, there, how)
-        out.append(Match(name, entry.source, found, how.text if how.kind != "free" else ""))
+        out.append(Match(name, registry("parameterization")[name].source, found, how.text if how.kind != "free" else ""))
     expected = default_parameterization(model.name)
     out.sort(key=lambda m: (m.found.count, bool(m.along), len(m.found.shared), len(m.found.own), m.name != expected, m.name))
     same = tuple(m for m in out if m.found)

@@ -159,7 +159,7 @@ def parse_gauge(text: str, model: Model) -> tuple[Choice, ...]:
         program, match = model.program, _WEIGHT.fullmatch(part) if len(part) < 200 else None
         word, _, name = part.partition(" ")
         if word == "like" and name:
-            scalings = assign(find("parameterization", name.strip()).make, program.weights, model.update.family)
+            scalings = assign(find("parameterization", name.strip()).make, program.weights, model.update)
             out.append(Choice("multiplier", "*", {w: s.multiplier for w, s in scalings.items()}, part))
         elif match is not None:
             pattern = match[2] or "*"

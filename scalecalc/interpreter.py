@@ -10,7 +10,7 @@ from scalecalc import backward, duration
 from scalecalc.errors import UnsupportedScale
 from scalecalc.model import Model
 from scalecalc.program import LEAVES, Op, Program
-from scalecalc.repeat import Verdicts, inside, left_out, settle
+from scalecalc.repeat import Verdicts, inside, largest, left_out, settle
 from scalecalc.rule import Rule
 from scalecalc.scale import Scale
 from scalecalc.term import Term, atom, dim_of, pattern
@@ -56,6 +56,7 @@ class _Pass:
         self.out: list[Value | None] = [None] * len(program.ops)
         self.whole: dict[int, Value] = {}
         self.done = set[int]()
+        self.blocks = {loop.over for loop in program.loops.values()}  # the axes that count repeated blocks
 
     def found(self, i: int) -> Value | None:
         """The value of an operation, all of it."""
@@ -66,6 +67,8 @@ class _Pass:
         self.done.add(i)
         here = replace(self.algebra, rule=self.program.ops[i].rule, at=self.program.ops[i].name, place=i)
         value = self._value(i, here)
+        if value is not None and self.blocks.intersection(value.labels) and i not in self.program.loops:
+            value = largest(value, here)
         self._put(i, value)
         if value is not None and i in self.program.loops:
             self._repeat(i, value, here)

@@ -155,7 +155,7 @@ def resolve(
     elif built is not None and named is None:
         scalings = dict(built.scalings)
     else:
-        scalings = assign(find("parameterization", scheme).make, program.weights, update.family, how)
+        scalings = assign(find("parameterization", scheme).make, program.weights, update, how)
     # an optimizer that was built with a module has its own decay, none included
     decay = None if built is not None and method == built.optimizer else update.usual_decay
     scalings = {

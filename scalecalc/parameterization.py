@@ -62,10 +62,22 @@ class Parameterization(Mapping[str, WeightScaling]):
 
 
 def assign(
-    rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str, regime: Regime = FREE
+    rule: ScalingRule, weights: Mapping[str, Weight], optimizer: str | Optimizer, regime: Regime = FREE
 ) -> dict[str, WeightScaling]:
-    """The scaling of every weight of a program under a parameterization; ``optimizer``: the family whose rates are meant."""
-    return {name: rule(replace(weight, regime=regime), optimizer) for name, weight in weights.items()}
+    """The scaling of every weight of a program under a parameterization.
+
+    Args:
+        optimizer: the family whose rates are meant; or an optimizer, and decays and ε are what it makes of published ones.
+    """
+    family = optimizer if isinstance(optimizer, str) else optimizer.family
+    made = {name: rule(replace(weight, regime=regime), family) for name, weight in weights.items()}
+    return made if isinstance(optimizer, str) else {name: _kept(s, optimizer) for name, s in made.items()}
+
+
+def _kept(s: WeightScaling, optimizer: Optimizer) -> WeightScaling:
+    """Published decays are decoupled: an independent one is their η·λ, and a coupled one is something else."""
+    kinds = {"decoupled": s.weight_decay, "independent": s.weight_decay and s.weight_decay * s.lr}
+    return replace(s, weight_decay=kinds.get(optimizer.decay), epsilon=s.epsilon if optimizer.damped else None)
 
 
 def scaling(init: Scale, lr: Scale, multiplier: Scale | None = None, role: str = "") -> WeightScaling:

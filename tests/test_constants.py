@@ -62,7 +62,7 @@ def test_no_random_point_that_is_admitted_lies_beyond_the_ends():
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_generic_correction_is_bounded_and_has_either_sign(sign):
     x = np.log([[16.0], [32.0], [64.0], [128.0]])
-    size = Size([Scale.one()], [], ["N"], x, generic=[0])
+    size = Size([Scale.one()], [], ["N"], x, generic=[(0, 1.0)])
     flat, most = size(np.array([[0.5], [0.5 + sign / 2]]))
     assert np.allclose(flat, 0)
     slope = (most[2] - most[1]) / math.log(2)
@@ -89,7 +89,7 @@ def test_three_widths_tell_a_correction_from_a_power():
 
 def test_slopes_are_differences():
     x = np.log([[float(u), float(v)] for u, v in CELLS])
-    size = Size([U * Scale.log("N_x"), X], SMALLER, ["N_u", "N_x"], x, (0,))
+    size = Size([U * Scale.log("N_x"), X], SMALLER, ["N_u", "N_x"], x, [(0, 1.0)])
     nu, step = np.random.default_rng(0).uniform(0.05, 0.95, (50, size.free)), 1e-5 * np.eye(size.free)
     for j in range(size.free):
         expected = (size(nu + step[j]) - size(nu - step[j])) / 2e-5

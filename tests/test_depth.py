@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -275,6 +276,23 @@ def test_where_layers_are_not_alike_backwards_nothing_is_guessed() -> None:
     assert not [row for row in table if row.kind == "update" and row.row == "h"]
 
 
+@pytest.mark.parametrize(("activation", "gain", "c"), [("relu", 4, 1.0), ("tanh", 1, 1.18), ("tanh", 4, 2.61)])
+def test_behind_norms_inits_decide_by_which_power_gradients_fall(activation: str, gain: int, c: float) -> None:
+    """|g_l|² |h_l|^(2c) is the same at all layers, c = E φ′(z)² E z² / E φ(z)² for z of standard deviation ``gain``."""
+    found = resolve(f"residual_depth:norm=rms,activation={activation}", parameterization="mup")
+    p = found.program
+    leaves = draw_leaves(p, Setting({"N": 128, "L": 64}, 8, 3), found.scalings, [True] * len(p.ops))
+    leaves[p.leaves("weight")["W_1"]] *= gain
+    h = p.features["h"]
+    values = run(p, leaves, [h, p.gradients[h]])
+    sizes: list[torch.Tensor] = []
+    for i, x in values.items():
+        along = x.square().movedim(1 + p.ops[i].axes.index("L"), -1).flatten(0, -2).mean(0).log()[4:]
+        sizes.append(along - along.mean())
+    entering, gradient = sizes
+    assert abs(float(-(entering * gradient).sum() / entering.square().sum()) / c - 1) < 0.1
+
+
 # ---------------------------------------------------------------------- rates
 
 
@@ -289,6 +307,51 @@ def test_branches_of_one_over_the_depth_have_the_rates_of_completep() -> None:
     found = sc.solve("residual_depth", optimizer="sgd", steps=1, require=["y = L^-1"])
     assert [m.name for m in found.matches] == ["completep"]
     assert found["W_1"].lr == power(0, 1)
+
+
+COMPLETEP = {  # arXiv 2505.01618, table 1, α = 1, N and L for m_N and m_L: init (standard deviation), rate, decay, ε
+    "W_in": ("1", "1", "1", "N^(-1)"),  # embedding
+    "g": ("1", "1", "1", "L^(-1) N^(-1)"),  # pre-LN: rate m_L^(α-1)
+    "b": ("1", "1", "1", "L^(-1) N^(-1)"),  # hidden bias: rate m_L^(α-1)
+    "W_1": ("N^(-1/2)", "N^(-1)", "N", "L^(-1) N^(-1)"),
+    "W_2": ("L^(-1) N^(-1/2)", "L^(-1) N^(-1)", "L N", "N^(-1)"),  # with its multiplier 1/L: as W_1
+    "W_out": ("N^(-1)", "N^(-1)", "N", "1"),  # with its multiplier 1/N: 1, 1, 1, N^(-1)
+}
+STACK = "residual_depth:norm=rms,gain=yes,bias=yes"
+
+
+def test_the_table_of_completep_is_solved_row_by_row() -> None:
+    """Gains, biases, decays and ε among them, and no row of it is another's; behind multipliers as the paper writes them."""
+    found = sc.solve(STACK, optimizer="adamw", steps=1, require=["y = L^-1"])
+    rows = {w: tuple(map(str, (s.init, s.lr, s.weight_decay, s.epsilon))) for w, s in found.scalings.items()}
+    assert rows == COMPLETEP
+    assert [m.name for m in found.matches] == ["completep"]
+    assert set(found.fates.values()) == {"learning"}
+    paper = sc.solve(
+        STACK, optimizer="adamw", steps=1, require=["y = L^-1"],
+        gauge="multiplier of W_2 = L^(-1), multiplier of W_out = N^(-1)",
+    )  # fmt: skip
+    written = {w: tuple(map(str, paper.scalings[w].given().values())) for w in ("W_2", "W_out")}
+    assert written["W_2"] == ("N^(-1/2)", "L^(-1)", *COMPLETEP["W_1"][1:])
+    assert written["W_out"] == ("1", "N^(-1)", "1", "1", "N^(-1)")
+
+
+@pytest.mark.parametrize("weight", ["g", "b", "W_1", "W_2"])
+def test_the_exponents_of_completep_are_the_largest(weight: str) -> None:
+    """Each weight learns; L^(1/2) times its rate, or decay, explodes; L^(-1/2) times its rate, or a larger ε, is lazy."""
+
+    def classes(**changed: Scale) -> set[str]:
+        p = sc.parameterize(STACK, "completep", optimizer="adamw")
+        p = replace(p, scalings={**p.scalings, weight: replace(p[weight], **changed)})
+        table = sc.derive(STACK, parameterization=p, optimizer="adamw")
+        return {table[row, "update", weight].klass for row in ("h", "v", "f")}
+
+    own = sc.parameterize(STACK, "completep", optimizer="adamw")[weight]
+    more = Scale.of("L", HALF)
+    assert classes() == {"learning"}
+    assert classes(lr=own.lr * more) == {"exploding"}
+    assert classes(lr=own.lr / more, weight_decay=own.weight_decay) == {"lazy"}
+    assert classes(epsilon=own.epsilon * more) == {"lazy"}
 
 
 @pytest.mark.parametrize("name", ["depth_mup", "completep"])

@@ -1,5 +1,6 @@
 """Parameterizations of residual networks whose depth L grows."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 from scalecalc.parameterization import scaling
@@ -20,8 +21,17 @@ def depth_mup(weight: Weight, optimizer: str) -> WeightScaling:
 
 @parameterization("completep", "Dey et al. 2025, arXiv 2505.01618 (CompleteP), table 1 with α = 1; width as mup")
 def completep(weight: Weight, optimizer: str) -> WeightScaling:
-    """CompleteP: branches times 1/L, so that each block's own update is of order one within the block."""
-    return _blocks(weight, optimizer, weight.copies**-1)
+    """CompleteP: branches times 1/L, so that each block's own update is of order one within the block.
+
+    Under Adam its decay and ε, too.  λ grows like the fan-in, as rates fall with it, so that η·λ scales with nothing.  ε goes
+    like the smallest gradients that it is compared with: 1/(N L) for all that is in a block, matrices, gains and biases
+    alike, since the branch's multiplier is in every one of them, 1/N for the embedding, and for the readout 1 here, where
+    its multiplier 1/N is in its init and rate (the paper's λ = 1 and ε = 1/N of it are the same in its gauge).
+    """
+    found = _blocks(weight, optimizer, weight.copies**-1)
+    if optimizer != "adam":
+        return found
+    return replace(found, weight_decay=weight.fan_in, epsilon=(weight.fan_out * weight.copies) ** -1)
 
 
 def _blocks(weight: Weight, optimizer: str, branch: Scale) -> WeightScaling:

@@ -6,7 +6,8 @@ Three fits, from the strictest to the most lenient, each with its own right:
 2. *corrected*: with the smaller terms that the derivation knows, each at most as large as the leading one at the centre
    of the cells.  May say that the row agrees.
 3. *excused*: also with terms that are larger than the leading one in some part of the cells (rivals, in an ordered
-   limit that is not reached yet) at any ratio, and with a generic correction N^(−1/2) in every dim.  It alone may say
+   limit that is not reached yet) at any ratio, and with a generic correction N^(−1/2) in every dim (and a larger one, of
+   what is not saturated yet).  It alone may say
    that the row disagrees: what can be explained by widths that are too small is no refutation.
 
 An agreement has two chances to be wrong, so that each is given half the error; a disagreement has one.
@@ -15,8 +16,8 @@ An agreement has two chances to be wrong, so that each is given half the error; 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from scalecalc.measure.slopes import Cell, fit
 from scalecalc.scale import Scale
@@ -31,11 +32,14 @@ class Claim:
         terms: the leading scales; none for an exact zero.
         corrections: smaller scales.
         rivals: scales that lead elsewhere and are not to lead here.
+        slow: dims in which what the row rests on comes near its limit more slowly than 1/N, relative to size², and by which
+            power (:mod:`scalecalc.saturation`).
     """
 
     terms: tuple[Scale, ...]
     corrections: tuple[Scale, ...] = ()
     rivals: tuple[Scale, ...] = ()
+    slow: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def assess(cells: Sequence[Cell], claim: Claim, alpha: float, tolerance: float) -> tuple[Judgement, float]:
@@ -56,7 +60,8 @@ def assess(cells: Sequence[Cell], claim: Claim, alpha: float, tolerance: float) 
             return best, need
     if best.verdict == "disagrees" and claim.terms:
         every = (*claim.terms, *claim.rivals)
-        excused = judge(fit(cells, every, alpha, corrections=claim.corrections, generic=True), every, tolerance)
+        found = fit(cells, every, alpha, corrections=claim.corrections, generic=True, slow=claim.slow)
+        excused = judge(found, every, tolerance)
         if excused.verdict != "disagrees":
             dims = dict.fromkeys(miss.replace("log ", "").split()[0] for miss in best.misses)
             doubt = Doubt(f"the slope in {', '.join(dims)} is off, but no more than at small widths", wider=tuple(dims))

@@ -41,13 +41,13 @@ class Means(Protocol):
 class Size:
     """log size at the cells as a function of ν ∈ [0, 1]^free: constants beside logs, shares of terms, corrections.
 
-    ``generic`` dims (their positions in ``dims``) have a relative correction of ± N^(−1/2), at the centre at most as
-    large as the size itself; ν = ½ is none.
+    ``generic``: corrections of ± N^(−p) relative to size², at the centre at most as large as the size itself, each as the
+    position of a dim in ``dims`` and p; ν = ½ is none.
     """
 
     def __init__(
         self, terms: Sequence[Scale], corrections: Sequence[Scale], dims: Sequence[str], x: Array,
-        generic: Sequence[int] = (),
+        generic: Sequence[tuple[int, float]] = (),
     ):  # fmt: skip
         here = {tuple((s.power(d), s.log_power(d)) for d in dims): s for s in reversed([*terms, *corrections])}
         self.terms = [s for s in here.values() if s in terms][::-1]
@@ -56,7 +56,8 @@ class Size:
         self.log_dims = [j for j, d in enumerate(dims) if any(s.log_power(d) for s in every)]
         self.log_powers = np.array([[float(s.log_power(dims[j])) for j in self.log_dims] for s in every])
         self.x = x[:, self.log_dims].T
-        self.falling = np.exp((x - x.mean(0))[:, list(generic)].T * -1.0)  # 1/N, relative to the centre
+        powers = np.array([p for _, p in generic])[:, None]
+        self.falling = np.exp((x - x.mean(0))[:, [j for j, _ in generic]].T * -powers)  # relative to the centre
         self.free = len(self.log_dims) + len(every) - 1 + len(self.falling)
 
     def _sizes(self, nu: Array) -> tuple[Array, Array]:

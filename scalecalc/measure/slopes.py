@@ -128,7 +128,8 @@ def _pool(cells: Sequence[Cell], zero_level: float) -> tuple[list[Mapping[str, i
 
 def fit(
     cells: Sequence[Cell], terms: Sequence[Scale], alpha: float, *,
-    corrections: Sequence[Scale] = (), generic: bool = False, zero_level: float = -math.inf,
+    corrections: Sequence[Scale] = (), generic: bool = False, slow: Mapping[str, float] | None = None,
+    zero_level: float = -math.inf,
 ) -> Fit:  # fmt: skip
     """Fit one row: total slopes, excess over the derived size, drift, and which parts of the derivation show.
 
@@ -139,6 +140,7 @@ def fit(
         corrections: smaller scales that the derivation knows of, added to size² with nonnegative coefficients.
         generic: allow a relative correction N^(-1/2) of either sign in every dim, too: what stands beside a sum that
             obeys the law of large numbers, and shows as a slope up to 1/4 off where there are two small widths.
+        slow: a power of 1/N, relative to size², by which another such correction falls in a dim.
         zero_level: natural log of the size up to which a sample counts as zero (rounding).
 
     Raises:
@@ -159,18 +161,19 @@ def fit(
         apart = f"{len(widths)} width settings do not tell the slopes in {', '.join(dims) or 'any dim'} apart"
         raise MeasureError(f"{apart}; measure at two widths of each dim or more, not all in one proportion.")
     samples = _Samples.of(x[use], [logs[k] for k in use])
-    return replace(_fit(samples, dims, terms, corrections, alpha, generic), unusable=tuple(unusable), zero=zero)
+    return replace(_fit(samples, dims, terms, corrections, alpha, generic, slow or {}), unusable=tuple(unusable), zero=zero)
 
 
 def _fit(
     samples: _Samples, dims: Sequence[str], terms: Sequence[Scale], corrections: Sequence[Scale], alpha: float,
-    generic: bool,
+    generic: bool, slow: Mapping[str, float],
 ) -> Fit:  # fmt: skip
     one, none = np.ones((len(samples.x), 1)), np.zeros((1, len(samples.x)))
     rows = np.linalg.pinv(np.hstack([one, samples.x]))[1:]
     bends = {d: bend for j, d in enumerate(dims) if (bend := _bend(samples.x, j)) is not None}
     aims = np.concatenate([rows, *bends.values()])
-    model = Size(terms or [Scale.one()], corrections if terms else (), dims, samples.x, range(len(dims)) if generic else ())
+    loose = [(j, p) for j, d in enumerate(dims) for p in (1.0, slow.get(d)) if p] if generic else []
+    model = Size(terms or [Scale.one()], corrections if terms else (), dims, samples.x, loose)
     level = alpha / 2 if model.free else alpha
     kept, crossed = admitted(model, samples, np.hstack([one, samples.x]), aims, alpha / 2)
     size = model(kept)

@@ -20,7 +20,7 @@ import torch
 
 from scalecalc import duration
 from scalecalc.crossover import crossovers, unless_too_narrow
-from scalecalc.derive import Model, interpret, notes, resolve, table_of
+from scalecalc.derive import Derivation, Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
 from scalecalc.measure.contributions import Key, Plan
 from scalecalc.measure.effort import (
@@ -42,6 +42,7 @@ from scalecalc.model import TorchModule
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.rows import notes as later_notes
+from scalecalc.saturation import saturating, slowest
 from scalecalc.scale import FREE, Regime
 from scalecalc.table import Point, Row, Table
 from scalecalc.verdict import Judgement
@@ -118,10 +119,12 @@ def verify(
     measured = tuple(row for row in table.rows if len(row.tag) <= MEASURED_ORDER)
     routes = {row.key: frame.paths(row) for row in measured}
     tests = sum(1 + len(r or ()) for r in routes.values()) * len(frame.dims) * LOOKS
+    plan = Plan(resolved, measured)
+    slow = _slow(found, plan, frame)
     run = Run(
-        plan=Plan(resolved, measured),
+        plan=plan,
         frame=frame,
-        claims={row.key: frame.claim(row, same.get(row.key)) for row in measured},
+        claims={row.key: replace(frame.claim(row, same.get(row.key)), slow=slow.get(row.key, {})) for row in measured},
         routes=routes,
         seed=seed,
         budget=budget,
@@ -149,6 +152,18 @@ def verify(
     if stopped:
         raise Interrupted(done)
     return done
+
+
+def _slow(found: Derivation, plan: Plan, frame: Frame) -> dict[Key, dict[str, float]]:
+    """Row → the dims in which its corrections fall slowly, since a function that it rests on saturates (saturation.py)."""
+    out: dict[Key, dict[str, float]] = {}
+    for i, sizes in saturating(found).items():
+        after, powers = plan.model.program.after(i), slowest([frame.project(s) for s in sizes], frame.dims)
+        for row in plan.rows if powers else ():
+            if plan.rests_on(row) & after:
+                own = out.setdefault(row.key, {})
+                own.update((dim, min(power, own.get(dim, power))) for dim, power in powers.items())
+    return out
 
 
 def _free(model: Model, steps: int) -> tuple[Row, ...] | Table:
