@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.inner import inner
+from scalecalc.pattern import name_of
 from scalecalc.reads import noted
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import (
@@ -224,7 +225,7 @@ def _sum_law(one: Pattern, over: str) -> tuple[Scale, Pattern, str, str]:
     """The factor of a sum over an axis and what is left of the pattern; the law in words, and what it assumes."""
     factor, rest, large = sum_pattern(one, over)
     if not large:
-        odd = ", ".join(sorted({tensor for tensor, label in one.places if label == over}))
+        odd = ", ".join(sorted({name_of(tensor) for tensor, label in one.places if label == over}))
         return factor, rest, f"sum over {dim_of(over)}: central limit (odd in {odd}), {factor}", ""
     assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {PLACE})"
     turning = [dim_of(label) for label, p in one.profiles if p.phase and label != over]
