@@ -119,7 +119,7 @@ class Atom(_Interned):
     tensor: str
     slots: tuple[str | Source, ...]
     labels: frozenset[str]
-    places: frozenset[tuple[str, str]]  # which tensor is free on which axis
+    places: frozenset[tuple[str, str]]  # which tensor is free on which axis, but for that of its block
     serial: int
 
     @property
@@ -278,9 +278,19 @@ def atom(tensor: str, slots: Sequence[str | Source]) -> Atom:
         found = Atom()
         found.tensor, found.slots, found.serial = tensor, tuple(slots), next(_serial)
         found.labels = frozenset(s for s in slots if isinstance(s, str))
-        found.places = frozenset((tensor, s) for s in found.labels)
+        found.places = _places(tensor, found.slots)
         _TABLE[key] = found
     return found
+
+
+def _places(tensor: str, slots: Sequence[Slot]) -> frozenset[tuple[str, str]]:
+    at = block_slot(tensor)
+    return frozenset((tensor, s) for k, s in enumerate(slots) if isinstance(s, str) and k != at)
+
+
+def parts_of(a: Atom | Knot) -> Sequence[tuple[str, tuple[Slot, ...]]]:
+    """Tensors and slots of an atom or of those in a knot."""
+    return a.atoms if isinstance(a, Knot) else [(a.tensor, a.slots)]
 
 
 def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tuple[str, Profile]]) -> Knot:
@@ -317,8 +327,8 @@ def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tupl
     if found is None:
         found = Knot()
         found.atoms, found.indices, found.serial = key[1], key[2], next(_serial)
-        found.places = frozenset((tensor, s) for tensor, slots in placed for s in slots if isinstance(s, str))
-        found.labels = frozenset(label for _, label in found.places)
+        found.places = frozenset[tuple[str, str]]().union(*(_places(tensor, slots) for tensor, slots in placed))
+        found.labels = frozenset(s for _, slots in placed for s in slots if isinstance(s, str))
         _TABLE[key] = found
     return found
 
@@ -437,5 +447,6 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
 
 __all__ = [
     "EVEN", "HERE", "OWN", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "block_slot",
-    "fluctuation", "fluctuations", "knot", "mask", "name_of", "pattern", "relabel", "source", "stacked", "without_repeats",
+    "fluctuation", "fluctuations", "knot", "mask", "name_of", "parts_of", "pattern", "relabel", "source", "stacked",
+    "without_repeats",
 ]  # fmt: skip
