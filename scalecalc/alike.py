@@ -36,7 +36,7 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from scalecalc.pattern import Pattern, Source
+from scalecalc.pattern import Pattern, Source, block_slot
 from scalecalc.reads import COSINE, MADE, Log, listening
 from scalecalc.scale import Point, Scale
 from scalecalc.term import Term, is_sum
@@ -106,7 +106,9 @@ class _Numbering:
 
 
 def _kind(thing: str | int | Source) -> Hashable:
-    return is_sum(thing) if isinstance(thing, str) else thing.label if isinstance(thing, Source) else None
+    if isinstance(thing, str):
+        return is_sum(thing), block_slot(thing)
+    return thing.label if isinstance(thing, Source) else None
 
 
 class Alike:

@@ -101,6 +101,17 @@ def excess(a: Shape, b: Shape) -> Scale | None:
 
 
 @cache
+def narrower(a: Shape, b: Shape) -> bool:
+    """Are a's entries no larger than b's, relative to the first, and somewhere smaller by a power?
+
+    Then of two alike terms the first cannot lead, wherever they tie, and they do not hide each other.  (Only where they
+    differ in what they are odd in ties were decided: what decays from step to step of a recurrence stood beside what comes
+    in anew, so that each sum over the states was two numbers.)
+    """
+    return a is not b and excess(a, b) is ONE and excess(b, a) is not ONE
+
+
+@cache
 def faster(a: Shape, b: Shape) -> bool:
     """Do a's profiles fall at least as fast as b's, along every axis, and is a's diagonal no wider?"""
     if a is b:
@@ -261,7 +272,8 @@ class _Group:
                 most = excess(one.shape, shape)
                 if most is not None:
                     most = gained * most
-                    yield from ((v / most, parts if gained is not ONE else NO_PARTS) for v, parts in sizes)
+                    told = gained is not ONE or narrower(one.shape, shape)
+                    yield from ((v / most, parts if told else NO_PARTS) for v, parts in sizes)
 
     def _ways(self, aligned: frozenset[str]) -> tuple[Labels, list[tuple[tuple[int, ...], dict[Odd, Kinds], frozenset[str]]]]:
         """The axes that a pattern and others may agree on, and the ways to: on which, by what, and on which not."""
@@ -285,7 +297,8 @@ class _Group:
             order = self.regime.compare(begin * most, value)
             if order == -1:
                 return True
-            tie = order == 0 and self.margin is ONE and gain(one, o.pattern) is not ONE
+            told = gain(one, o.pattern) is not ONE or narrower(one.shape, o.pattern.shape)
+            tie = order == 0 and self.margin is ONE and told
             if tie and self.regime.always(t.size * most, o.size):
                 return True
         return False

@@ -24,7 +24,7 @@ from fractions import Fraction
 from scalecalc.claims import Claim, unknown
 from scalecalc.desiderata import is_requirement, parse_requirements, parse_scale
 from scalecalc.errors import InputError, UnknownName
-from scalecalc.interpreter import initial_weights, run
+from scalecalc.interpreter import initial_weights, run, weight_atom
 from scalecalc.model import Model, exact_in
 from scalecalc.optimizer import Trained
 from scalecalc.parameterization import assign
@@ -33,7 +33,7 @@ from scalecalc.rule import find
 from scalecalc.scale import Point, Regime, Scale
 from scalecalc.symmetry import Shift, fixed_by, null_space
 from scalecalc.table import WeightScaling
-from scalecalc.term import Limits, Term, atom, pattern
+from scalecalc.term import Limits, Term, pattern
 from scalecalc.value import Algebra, Value
 
 ONE = Scale.one()
@@ -88,7 +88,7 @@ def _own_shift(model: Model, weight: str, gradient: Value | None, regime: Regime
         replace(regime, point=Point(dict.fromkeys(names.values(), ONE))), Limits(), rule=model.optimizer, at=f"d{weight}"
     )
     for one in _of_several_sizes(gradient, model.program.dims):
-        value = Value(one.labels, (Term(init, pattern((), [atom(weight, one.labels)] if one.labels else [])),))
+        value = Value(one.labels, (Term(init, pattern((), [weight_atom(model.program, weight)] if one.labels else [])),))
         own = Trained(model.program.weights[weight], value, asked)
         raw = algebra.scale(one, multiplier, "chain rule through the multiplier")
         sizes += [t.size for t in model.update.update(algebra, raw, own).terms]

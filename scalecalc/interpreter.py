@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scalecalc import backward, duration
 from scalecalc.errors import UnsupportedScale
 from scalecalc.model import Model
+from scalecalc.pattern import Atom, stacked
 from scalecalc.program import LEAVES, Op, Program
 from scalecalc.repeat import Verdicts, inside, largest, left_out, settle
 from scalecalc.rule import Rule
@@ -221,6 +222,13 @@ def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
             continue
         size = scaling.init * scaling.multiplier
         law = f"independent centred entries of size {scaling.init}, multiplier {scaling.multiplier}"
-        odd = [atom(op.name, labels)] if labels else []
+        odd = [weight_atom(model.program, op.name)] if labels else []
         out[op.name] = Value(labels, (Term(size, pattern((), odd), (), here.step(law)),))
     return out
+
+
+def weight_atom(program: Program, name: str) -> Atom:
+    """The atom of a weight with all its growing axes free; of one per repeated block it says which axis counts these."""
+    labels, blocks = program.growing(program.weights[name].axes), {loop.over for loop in program.loops.values()}
+    at = next((k for k, label in enumerate(labels) if label in blocks), None)
+    return atom(name if at is None else stacked(name, at), labels)

@@ -17,6 +17,13 @@ matrices, or Σ_d q[h, d] k[h, d], a score per head.  The summed indices stay wh
 factor q[h, d] is resolved together with k[h, d] (hard case W3).  What hangs on one atom alone is its source, not a knot,
 also where it hangs on it by several indices.
 
+*Blocks.*  Of a tensor that is there once per repeated block, W[l, m, n], an atom shares its block l with what it is
+multiplied with: W[l, m; x_l].  So what hangs on it alone but for l is its source all the same, in which the index that
+stands in the atom's own slot is called ``L••`` (:data:`OWN`).  A block is written then as a network without blocks is, and
+W_l a + W_l b_l is one vector.  (Road not taken: knots, W[l, m, k] b[l, k].  Of one atom with the source 1 + silu(c_l) they
+made two, of products of such atoms 2^n, and what only differs in a number per block was as many things: a Mamba block's
+gradients had 100 leading terms where outside a stack they have eight, and did not come to an end.)
+
 *Fluctuation.*  The square of an atom is its mean, 1, and what is centred beside it.  The second never leads, unless a
 centring (LayerNorm, softmax) removes the first, so that it is kept only in programs that centre (hard case W4).
 
@@ -121,7 +128,7 @@ class Atom(_Interned):
     tensor: str
     slots: tuple[str | Source, ...]
     labels: frozenset[str]
-    places: frozenset[tuple[str, str]]  # which tensor is free on which axis
+    places: frozenset[tuple[str, str]]  # which tensor is free on which axis, but for that of its block
     serial: int
 
     @property
@@ -130,7 +137,7 @@ class Atom(_Interned):
         return (self.tensor,)
 
     def __repr__(self) -> str:
-        return f"{self.tensor}[{','.join(map(_word, self.slots))}]"
+        return f"{name_of(self.tensor)}[{','.join(map(_word, self.slots))}]"
 
 
 class Knot(_Interned):
@@ -152,7 +159,7 @@ class Knot(_Interned):
         return tuple(tensor for tensor, _ in self.atoms)
 
     def __repr__(self) -> str:
-        return "(" + " ".join(f"{tensor}[{','.join(map(_word, slots))}]" for tensor, slots in self.atoms) + ")"
+        return "(" + " ".join(f"{name_of(tensor)}[{','.join(map(_word, slots))}]" for tensor, slots in self.atoms) + ")"
 
 
 class Shape(_Interned):
@@ -198,9 +205,10 @@ class Source(_Interned):
     Each of these slots has a source then, all of the same patterns and ``labels``, its own ``label`` being one of these.
     """
 
-    __slots__ = ("label", "labels", "patterns", "serial")
+    __slots__ = ("label", "labels", "own", "patterns", "serial")
     label: str
     labels: tuple[str, ...]
+    own: str  # what the index in its atom's own slot for blocks is called in it; empty if it is the same for all blocks
     patterns: frozenset[Pattern]
     serial: int
 
@@ -217,6 +225,31 @@ class Source(_Interned):
 
 
 Held = tuple[tuple[str, str], frozenset[Atom | Knot]]
+BLOCK = "‖"  # between the name of a tensor that is there once per block and the slot that counts the blocks
+OWN = HERE + HERE
+
+
+def stacked(name: str, slot: int) -> str:
+    """The name, as an atom's tensor, of what is there once per block.
+
+    >>> block_slot(stacked("W_o", 0)), name_of(stacked("W_o", 0)), block_slot("W_o")
+    (0, 'W_o', None)
+    """
+    return f"{name}{BLOCK}{slot}"
+
+
+@cache
+def block_slot(tensor: str) -> int | None:
+    """The slot that counts the blocks."""
+    _, found, slot = tensor.rpartition(BLOCK)
+    return int(slot) if found else None
+
+
+def name_of(tensor: str) -> str:
+    """An atom's tensor as a reader knows it."""
+    return tensor.partition(BLOCK)[0]
+
+
 _TABLE: dict[Any, Any] = {}
 NO_CLASSES = frozenset[frozenset[str]]()
 NO_MASKS = frozenset[Mask]()
@@ -290,9 +323,19 @@ def atom(tensor: str, slots: Sequence[str | Source]) -> Atom:
         found = Atom()
         found.tensor, found.slots, found.serial = tensor, tuple(slots), next(_serial)
         found.labels = frozenset(s for s in slots if isinstance(s, str))
-        found.places = frozenset((tensor, s) for s in found.labels)
+        found.places = _places(tensor, found.slots)
         _TABLE[key] = found
     return found
+
+
+def _places(tensor: str, slots: Sequence[Slot]) -> frozenset[tuple[str, str]]:
+    at = block_slot(tensor)
+    return frozenset((tensor, s) for k, s in enumerate(slots) if isinstance(s, str) and k != at)
+
+
+def parts_of(a: Atom | Knot) -> Sequence[tuple[str, tuple[Slot, ...]]]:
+    """Tensors and slots of an atom or of those in a knot."""
+    return a.atoms if isinstance(a, Knot) else [(a.tensor, a.slots)]
 
 
 def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tuple[str, Profile]]) -> Knot:
@@ -329,8 +372,8 @@ def knot(atoms: Sequence[tuple[str, Sequence[Slot]]], indices: Mapping[int, tupl
     if found is None:
         found = Knot()
         found.atoms, found.indices, found.serial = key[1], key[2], next(_serial)
-        found.places = frozenset((tensor, s) for tensor, slots in placed for s in slots if isinstance(s, str))
-        found.labels = frozenset(label for _, label in found.places)
+        found.places = frozenset[tuple[str, str]]().union(*(_places(tensor, slots) for tensor, slots in placed))
+        found.labels = frozenset(s for _, slots in placed for s in slots if isinstance(s, str))
         _TABLE[key] = found
     return found
 
@@ -409,6 +452,7 @@ def source(label: str, patterns: Iterable[Pattern], labels: tuple[str, ...] = ()
     if found is None:
         found = Source()
         found.label, found.patterns, found.labels, found.serial = label, key[2], key[3], next(_serial)
+        found.own = next((x for one in found.patterns for x in sorted(one.labels) if x.endswith(OWN)), "")
         _TABLE[key] = found
     note(MADE, found)
     return found
@@ -447,6 +491,7 @@ def relabel(one: Pattern, old: str, new: str) -> Pattern:
 
 
 __all__ = [
-    "EVEN", "HERE", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "fluctuation", "fluctuations",
-    "knot", "mask", "pattern", "relabel", "source", "without_repeats",
+    "EVEN", "HERE", "OWN", "Atom", "Knot", "Mask", "Pattern", "Shape", "Source", "Weighted", "atom", "block_slot",
+    "fluctuation", "fluctuations", "knot", "mask", "name_of", "parts_of", "pattern", "relabel", "source", "stacked",
+    "without_repeats",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.inner import inner
+from scalecalc.pattern import name_of, parts_of
 from scalecalc.reads import noted
 from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.term import (
@@ -38,6 +39,7 @@ from scalecalc.term import (
     simplify,
     sum_pattern,
 )
+from scalecalc.wick import met_in_blocks
 
 if TYPE_CHECKING:
     from scalecalc.alignment import Alignment
@@ -136,10 +138,11 @@ class Algebra:
 
     def _summed(self, terms: Iterable[Term], over: str) -> Iterator[Term]:
         for t in terms:
-            factor, rest, law, assumption = _sum_law(t.pattern, over)
-            if assumption:
-                assumption = assumption.replace(PLACE, self.at)
-            yield Term(t.size * factor, rest, t.tag, self.step(law, t, assumption=assumption))
+            for size, one in met_in_blocks(t.pattern, over):
+                factor, rest, law, assumption = _sum_law(one, over)
+                if assumption:
+                    assumption = assumption.replace(PLACE, self.at)
+                yield Term(t.size * size * factor, rest, t.tag, self.step(law, t, assumption=assumption))
 
     def contract(self, labels: Sequence[str], a: Value, b: Value, over: Sequence[str]) -> Value:
         """Σ_over a·b; exactly zero where one is orthogonal to the other's direction."""
@@ -224,7 +227,8 @@ def _sum_law(one: Pattern, over: str) -> tuple[Scale, Pattern, str, str]:
     """The factor of a sum over an axis and what is left of the pattern; the law in words, and what it assumes."""
     factor, rest, large = sum_pattern(one, over)
     if not large:
-        odd = ", ".join(sorted({tensor for tensor, label in one.places if label == over}))
+        parts = [part for a in one.odd_on(over) for part in parts_of(a)]
+        odd = ", ".join(sorted({name_of(tensor) for tensor, slots in parts if over in slots}))
         return factor, rest, f"sum over {dim_of(over)}: central limit (odd in {odd}), {factor}", ""
     assumption = f"the summand has a mean that no symmetry removes (sum over {dim_of(over)} at {PLACE})"
     turning = [dim_of(label) for label, p in one.profiles if p.phase and label != over]

@@ -29,11 +29,12 @@ of it again where the index is free.  (Dropped there, it left root-mean-squares 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, product
+from itertools import chain, combinations, product
 
 from scalecalc.pattern import (
     EVEN,
     NO_MASKS,
+    OWN,
     Atom,
     Knot,
     Mask,
@@ -42,10 +43,12 @@ from scalecalc.pattern import (
     Source,
     Weighted,
     atom,
+    block_slot,
     fluctuation,
     joined,
     knot,
     moved_mask,
+    parts_of,
     pattern,
     relabel,
     serial,
@@ -76,12 +79,13 @@ class _Graph:
         self.masks: dict[Index, frozenset[Mask]] = {}  # of indices that few entries are left of, on their dim•
         self.next = 0
         self.empty = False  # two windows that do not overlap: nothing is there
+        self.blocks = False  # do atoms meet in their block alone?
 
     def copy(self) -> _Graph:
         new = _Graph()
         new.size, new.next, new.same, new.empty = self.size, self.next, list(self.same), self.empty
         new.profiles, new.dims, new.atoms = dict(self.profiles), dict(self.dims), dict(self.atoms)
-        new.masks = dict(self.masks)
+        new.masks, new.blocks = dict(self.masks), self.blocks
         return new
 
     def number(self) -> int:
@@ -101,7 +105,7 @@ class _Graph:
         """What a central-limit sum over an index counts."""
         return self.profiles[i].norm(self.dims[i]) * share(self.masks.get(i, ())) ** HALF
 
-    def put(self, things: Iterable[Atom | Knot], here: Mapping[str, int] | None = None) -> list[int]:
+    def put(self, things: Iterable[Atom | Knot], here: Mapping[str, Index] | None = None) -> list[int]:
         """Open atoms and knots; the labels ``here`` become indices.  Returns their numbers."""
         out: list[int] = []
         for thing in things:
@@ -148,26 +152,34 @@ class _Graph:
     def shared(self, i: int, j: int) -> set[Slot]:
         """What two atoms of one tensor have alike in one slot each; nothing if they are of different tensors."""
         (a, s), (b, t) = self.atoms[i], self.atoms[j]
-        return {x for x, y in zip(s, t, strict=True) if x == y} if a == b else set()
+        if a != b:
+            return set()
+        at = None if self.blocks else block_slot(a)
+        return {x for k, (x, y) in enumerate(zip(s, t, strict=True)) if x == y and k != at}
 
 
-def _open(g: _Graph, s: Slot) -> Iterator[tuple[_Graph, Index]]:
+def _open(g: _Graph, s: Slot, block: Index | None = None) -> Iterator[tuple[_Graph, Index, list[Pair]]]:
     """A slot as an index: a source is opened, one graph per pattern that it may have."""
     if not isinstance(s, Source):
-        yield g, s
+        yield g, s, []
         return
-    for new, indices in _opened(g, s):
-        yield new, indices[s.label]
+    for new, indices, pairs in _opened(g, s, block):
+        yield new, indices[s.label], pairs
 
 
-def _opened(g: _Graph, s: Source) -> Iterator[tuple[_Graph, dict[str, int]]]:
-    """Every axis of a source as an index."""
+def _opened(g: _Graph, s: Source, block: Index | None = None) -> Iterator[tuple[_Graph, dict[str, int], list[Pair]]]:
+    """Every axis of a source as an index, and what meets by it in its atom's block, whose index is ``block``."""
     note(OPENED, s)
     for one in sorted(s.patterns, key=serial):
         new = g.copy() if len(s.patterns) > 1 else g
         indices = {label: new.index(dim_of(label), one.profile(label), _few(one, label)) for label in s.labels}
-        new.put(one.odd, indices)
-        yield new, indices
+        if not s.own:
+            new.put(one.odd, indices)
+            yield new, indices, []
+            continue
+        assert block is not None, "a source that differs from block to block, of an atom without any"
+        fresh = new.put(sorted(one.odd, key=serial), {**indices, s.own: block})
+        yield new, indices, [(i, j) for i in fresh for j in new.atoms if j not in fresh and block in new.shared(i, j)]
 
 
 def _few(one: Pattern, label: str) -> frozenset[Mask]:
@@ -188,29 +200,40 @@ def _joints(slots: Slots) -> list[tuple[int, ...]]:
     return [tuple(at) for at in found.values()]
 
 
-def _apart(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, Slots, Slots]]:
+def _apart(g: _Graph, tensor: str, s: Slots, t: Slots) -> Iterator[tuple[_Graph, Slots, Slots, list[Pair]]]:
     """The slots of two atoms that are paired, with none bound together: opened, or gone (None) where both atoms have them."""
     left, right = _joints(s), _joints(t)
-    found = [(g, s, t)]
+    found: list[tuple[_Graph, Slots, Slots, list[Pair]]] = [(g, s, t, [])]
     for at in (*left, *(at for at in right if at not in left)):
-        after: list[tuple[_Graph, Slots, Slots]] = []
-        for graph, own, its in found:
+        after: list[tuple[_Graph, Slots, Slots, list[Pair]]] = []
+        for graph, own, its, pairs in found:
             a, b = own[at[0]], its[at[0]]
-            if at in left and at in right and a.labels == b.labels:  # nothing else hangs on their indices: a number
+            if at in left and at in right and _number(a, b) and a.labels == b.labels:  # nothing else hangs on their indices
                 cosines = cosine(a, b) if a is not b else (ONE,)
                 for size in cosines:
                     new = graph.copy() if len(cosines) > 1 else graph
                     new.size = new.size * size
                     gone = dict.fromkeys(at)
-                    after.append((new, _put_in(own, gone), _put_in(its, gone)))
+                    after.append((new, _put_in(own, gone), _put_in(its, gone), pairs))
                 continue
-            for one, mine in _opened(graph, a) if at in left else [(graph, {})]:
-                for two, other in _opened(one, b) if at in right else [(one, {})]:
+            for one, mine, met in _opened(graph, a, _block(tensor, own)) if at in left else [(graph, {}, [])]:
+                for two, other, more in _opened(one, b, _block(tensor, its)) if at in right else [(one, {}, [])]:
                     now = _put_in(own, {k: mine[own[k].label] for k in at}) if at in left else own
                     then = _put_in(its, {k: other[its[k].label] for k in at}) if at in right else its
-                    after.append((two, now, then))
+                    after.append((two, now, then, pairs + met + more))
         found = after
     yield from found
+
+
+def _number(a: Source, b: Source) -> bool:
+    """Do two sources make a number, one for all blocks?"""
+    return a is b or not (a.own or b.own)
+
+
+def _block(tensor: str, slots: Slots) -> Index | None:
+    """The index of the block that an atom is in; None if it is of no block, or that index is bound."""
+    at = block_slot(tensor)
+    return slots[at] if at is not None and isinstance(slots[at], (str, int)) else None
 
 
 def _put_in(slots: Slots, places: Mapping[int, Slot]) -> Slots:
@@ -220,35 +243,38 @@ def _put_in(slots: Slots, places: Mapping[int, Slot]) -> Slots:
 def _paired(g: _Graph, i: int, j: int) -> Iterator[tuple[_Graph, list[Pair]]]:
     """Both atoms vanish, and their slots become one index each."""
     g = g.copy()
-    (_, s), (_, t) = g.atoms.pop(i), g.atoms.pop(j)
-    for graph, own, its in _apart(g, s, t):
-        yield from _joined(graph, own, its)
+    (tensor, s), (_, t) = g.atoms.pop(i), g.atoms.pop(j)
+    for graph, own, its, pairs in _apart(g, tensor, s, t):
+        for one, more in _joined(graph, tensor, own, its):
+            yield one, pairs + more
 
 
-def _joined(g: _Graph, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
-    """The slots of two atoms become one index each."""
-    found: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = [(g, [], {})]
-    for a, b in zip(s, t, strict=True):
-        after: list[tuple[_Graph, list[Pair], dict[Slot, Slot]]] = []
-        for graph, pairs, names in found:
-            x, y = names.get(a, a), names.get(b, b)
+def _joined(g: _Graph, tensor: str, s: Slots, t: Slots) -> Iterator[tuple[_Graph, list[Pair]]]:
+    """The slots of two atoms become one index each, the block's first, which others depend on."""
+    at = block_slot(tensor)
+    order = range(len(s)) if at is None else (at, *(k for k in range(len(s)) if k != at))
+    found: list[tuple[_Graph, list[Pair], dict[Slot, Slot], Slot]] = [(g, [], {}, None)]
+    for k in order:
+        after: list[tuple[_Graph, list[Pair], dict[Slot, Slot], Slot]] = []
+        for graph, pairs, names, block in found:
+            x, y = names.get(s[k], s[k]), names.get(t[k], t[k])
             if x is y or (not isinstance(x, Source) and x == y):
-                after.append((graph, pairs, names))
+                after.append((graph, pairs, names, x if k == at else block))
                 continue
-            if isinstance(x, Source) and isinstance(y, Source):  # nothing else hangs on their index: a number
+            if isinstance(x, Source) and isinstance(y, Source) and _number(x, y):  # nothing else hangs on their index
                 cosines = cosine(x, y)
                 for size in cosines:
                     new = graph.copy() if len(cosines) > 1 else graph
                     new.size = new.size * size
-                    after.append((new, pairs, names))
+                    after.append((new, pairs, names, block))
                 continue
-            for one, left in _open(graph, x):
-                for two, right in _open(one, y):
+            for one, left, met in _open(graph, x, block):
+                for two, right, beside in _open(one, y, block):
                     now, more = two.meet(left, right)
-                    known = {k: now if v in (left, right) else v for k, v in {**names, left: left, right: right}.items()}
-                    after.append((two, pairs + more, known))
+                    known = {a: now if v in (left, right) else v for a, v in {**names, left: left, right: right}.items()}
+                    after.append((two, pairs + met + beside + more, known, now if k == at else block))
         found = after
-    yield from ((graph, pairs) for graph, pairs, _ in found)
+    yield from ((graph, pairs) for graph, pairs, _, _ in found)
 
 
 @noted_cosine
@@ -314,7 +340,7 @@ def _resolve(g: _Graph, pairs: Sequence[Pair]) -> Iterator[tuple[Scale, Pattern]
     (i, j), *rest = open_pairs
     yield from _resolve(g, rest)
     for new, more in _paired(g, i, j):
-        yield from _resolve(new, rest + more)
+        yield from _resolve(new, list(dict.fromkeys(rest + more)))
 
 
 Placed = dict[int, tuple[str, tuple[Slot, ...]]]
@@ -364,19 +390,29 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
             size = size * g.norm(i)
         return size, frozenset()
     atoms, inner = dict(atoms), set(inner)
+    number = all(s == _block(tensor, slots) for tensor, slots in atoms.values() for s in slots if isinstance(s, str))
     for k in list(atoms):
         if k not in atoms or not any(isinstance(s, str) for s in atoms[k][1]):
             continue
         for i in {s for s in atoms[k][1] if isinstance(s, int)}:
             tensor, slots = atoms[k]
-            beyond = _beyond(atoms, k, i) if i in slots else None
+            if i not in slots:
+                continue
+            block = _block(tensor, slots)
+            beyond, shared = _beyond(atoms, k, i), None
+            if beyond is None and block not in (None, i) and (
+                _enters(atoms, k, i) if number else any(isinstance(s, str) and s != block for s in slots)
+            ):
+                beyond, shared = _beyond(atoms, k, i, block), block
             if beyond is None:
                 continue
             found, by = beyond
             if any(slots.count(e) > 1 for e in by):
                 continue
             labels = _labels([g.dims[e] for e in by])
-            here = dict(zip(by, labels, strict=True))
+            here: dict[Slot, Slot] = dict(zip(by, labels, strict=True))
+            if shared is not None:
+                here[shared] = dim_of(shared if isinstance(shared, str) else g.dims[shared]) + OWN
             weight, things = ONE, frozenset[Atom | Knot]()
             hanging = {j: (t, tuple(here.get(s, s) for s in own)) for j in found for t, own in [atoms.pop(j)]}
             within = {s for _, own in hanging.values() for s in own if isinstance(s, int)}
@@ -385,10 +421,14 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
                 own_inner = set[int](s for _, own in some.values() for s in own if isinstance(s, int))
                 more, odd = _folded(g, some, own_inner)
                 weight, things = weight * more, things ^ odd
-            few = [moved_mask(m, g.dims[e] + HERE, label) for e, label in here.items() for m in g.masks.get(e, ())]
-            one = pattern([(label, g.profiles[e]) for e, label in here.items()], things, (), few)
-            bound: dict[Slot, Slot] = {e: source(label, [one], labels) for e, label in here.items()}
-            atoms[k] = tensor, tuple(bound.get(s, s) for s in slots)
+            summed = dict(zip(by, labels, strict=True))
+            few = [moved_mask(m, g.dims[e] + HERE, label) for e, label in summed.items() for m in g.masks.get(e, ())]
+            one = pattern([(label, g.profiles[e]) for e, label in summed.items()], things, (), few)
+            if block in by:
+                atoms[k] = tensor, _bound_together(slots, by, labels, one, labels[by.index(block)])
+            else:
+                bound: dict[Slot, Slot] = {e: source(label, [one], labels) for e, label in summed.items()}
+                atoms[k] = tensor, tuple(bound.get(s, s) for s in slots)
             size = size * weight
             for e in by:
                 size = size * g.norm(e)
@@ -400,21 +440,63 @@ def _folded(g: _Graph, atoms: Placed, inner: set[int]) -> tuple[Scale, frozenset
     return size, frozenset({knot(list(atoms.values()), {i: (g.dims[i], g.profiles[i]) for i in inner})})
 
 
-def _beyond(atoms: Placed, k: int, i: int) -> tuple[set[int], tuple[int, ...]] | None:
+def _bound_together(slots: Slots, by: Sequence[int], labels: tuple[str, ...], one: Pattern, block: str) -> Slots:
+    """Slots of an atom whose block is summed over: what other slots were bound to in each block is bound with it now."""
+    patterns, names = [one], dict[Slot, str](zip(by, labels, strict=True))
+    for s in dict.fromkeys(s for s in slots if isinstance(s, Source) and s.own):
+        if s in names:
+            continue
+        taken = [dim_of(label) for label in labels]
+        new = [dim_of(x) + HERE + "'" * (taken.count(dim_of(x)) + sum(map(dim_of(x).__eq__, map(dim_of, s.labels[:k]))))
+               for k, x in enumerate(s.labels)]
+        own: list[Pattern] = []
+        for p in sorted(s.patterns, key=serial):
+            for old, now in reversed(list(zip((s.own, *s.labels), (block, *new), strict=True))):
+                p = relabel(p, old, now) if old != now else p
+            own.append(p)
+        names.update((t, now) for t in slots if isinstance(t, Source) and t.labels == s.labels and t.patterns == s.patterns
+                     for old, now in zip(s.labels, new, strict=True) if old == t.label)
+        labels = (*labels, *new)
+        patterns = [
+            pattern([*a.profiles, *b.profiles], a.odd ^ b.odd, a.same | b.same, a.masks | b.masks)
+            for a in patterns
+            for b in own
+        ]
+    return tuple(source(names[s], patterns, labels) if s in names else s for s in slots)
+
+
+def _beyond(atoms: Placed, k: int, i: int, block: Index | None = None) -> tuple[set[int], tuple[int, ...]] | None:
     """The atoms that hang on atom k alone, by index i, and all indices by which they do; None if they have free labels.
 
     By several indices they were a knot with k, however many terms there were: for a matrix whose input has two growing axes,
     heads × size of a head, W a and W b were never W (a + b), and their products multiplied.
+
+    Args:
+        block: an index of k that they may share with it.
     """
     found, edge = set[int](), {i}
     while edge:
         new = {j for j, (_, slots) in atoms.items() if j != k and j not in found and any(e in slots for e in edge)}
         found |= new
-        edge = {s for j in new for s in atoms[j][1] if isinstance(s, int)} - edge
-        if any(isinstance(s, str) for j in new for s in atoms[j][1]):
+        edge = {s for j in new for s in atoms[j][1] if isinstance(s, int) and s != block} - edge
+        if any(isinstance(s, str) and s != block for j in new for s in atoms[j][1]):
             return None
-    by = {s for j in found for s in atoms[j][1] if isinstance(s, int)} | {i}
+    by = {s for j in found for s in atoms[j][1] if isinstance(s, int) and s != block} | {i}
     return found, tuple(dict.fromkeys(s for s in atoms[k][1] if isinstance(s, int) and s in by))
+
+
+def _enters(atoms: Placed, k: int, i: int) -> bool:
+    """Is an index the input of atom k, and of no other?
+
+    Where nothing but their block is left of atoms, a number per block, none is the one that others hang on.  But
+    g W_o x, if x is a product of several, is W_o[l; g, x] and not those, whatever they are.
+    """
+
+    def taken(j: int) -> bool:
+        tensor, slots = atoms[j]
+        return slots[-1] == i and len(slots) > 1 + (block_slot(tensor) is not None)
+
+    return [j for j in atoms if taken(j)] == [k]
 
 
 def _labels(dims: Sequence[str]) -> tuple[str, ...]:
@@ -460,13 +542,35 @@ def sum_pattern(one: Pattern, label: str) -> tuple[Scale, Pattern, bool]:
     return size * left**HALF, pattern(rest_profiles, (one.odd - odd) ^ closed, one.same, masks), False
 
 
+@noted
+def met_in_blocks(one: Pattern, label: str) -> Weighted:
+    """What a pattern is before a sum over blocks: atoms of one tensor that have nothing alike but their block pair or not.
+
+    Within a block they agree in no slot, so that nothing is lost before by leaving them as they are; but W_o[l, m; x]
+    W_o[l; g, x] has a mean over blocks, along g.  (They paired in every product, which made N^(−1/2) smaller terms by the
+    hundred, none of which could lead before the sum.)
+    """
+    tensors = [tensor for a in one.odd_on(label) for tensor, slots in parts_of(a) if _block(tensor, slots) == label]
+    if len(set(tensors)) == len(tensors) or one.diagonal(label):
+        return ((ONE, one),)
+    g = _Graph()
+    g.blocks = True
+    g.profiles.update(one.profiles)
+    g.same = list(one.same)
+    put = g.put(sorted(one.odd, key=serial))
+    pairs = [(i, j) for i, j in combinations(put, 2) if label in g.shared(i, j)]
+    found = _resolve(g, pairs)
+    return _strongest((size, pattern(p.profiles, p.odd, p.same, p.masks | one.masks)) for size, p in found)
+
+
 def _summed(
     odd: frozenset[Atom | Knot], label: str, profile: Profile, few: frozenset[Mask]
 ) -> tuple[Scale, frozenset[Atom | Knot]]:
     """A central-limit sum over an axis of what is odd there; ``few``: masks that leave few entries of it, on dim•."""
     dim = dim_of(label)
     first = next(iter(odd))
-    if len(odd) == 1 and isinstance(first, Atom) and first.slots.count(label) == 1:  # mostly; as below, at once
+    if len(odd) == 1 and isinstance(first, Atom) and first.slots.count(label) == 1 and not _in_block(first, label):
+        # mostly; as below, at once
         norm = profile.norm(dim) * share(few) ** HALF
         if len(first.labels) == 1:
             return norm, frozenset()
@@ -478,6 +582,11 @@ def _summed(
     g.put(sorted(odd, key=serial), {label: i})
     size, closed = _close(g)
     return size, closed.odd
+
+
+def _in_block(a: Atom, label: str) -> bool:
+    """Is it the atom's own block, which other slots of it depend on?"""
+    return _block(a.tensor, a.slots) == label and any(isinstance(s, Source) and s.own for s in a.slots)
 
 
 def multiply_patterns(a: Pattern, b: Pattern, centred: frozenset[str] = frozenset()) -> Weighted:
@@ -548,4 +657,4 @@ def _strongest(found: Iterable[tuple[Scale, Pattern]]) -> Weighted:
     return tuple((size, one) for one, sizes in best.items() for size in FREE.leading(sizes))
 
 
-__all__ = ["cosine", "multiply_patterns", "sum_pattern"]
+__all__ = ["cosine", "met_in_blocks", "multiply_patterns", "sum_pattern"]

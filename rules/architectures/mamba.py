@@ -41,14 +41,23 @@ def mamba(discretization: str = "mamba", transition: str = "mamba", step: str = 
     p = Program("mamba", dims=("N_u", "N_x"), fixed=fixed)
     u = p.feature("u", matmul(p.weight("W_in", "N_u in"), p.input("x", "batch time in")))
     a = rmsnorm(u, "N_u") if residual else u
-    x = p.feature("v", rename(matmul(p.weight("W_v", "N_u' N_u"), a), {"N_u'": "N_u"}))
-    x = silu(p.feature("c", _causal(p.weight("K", "N_u tap"), x)))
-    y = p.feature("y", selective(p, x, discretization, transition, step, skip=True))
-    o = p.feature("o", matmul(p.weight("W_o", "N_u N_u'"), gated(p, y, a)))
+    o = p.feature("o", mixed(p, a, discretization, transition, step))
     u = p.feature("u1", u + o) if residual else o
     f = p.feature("f", matmul(p.weight("W_out", "out N_u"), rmsnorm(u, "N_u") if residual else u))
     p.end(f)
     return p
+
+
+def mixed(p: Program, a: Tensor, discretization: str, transition: str, step: str, blocks: str = "") -> Tensor:
+    """What a block makes of its input behind the norm (the reference implementation's Mamba module): (batch, time, N_u).
+
+    ``blocks``: the axis that counts the blocks, if there are many with weights of their own.
+    """
+    into = p.weight("W_v", f"{blocks} N_u' N_u", stacked=blocks)
+    x = p.feature("v", rename(matmul(into, a), {"N_u'": "N_u"}))
+    x = silu(p.feature("c", _causal(p.weight("K", f"{blocks} N_u tap", stacked=blocks), x)))
+    y = p.feature("y", selective(p, x, discretization, transition, step, skip=True, blocks=blocks))
+    return matmul(p.weight("W_o", f"{blocks} N_u N_u'", "branch" if blocks else "", stacked=blocks), gated(p, y, a, blocks))
 
 
 def _causal(kernel: Tensor, x: Tensor) -> Tensor:
