@@ -337,7 +337,7 @@ def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
     """Seconds per seed of measuring these rows in a cell; what is drawn to time it is kept."""
     plan = run.plan.only(rows)
     if (k, plan.keys) not in run.cost:
-        size, most = min(TRIAL, _batch_size(run, k)), _batch_size(run, k)
+        size, most = min(TRIAL, batch_size(run, k)), batch_size(run, k)
         while True:
             batch = run.samples.next_batch("first", run.name(k))
             _, _, found = _batch(run, plan, k, batch, size, "first")
@@ -348,7 +348,7 @@ def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
     return run.cost[k, plan.keys]
 
 
-def _batch_size(run: Run, k: int) -> int:
+def batch_size(run: Run, k: int) -> int:
     return max(1, min(256, CHUNK // max(1, elements(run.plan.model.program, run.cells[k]))))
 
 
@@ -362,7 +362,7 @@ def draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, s
     for k, count in counts.items():
         have = min((len(run.get(stage, k, r.key)) for r in rows), default=0) if stage == "first" else 0
         wanted = count if seconds is not None else count - have
-        size = _batch_size(run, k)
+        size = batch_size(run, k)
         first = run.samples.next_batch(stage, run.name(k))
         batches = -(-wanted // size) if wanted > 0 else 0
         if wanted > 0 and batches:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Setting:
     seed: int
     device: str = "cpu"
     dtype: torch.dtype = torch.float64
+    prefactors: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def shape(self, program: Program, axes: Sequence[str]) -> tuple[int, ...]:
         """Sizes of the axes; labels of one dim have one size."""
@@ -76,7 +77,7 @@ def draw_leaves(
             fixed, stacked = 1.0, program.weights[op.name].stacked
             for label in [label for label in op.axes if label not in stacked][1:]:
                 fixed *= 1.0 if program.grows(label) else program.size(label)
-            values *= size / fixed**0.5
+            values *= size / fixed**0.5 * setting.prefactors.get(op.name, 1.0)
         out[i] = values
     return out
 
