@@ -37,6 +37,7 @@ STRIDES = (0.5, 1.0, 2.0, 4.0, 6.0)  # doublings of the weight that matters most
 MOST = 10 * math.log(2)  # of a prefactor's logarithm
 STEPS = 6  # up the gradient
 GAIN = 0.01  # that a step has to bring the slopes nearer to go on
+SHOWS = 0.5  # part of what the slopes were off by with prefactors of one: nearer, or it is some other thing that changes them
 NEAR = 0.25  # part of the tolerance within which there is nothing left to look for
 MOST_IN_VAIN = 3  # rows in a row that are looked into and show nowhere: then it is not for the prefactors
 EXACT = ("values", "expression", "init")  # of weights that are not drawn
@@ -112,15 +113,12 @@ class _Search:
         begin = np.zeros(len(self.weights))
         guesses = [begin, *(np.log([k.get(w, 1.0) for w in self.weights]) for k in known)]
         away = self._away(guesses)
-        at = guesses[int(np.argmin(away))]
-        at, way, gained = self._climb(at)
-        if gained is None and not at.any():
-            return None
-        return self._judged(at, way)
+        at, now, way = self._climb(guesses[int(np.argmin(away))])
+        return self._judged(at, way) if now <= SHOWS * away[0] else None
 
-    def _climb(self, at: Array) -> tuple[Array, Array, float | None]:
-        """To where the slopes are nearest to the derived ones; with the last direction, and how much nearer they came."""
-        (now,), way, gained = self._away([at]), np.zeros(len(at)), None
+    def _climb(self, at: Array) -> tuple[Array, float, Array]:
+        """To where the slopes are nearest to the derived ones, how far from them that is, and the last direction."""
+        (now,), way = self._away([at]), np.zeros(len(at))
         for _ in range(STEPS):
             if now <= NEAR * self.run.limit(self.row):
                 break
@@ -135,9 +133,8 @@ class _Search:
             best = int(np.argmin(there))
             if not now - there[best] > GAIN:
                 break
-            gained = (gained or 0.0) + now - there[best]
             at, now, way = ahead[best], there[best], direction
-        return at, way, gained
+        return at, float(now), way
 
     def _away(self, points: Sequence[Array]) -> Array:
         """How far the slopes between the corners are from the derived ones, the farthest of the dims."""
