@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from scalecalc import duration
-from scalecalc.crossover import crossovers, unless_too_narrow
+from scalecalc.crossover import crossovers, unless_a_minimum, unless_too_narrow
 from scalecalc.derive import Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
 from scalecalc.measure.contributions import Key, Plan
@@ -168,7 +168,7 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Se
         found = run.judged.get(row.key)
         if found is not None:
             settle, hints[row.key] = _settle(run, row, found, seeds)
-            row = row.with_measurement(found.slopes, found.verdict, settle, _points(run, row))
+            row = unless_a_minimum(row.with_measurement(found.slopes, found.verdict, settle, _points(run, row)))
             for c in reversed(late):
                 if run.plan.rests_on(row) & program.after(c.position):
                     row = unless_too_narrow(row, c.note(widths[c.dim]), c.excused(widths[c.dim]))
