@@ -112,8 +112,8 @@ def _farthest(row: Row) -> float:
 def unless_a_minimum(row: Row) -> Row:
     """A row that takes one of two sizes for the smaller of them is not refuted where the other one is the smaller.
 
-    The derivation says so itself (``words.NO_POWER``): of two ranks, whose square root each update has, so that a slope may be
-    off by 1/2 per update.  A regime in which one of the two bounds the other takes that one.
+    The derivation says so itself (``words.NO_POWER``): of two ranks, whose square root each update has, so that a slope may
+    be off by 1/2 per update.  A regime in which one of the two bounds the other takes that one.
     """
     bounds = [a for a in row.assumptions if NO_POWER in a]
     if row.verdict != "disagrees" or not bounds or not row.terms:

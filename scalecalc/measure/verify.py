@@ -22,13 +22,13 @@ from scalecalc import duration
 from scalecalc.crossover import crossovers, unless_a_minimum, unless_too_narrow
 from scalecalc.derive import Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
+from scalecalc.measure.again import confirm_all
 from scalecalc.measure.contributions import Key, Plan
 from scalecalc.measure.effort import (
     LARGEST_RUN,
     LOOKS,
     Run,
     cell_text,
-    confirm_all,
     free_memory,
     look,
     memory,
