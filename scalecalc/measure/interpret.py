@@ -30,6 +30,7 @@ class Setting:
         widths: size of every growing dim.
         seeds: independent copies in one batch, the leading axis.
         seed: of the generator; a setting with another seed or other widths draws afresh.
+        prefactors: by which some weights are larger initially, by name; they change no exponent.
     """
 
     widths: Mapping[str, int]

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 
 from scalecalc import duration
-from scalecalc.crossover import crossovers, unless_too_narrow
+from scalecalc.crossover import crossovers, unless_a_minimum, unless_too_narrow
 from scalecalc.derive import Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
+from scalecalc.measure.again import confirm_all
 from scalecalc.measure.contributions import Key, Plan
 from scalecalc.measure.effort import (
     LARGEST_RUN,
     LOOKS,
     Run,
     cell_text,
-    confirm_all,
     free_memory,
     look,
     memory,
@@ -141,7 +141,7 @@ def verify(
     with run.progress, one_torch_thread(), full_precision():
         try:
             rounds(run, seeds)
-            confirm_all(run)
+            confirm_all(run, seeds)
             others = elsewhere(run)
         except KeyboardInterrupt:
             stopped = True
@@ -172,7 +172,7 @@ def _filled(
         found = run.judged.get(row.key)
         if found is not None:
             settle, hints[row.key] = _settle(run, row, found, seeds)
-            row = row.with_measurement(found.slopes, found.verdict, settle, _points(run, row, others))
+            row = unless_a_minimum(row.with_measurement(found.slopes, found.verdict, settle, _points(run, row, others)))
             for c in reversed(late):
                 if run.plan.rests_on(row) & program.after(c.position):
                     row = unless_too_narrow(row, c.note(widths[c.dim]), c.excused(widths[c.dim]))
