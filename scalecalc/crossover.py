@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scalecalc.profile import dim_of
+from scalecalc.words import NO_POWER
 
 if TYPE_CHECKING:
     from scalecalc.program import Program
@@ -97,10 +98,30 @@ def unless_too_narrow(row: Row, note: str, excused: float) -> Row:
     """
     if row.verdict != "disagrees" or not note or not row.terms:
         return row
-    off = (min(abs(s.slope - float(t.power(dim))) for t in row.terms) for dim, s in (row.measured or {}).items())
-    if max(off, default=0.0) > excused:
+    if _farthest(row) > excused:
         return row
     return replace(row, verdict="inconclusive", settle=f"{row.settle} But {note}")
+
+
+def _farthest(row: Row) -> float:
+    """By how much the worst of a row's slopes is off."""
+    off = (min(abs(s.slope - float(t.power(dim))) for t in row.terms) for dim, s in (row.measured or {}).items())
+    return max(off, default=0.0)
+
+
+def unless_a_minimum(row: Row) -> Row:
+    """A row that takes one of two sizes for the smaller of them is not refuted where the other one is the smaller.
+
+    The derivation says so itself (``words.NO_POWER``): of two ranks, whose square root each update has, so that a slope may
+    be off by 1/2 per update.  A regime in which one of the two bounds the other takes that one.
+    """
+    bounds = [a for a in row.assumptions if NO_POWER in a]
+    if row.verdict != "disagrees" or not bounds or not row.terms:
+        return row
+    if _farthest(row) > len(row.tag) / 2 + NEAR:
+        return row
+    said = f"{row.settle} But {bounds[0]}; a --regime that orders the two has the exponent of either side."
+    return replace(row, verdict="inconclusive", settle=said)
 
 
 def composed(program: Program, position: int) -> Any:

@@ -172,18 +172,20 @@ def judge(fit: Fit, terms: Sequence[Scale], tolerance: float) -> Judgement:
     return say("agrees") if doubt is None else Judgement("inconclusive", str(doubt), fit.slopes, (), doubt)
 
 
-def confirm(first: Judgement, again: Judgement) -> Judgement:
+def confirm(first: Judgement, again: Judgement, widest: str = "") -> Judgement:
     """What to report after a disagreement has been measured again on fresh seeds.
 
     A disagreement stands only if the second measurement disagrees by something that the first disagreed by; otherwise
     the row is inconclusive.  A first judgement that does not disagree needs no confirmation and is returned as it is.
+    ``widest``: how far the second went, in words.
     """
     if first.verdict != "disagrees":
         return first
     found = again.verdict == "disagrees" and [miss for miss in first.misses if miss in again.misses]
     if found:
         return Judgement("disagrees", again.settle, again.slopes, tuple(found))
-    doubt = Doubt("the first measurement disagreed, fresh seeds did not confirm it", 2.0)
+    where = f" at {widest}" if widest else ""
+    doubt = Doubt(f"the first measurement disagreed, fresh seeds{where} did not confirm it", 2.0)
     return Judgement("inconclusive", str(doubt), again.slopes, (), doubt)
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from scalecalc.profile import dim_of
 from scalecalc.term import Pattern
 
+NO_POWER = "which is no power"  # of an assumption: one of two sizes that do not bound each other stands for the smaller
+
 
 def odd_in(one: Pattern) -> list[str]:
     """The random matrices that a term is odd in, as ``W_C[N_x,·]``: a dot is an axis that has been summed."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import scalecalc as sc
-from scalecalc.crossover import Crossover, crossovers, typical, unless_too_narrow
+from scalecalc.crossover import Crossover, crossovers, typical, unless_a_minimum, unless_too_narrow
 from scalecalc.errors import InputError
 from scalecalc.model import resolve
 from scalecalc.program import Program
@@ -76,6 +76,15 @@ def test_a_row_that_rests_on_late_asymptotics_is_not_refuted() -> None:
     assert unless_too_narrow(row, "", 0.6) == row
     assert unless_too_narrow(row, "late", 0.2) == row  # off by more than late asymptotics explain
     assert unless_too_narrow(replace(row, verdict="agrees"), "late", 0.6) == replace(row, verdict="agrees")
+
+
+def test_a_size_that_stands_for_the_smaller_of_two_is_not_refuted_by_the_other() -> None:
+    words = ("rank min(E, N), which is no power: E is taken, an upper bound",)
+    for slope, verdict in ((0.03, "inconclusive"), (-0.5, "disagrees")):  # derived 1/2: off by the other's 1/2, and by more
+        measured = {"E": Slope(slope, slope - 0.05, slope + 0.05)}
+        row = Row("y", "update", 1, (Scale.of("E", "1/2"),), ("W",), verdict="disagrees", measured=measured)
+        assert unless_a_minimum(row) == row
+        assert unless_a_minimum(replace(row, assumptions=words)).verdict == verdict
 
 
 # ---------------------------------------------------------------------- a dim held fixed

@@ -181,5 +181,5 @@ def test_a_setting_of_a_path_with_a_handful_of_seeds_does_not_count() -> None:
         frame=SimpleNamespace(place=dict),
         get=lambda _, k, key: np.zeros(counts[k]),
     )
-    found = effort._cells(run, SimpleNamespace(key=KEY), "first", range(4))  # type: ignore[arg-type]
+    found = effort.cells_of(run, SimpleNamespace(key=KEY), "first", range(4))  # type: ignore[arg-type]
     assert [len(cell.logs) for cell in found] == [2, effort.FEWEST]

@@ -307,6 +307,25 @@ def test_a_matrix_of_full_rank_is_orthogonalised_by_itself(
 
 
 @pytest.mark.parametrize(
+    ("regime", "rank"), [("M>E", Scale.of("E")), ("E>M", M), ("E=M^1/2, N=M", Scale.of("E"))], ids=["few", "many", "path"]
+)
+def test_the_rank_of_stacked_matrices_is_that_of_what_hangs_together(regime: str, rank: Scale) -> None:
+    """G[e,n,m] = d[n] h[e,m], rows (e,n): d is of rank 1, and h, of E × M, has the rank; the sum of squares of U Vᵀ is it."""
+    labels = ("E", "N", "M")
+    g = Value(labels, (Term(ONE, pattern((), [atom("d", ("N",)), atom("h", ("E", "M"))])),))
+    weight = Trained(Weight("W", labels, M, N, "hidden"), g, WeightScaling(ONE, ONE, ONE))
+    algebra = Algebra(Regime.parse(regime, ("E", "M", "N")))
+    made = optimizer_of("muon_spectral")
+    (out,) = made.law(algebra, g, weight).terms
+    assert algebra.regime.order(out.rms(labels), (rank / (Scale.of("E") * M * M)) ** HALF) == 0  # by (fo/fi)^(1/2), too
+
+    e, n, m = (4, 8, 64) if rank != M else (64, 8, 4)
+    d, h = (torch.randn(8, *s, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) for s in ((n,), (e, m)))
+    update = made.torch([torch.einsum("sn,sem->senm", d, h)], Numbers([])) / (e * n / m) ** 0.5
+    assert 0.5 < float(update.square().sum((1, 2, 3)).mean()) / rank.at({"E": e, "M": m}) < 1.3
+
+
+@pytest.mark.parametrize(
     ("name", "sides", "expected"),
     [
         ("muon_spectral", 1, Fraction(-2)),

@@ -21,8 +21,12 @@ was dropped from the gradient as negligible is not brought back: ``exact`` is no
 assumptions.
 
 A term that is odd in something with both an output and an input axis (a random matrix, a sum over an axis of another dim) is
-no factor pair: its Frobenius norm is R^(1/2) times its spectral norm, R the smaller side, and U Vᵀ has R singular values one.
-(There the exact result is taken, which Newton and Schulz's iteration gives up to R = 485².)
+no factor pair: its Frobenius norm is R^(1/2) times its spectral norm, R its rank, and U Vᵀ has R singular values one.
+(There the exact result is taken, which Newton and Schulz's iteration gives up to R = 485².)  R is the product, over what
+hangs together, of the smaller of its output and its input axes: of stacked experts d[n] h[e,m], rows (e, n) and columns m,
+h is a matrix of rank min(E, M) and d one of rank 1.  (It was the smaller side of the whole, M there: updates N^(1/2) too
+large for fewer experts than features.)  Where neither of two dims bounds the other, min(E, M) is no power, and one of them is
+taken, an upper bound; a regime that orders them has the rank.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from scalecalc.rules.optimizers._normalised import RSQRT, square
 from scalecalc.scale import Scale
 from scalecalc.term import HALF, Term, count
 from scalecalc.value import Algebra, Value
+from scalecalc.words import NO_POWER
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +51,7 @@ PAIRS = (
     "constant of five Newton-Schulz steps (485 at most), no power of a width"
 )
 OWN = "a smaller factor pair has the rows or columns of one that leads, or directions for itself: then it comes out alike"
+FULL = "all singular values of a full matrix are alike"
 SKETCH = 64  # gradients of a rank up to this are reduced to matrices of that side, exactly
 
 
@@ -69,19 +75,49 @@ def orthogonal(algebra: Algebra, part: Value, weight: Trained, exact: bool = Fal
         promoted = [_over(algebra, one, norm(algebra, _untagged(one)), OWN) for one in own]
         return algebra.add(part.labels, rest, *promoted)
     pairs = part.only(lambda t: not _both(t, rows, columns))
-    whole = part.only(lambda t: _both(t, rows, columns))
-    if not whole.terms:
+    if len(pairs.terms) == len(part.terms):
         return _over(algebra, part, norm(algebra, part), PAIRS)
-    fewer = algebra.regime.order(count(columns), count(rows)) == -1
-    rank = count(columns) if fewer else count(rows)  # where neither bounds the other, an upper bound
-    spectral = algebra.scale(norm(algebra, whole), rank**HALF, f"over the spectral norm: rank {rank}")
-    done = _over(algebra, whole, spectral, "all singular values of a full matrix are alike")
-    if not pairs.terms:
-        return done
-    own = norm(algebra, pairs)
+    ranks: dict[tuple[Scale, str], list[Term]] = {}
+    for t in part.terms:
+        if _both(t, rows, columns):
+            ranks.setdefault(_rank(t, rows, columns, algebra), []).append(t)
+    wholes = [replace(part, terms=tuple(terms)) for terms in ranks.values()]
+    spectral = [
+        algebra.scale(norm(algebra, whole), rank**HALF, f"over the spectral norm: rank {rank}")
+        for whole, (rank, _) in zip(wholes, ranks, strict=True)
+    ]
+
+    def over(one: Value, own: Value, *assumptions: str) -> Value:
+        """Over its own norm, or a larger one beside it."""
+        for other in spectral:
+            own = other if _larger(other, own, algebra) else own
+        return _over(algebra, one, own, "; ".join(filter(None, assumptions)))
+
+    done = [over(whole, s, FULL, bound) for whole, s, (_, bound) in zip(wholes, spectral, ranks, strict=True)]
+    rest = [over(pairs, norm(algebra, pairs), PAIRS)] if pairs.terms else []
+    return algebra.add(part.labels, *done, *rest)
+
+
+def _larger(spectral: Value, own: Value, algebra: Algebra) -> bool:
+    """Is a spectral norm larger than another?  Both are given by what divides by them."""
     first, second = (algebra.regime.leading(v.sizes(())) for v in (own, spectral))
-    above = not second or not first or algebra.regime.order(first[0], second[0]) in (-1, 0, None)  # of reciprocal norms
-    return algebra.add(part.labels, done, _over(algebra, pairs, own if above else spectral, PAIRS))
+    return bool(first and second) and algebra.regime.order(first[0], second[0]) == 1
+
+
+def _rank(t: Term, rows: Sequence[str], columns: Sequence[str], algebra: Algebra) -> tuple[Scale, str]:
+    """The rank of what is no factor pair, and what is assumed if that is no power of the dims."""
+    parts = [frozenset({label}) for label in (*rows, *columns)]
+    for thing in (*(a.labels for a in t.pattern.odd), *t.pattern.same):
+        linked = [p for p in parts if p & thing]
+        parts = [p for p in parts if not p & thing] + [frozenset[str]().union(*linked)]
+    rank, bounds = Scale.one(), list[str]()
+    for own in parts:
+        high, wide = (count([label for label in side if label in own]) for side in (rows, columns))
+        order = algebra.regime.order(high, wide)
+        rank = rank * (wide if order == 1 else high)
+        if order is None:
+            bounds.append(f"rank min({high}, {wide}), {NO_POWER}: {high} is taken, an upper bound")
+    return rank, "; ".join(bounds)
 
 
 def _alone(part: Value, rows: Sequence[str], columns: Sequence[str], algebra: Algebra) -> list[Term]:

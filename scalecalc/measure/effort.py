@@ -3,7 +3,7 @@
 In each round the rows that have no verdict yet are measured again, at the settings that decide their slopes.  Every look
 at the data has its share of the family-wise error, so looking often is paid for.  Rows that the common settings cannot
 decide (several terms, a correction that hides the leading one) go on along paths of their own, where the other rows are
-not measured.  A row that disagrees is measured once more on fresh seeds before it is said.
+not measured.  A row that disagrees is measured once more before it is said (again.py).
 
 Runs are independent per (setting, seed) and go to a pool of threads, one torch thread each.
 """
@@ -29,7 +29,7 @@ from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
 from scalecalc.measure.slopes import Cell
 from scalecalc.table import Row
-from scalecalc.verdict import Doubt, Judgement, combine, confirm
+from scalecalc.verdict import Doubt, Judgement, combine
 
 ROUNDS = (0.12, 0.2, 0.3, 0.38)  # shares of the budget, after the pilot
 LOOKS = len(ROUNDS) + 2  # at the data of one row, the last one and the one on fresh seeds included
@@ -45,6 +45,7 @@ LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may tak
 ON_PATHS = 0.25  # share of a round's time that goes to paths while seeds still settle other rows
 PATH_SEEDS = 150  # a path goes no further than where a third of its time pays for so many seeds
 LONGEST = 16  # doublings of a path
+STAGES = ("first", "again")  # each draws numbers of its own
 FEWEST = 16  # seeds of a path's setting from which it counts: one with two, where time ran out, makes every interval infinite
 
 
@@ -151,7 +152,7 @@ def rounds(run: Run, seeds: int | None) -> None:
 
 def _pilot(run: Run) -> int:
     """Seeds per common setting for the first look."""
-    each = sum(_cost(run, run.plan.rows, k) for k in range(run.common)) / run.workers
+    each = sum(cost_of(run, run.plan.rows, k) for k in range(run.common)) / run.workers
     return max(LEAST, min(PILOT, int(PILOT_SHARE * run.budget / each)))
 
 
@@ -220,7 +221,7 @@ def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) 
     """
     program, free = run.plan.model.program, free_memory(run.device)
     largest = max(range(run.common), key=lambda k: elements(program, run.cells[k]))
-    rate = _cost(run, rows, largest) / elements(program, run.cells[largest])
+    rate = cost_of(run, rows, largest) / elements(program, run.cells[largest])
 
     def affordable(cell: Mapping[str, int], seeds: float = PATH_SEEDS) -> bool:
         return rate * elements(program, cell) * seeds / run.workers <= seconds / 3
@@ -261,7 +262,7 @@ def look(run: Run, rows: Iterable[Row], final: bool) -> list[Row]:
     return still
 
 
-def _cells(run: Run, row: Row, stage: str, places: Iterable[int]) -> list[Cell]:
+def cells_of(run: Run, row: Row, stage: str, places: Iterable[int]) -> list[Cell]:
     found = ((run.cells[k], run.get(stage, k, row.key), 2 if k < run.common else FEWEST) for k in places)
     return [Cell(run.frame.place(cell), logs) for cell, logs, fewest in found if len(logs) >= fewest]
 
@@ -278,15 +279,15 @@ def _judge(run: Run, row: Row, stage: str) -> Judgement | None:
 
 def _judged(run: Run, row: Row, stage: str) -> Judgement | None:
     """The verdict by the samples so far, None while a common setting has none; notes the seeds it would take."""
-    if len(_cells(run, row, stage, range(run.common))) < run.common:
+    if len(cells_of(run, row, stage, range(run.common))) < run.common:
         return None
     claim, routes, limit = run.claims[row.key], run.routes[row.key], run.limit(row)
-    joint, need = assess(_cells(run, row, stage, range(len(run.cells))), claim, run.alpha, limit)
+    joint, need = assess(cells_of(run, row, stage, range(len(run.cells))), claim, run.alpha, limit)
     run.need[row.key] = need
     found, missing = dict[str, Judgement](), list[str]()
     for path in routes or ():
         walked, term = run.walked.get(path.grows, ()), str(path.claim.terms[0])
-        cells = _cells(run, row, stage, walked)
+        cells = cells_of(run, row, stage, walked)
         if not walked or len(cells) < len(walked):
             missing.append(term)
             continue
@@ -303,20 +304,6 @@ def _judged(run: Run, row: Row, stage: str) -> Judgement | None:
     return combine(joint, found, several, missing) if several or found else joint
 
 
-def confirm_all(run: Run) -> None:
-    """Fresh seeds for every row that disagrees, as many as it was refuted with."""
-    rows = [r for r in run.plan.rows if r.key in run.judged and run.judged[r.key].verdict == "disagrees"]
-    if not rows:
-        return
-    run.progress.say(f"{len(rows)} rows disagree; again, on fresh seeds")
-    counts = {k: max(len(run.get("first", k, r.key)) for r in rows) for k in range(len(run.cells))}
-    draw(run, rows, counts, "again")
-    for row in rows:
-        again = _judge(run, row, "again")
-        if again is not None:
-            run.judged[row.key] = confirm(run.judged[row.key], again)
-
-
 # ------------------------------------------------------------------ seeds
 
 
@@ -327,17 +314,17 @@ def _allocate(run: Run, rows: Sequence[Row], places: Iterable[int], seconds: flo
     contrasts = np.linalg.pinv(np.hstack([np.ones((len(x), 1)), x]))[1:]
     leverage = np.sqrt((contrasts**2).sum(0))
     leverage = np.maximum(leverage, 0.2 * leverage.max())
-    cost = np.array([_cost(run, rows, k) for k in places])
+    cost = np.array([cost_of(run, rows, k) for k in places])
     share = leverage / np.sqrt(cost)
     counts = seconds * run.workers * share / (share @ cost)
     return {k: max(2, int(n)) for k, n in zip(places, counts, strict=True)}
 
 
-def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
+def cost_of(run: Run, rows: Sequence[Row], k: int) -> float:
     """Seconds per seed of measuring these rows in a cell; what is drawn to time it is kept."""
     plan = run.plan.only(rows)
     if (k, plan.keys) not in run.cost:
-        size, most = min(TRIAL, _batch_size(run, k)), _batch_size(run, k)
+        size, most = min(TRIAL, batch_size(run, k)), batch_size(run, k)
         while True:
             batch = run.samples.next_batch("first", run.name(k))
             _, _, found = _batch(run, plan, k, batch, size, "first")
@@ -348,7 +335,7 @@ def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
     return run.cost[k, plan.keys]
 
 
-def _batch_size(run: Run, k: int) -> int:
+def batch_size(run: Run, k: int) -> int:
     return max(1, min(256, CHUNK // max(1, elements(run.plan.model.program, run.cells[k]))))
 
 
@@ -362,7 +349,7 @@ def draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, s
     for k, count in counts.items():
         have = min((len(run.get(stage, k, r.key)) for r in rows), default=0) if stage == "first" else 0
         wanted = count if seconds is not None else count - have
-        size = _batch_size(run, k)
+        size = batch_size(run, k)
         first = run.samples.next_batch(stage, run.name(k))
         batches = -(-wanted // size) if wanted > 0 else 0
         if wanted > 0 and batches:
@@ -392,7 +379,7 @@ def _batch(
     run: Run, plan: Plan, k: int, batch: int, size: int, stage: str
 ) -> tuple[int, int, dict[Key, np.ndarray]]:
     # a setting's numbers depend on its widths, not on what else is measured
-    entropy = np.random.SeedSequence([run.seed, ("first", "again").index(stage), *run.cells[k].values(), batch])
+    entropy = np.random.SeedSequence([run.seed, STAGES.index(stage), *run.cells[k].values(), batch])
     setting = Setting(run.cells[k], size, int(entropy.generate_state(1, np.uint64)[0] >> 1), run.device, run.dtype)
     began = time.perf_counter()
     found = measure(plan, setting)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class Setting:
         widths: size of every growing dim.
         seeds: independent copies in one batch, the leading axis.
         seed: of the generator; a setting with another seed or other widths draws afresh.
+        prefactors: by which some weights are larger initially, by name; they change no exponent.
     """
 
     widths: Mapping[str, int]
@@ -37,6 +38,7 @@ class Setting:
     seed: int
     device: str = "cpu"
     dtype: torch.dtype = torch.float64
+    prefactors: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def shape(self, program: Program, axes: Sequence[str]) -> tuple[int, ...]:
         """Sizes of the axes; labels of one dim have one size."""
@@ -78,7 +80,7 @@ def draw_leaves(
             fixed, stacked = 1.0, program.weights[op.name].stacked
             for label in [label for label in op.axes if label not in stacked][1:]:
                 fixed *= 1.0 if program.grows(label) else program.size(label)
-            values *= size / fixed**0.5
+            values *= size / fixed**0.5 * setting.prefactors.get(op.name, 1.0)
         out[i] = values
     return out
 

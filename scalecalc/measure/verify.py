@@ -19,22 +19,23 @@ import numpy as np
 import torch
 
 from scalecalc import duration
-from scalecalc.crossover import crossovers, unless_too_narrow
+from scalecalc.crossover import crossovers, unless_a_minimum, unless_too_narrow
 from scalecalc.derive import Derivation, Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
+from scalecalc.measure.again import confirm_all
 from scalecalc.measure.contributions import Key, Plan
 from scalecalc.measure.effort import (
     LARGEST_RUN,
     LOOKS,
     Run,
     cell_text,
-    confirm_all,
     free_memory,
     look,
     memory,
     rounds,
 )  # fmt: skip
 from scalecalc.measure.paths import Frame, defaults
+from scalecalc.measure.prefactors import Elsewhere, elsewhere
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
 from scalecalc.measure.threads import one_torch_thread
@@ -139,16 +140,17 @@ def verify(
         common=len(frame.settings()),
     )
     _check_memory(run)
-    stopped = False
+    stopped, others = False, dict[Key, Elsewhere]()
     with run.progress, one_torch_thread(), full_precision():
         try:
             rounds(run, seeds)
-            confirm_all(run)
+            confirm_all(run, seeds)
+            others = elsewhere(run)
         except KeyboardInterrupt:
             stopped = True
             look(run, [r for r in run.plan.rows if r.key not in run.judged], final=True)
         run.samples.save()
-    done = _filled(table, run, seeds, time.perf_counter() - start, later_notes(found))
+    done = _filled(table, run, others, seeds, time.perf_counter() - start, later_notes(found))
     if stopped:
         raise Interrupted(done)
     return done
@@ -174,7 +176,9 @@ def _free(model: Model, steps: int) -> tuple[Row, ...] | Table:
         return ()
 
 
-def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Sequence[str]) -> Table:
+def _filled(
+    table: Table, run: Run, others: Mapping[Key, Elsewhere], seeds: int | None, seconds: float, later: Sequence[str]
+) -> Table:
     program, widths = run.plan.model.program, run.frame.widths
     late = [c for c in crossovers(program, widths) if c.note(widths[c.dim])]
     hints = dict[Key, int | None]()
@@ -183,7 +187,7 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Se
         found = run.judged.get(row.key)
         if found is not None:
             settle, hints[row.key] = _settle(run, row, found, seeds)
-            row = row.with_measurement(found.slopes, found.verdict, settle, _points(run, row))
+            row = unless_a_minimum(row.with_measurement(found.slopes, found.verdict, settle, _points(run, row, others)))
             for c in reversed(late):
                 if run.plan.rests_on(row) & program.after(c.position):
                     row = unless_too_narrow(row, c.note(widths[c.dim]), c.excused(widths[c.dim]))
@@ -200,11 +204,15 @@ def _filled(table: Table, run: Run, seeds: int | None, seconds: float, later: Se
     settled = "1 row" if len(wanted) == 1 else f"{len(wanted)} rows"
     more = [f"{settled} may be settled by --budget {max(wanted)}, or less."] if wanted else []
     done = replace(table, rows=tuple(rows), options=options, seconds=seconds)
-    return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *more))
+    hidden = [row for row in rows if row.key in others]
+    moved = [f"{row.label}: measured with {others[row.key]}; else a smaller term hides it." for row in hidden]
+    return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *moved, *more))
 
 
-def _points(run: Run, row: Row) -> list[Point]:
+def _points(run: Run, row: Row, others: Mapping[Key, Elsewhere]) -> list[Point]:
     """Per setting that has them, the mean and the error of a row's samples, those left out that have no logarithm."""
+    if row.key in others:
+        return [*others[row.key].points]
     out: list[Point] = []
     for k, cell in enumerate(run.cells):
         logs = run.get("first", k, row.key)

@@ -4,7 +4,8 @@
 
 Every model under every optimizer, with its own parameterization and with the one that is solved for, is verified and its
 rows are counted.  Each table is measured by a process of its own, which is ended when it takes longer than ``--limit``;
-``--jobs`` of them run at once, and share the cores.  What is found is kept in a file beside the report (every row with its
+``--jobs`` of them run at once, and share the cores.  With ``--more`` those tables of which fewer than nine rows in ten are
+decided are measured once more, for so many seconds.  What is found is kept in a file beside the report (every row with its
 slopes), so that a run that was stopped (Ctrl-C) goes on where it was, with what failed at the end; the report is written anew
 after every table.
 """
@@ -33,6 +34,7 @@ from scalecalc.errors import ScalecalcError
 from scalecalc.measure.verify import verify
 from scalecalc.solve import solve
 
+DECIDED = 0.9  # of a table's rows: what it is to have
 VERDICTS = ("agrees", "disagrees", "inconclusive")
 # The slower ones last.  Of mamba's block the one without a residual is measured, at steps of order one: beside the residual
 # and the norm behind it, and with the reference's small steps, the states do not lead yet at widths that can be measured.
@@ -101,7 +103,13 @@ def one(model: str, optimizer: str, scaled: str, budget: float, seed: int) -> di
         }
         for row in table.rows
     ]
-    return found | {"seconds": time.perf_counter() - start}
+    return found | {"budget": budget, "seconds": time.perf_counter() - start}
+
+
+def decided(table: Mapping[str, Any]) -> float:
+    """Share of a table's rows that have a verdict other than inconclusive."""
+    counts = [table.get(v, 0) for v in VERDICTS]
+    return sum(counts[:2]) / max(1, sum(counts))
 
 
 def _child(out: Connection, cores: Sequence[int], *asked: Any) -> None:
@@ -155,18 +163,20 @@ def _start(key: Key, slot: int, jobs: int, *asked: Any) -> Job:
     return Job(key, slot, process, into, time.perf_counter())
 
 
-def all_of(todo: Sequence[Key], asked: argparse.Namespace, told: Callable[[Key, dict[str, Any]], None]) -> None:
+def all_of(
+    todo: Sequence[Key], budget: float, until: float, asked: argparse.Namespace, told: Callable[[Key, dict[str, Any]], None]
+) -> None:
     """:func:`one` of every key, so many at once, each in a process of its own; ``told`` hears of each that is done."""
-    begin, waiting, running, free = time.perf_counter(), list(todo), list[Job](), list(range(asked.jobs))
+    waiting, running, free = list(todo), list[Job](), list(range(asked.jobs))
     try:
         while True:
-            while waiting and free and time.perf_counter() - begin <= asked.seconds:
-                running.append(_start(waiting.pop(0), free.pop(0), asked.jobs, asked.budget, asked.seed))
+            while waiting and free and time.perf_counter() <= until:
+                running.append(_start(waiting.pop(0), free.pop(0), asked.jobs, budget, asked.seed))
             if not running:
                 return
             wait([job.into for job in running], timeout=1)
             for job in list(running):
-                found = job.result(asked.limit)
+                found = job.result(asked.limit + budget - asked.budget)
                 if found is not None:
                     job.end()
                     running.remove(job)
@@ -217,7 +227,10 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
     command = (
         f"python tests/benchmarks/zoo.py --budget {asked.budget:g} --optimizers {asked.optimizers} "
         f"--parameterizations {asked.parameterizations} --seed {asked.seed} --jobs {asked.jobs}"
+        + (f" --more {asked.more:g}" if asked.more else "")
     )
+    longer = sum(r.get("budget", 0) > asked.budget for r in found.values())
+    more = f" ({asked.more:g} s for {longer} tables that had decided less than nine rows in ten)" if longer else ""
     total = {v: sum(r.get(v, 0) for r in found.values()) for v in VERDICTS}
     rows = sum(total.values())
     share = f"{100 * (total['agrees'] + total['disagrees']) / rows:.0f} %" if rows else "none"
@@ -225,7 +238,7 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
     lines = [
         "# The zoo",
         "",
-        f"Budget {asked.budget:g} s a table, {asked.jobs} at once, seed {asked.seed}; {machine}.",
+        f"Budget {asked.budget:g} s a table{more}, {asked.jobs} at once, seed {asked.seed}; {machine}.",
         "",
         f"`{command}`",
         "",
@@ -253,6 +266,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--optimizers", default="sgd,adam,muon")
     parser.add_argument("--parameterizations", default="default,solved")
     parser.add_argument("--budget", type=float, default=60, help="seconds to measure one model")
+    parser.add_argument("--more", type=float, default=0, help="seconds for the tables that have decided too few rows by then")
     parser.add_argument("--limit", type=float, help="seconds until one table is given up, deriving included (20 budgets)")
     parser.add_argument("--jobs", type=int, default=1, help="tables measured at once")
     parser.add_argument("--seed", type=int, default=0)
@@ -272,11 +286,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)  # so that the process that measures is ended, too
     store = asked.output.with_suffix(".json")
     asked.output.parent.mkdir(parents=True, exist_ok=True)
-    made_with = {"budget": asked.budget, "seed": asked.seed}
+    made_with = {"seed": asked.seed}
     known = json.loads(store.read_text()) if store.exists() else {}
     kept: dict[Key, dict[str, Any]] = {}
     if known.get("with") == made_with:
-        kept = {tuple(r.pop("key")): r for r in known["tables"]}
+        kept = {tuple(r.pop("key")): r for r in known["tables"] if r.get("budget", asked.budget) >= asked.budget}
     keys = list(wanted(asked))
     todo = [key for key in keys if key not in kept] + [key for key in keys if "error" in kept.get(key, {})]
 
@@ -290,6 +304,8 @@ def main() -> None:
         task = bar.add_task("zoo", total=len(keys), completed=len(keys) - len(todo))
 
         def told(key: Key, r: dict[str, Any]) -> None:
+            if "error" in r and "error" not in kept.get(key, {"error": ""}):
+                return  # the shorter measurement stands
             kept[key] = r
             words = r.get("error") or ", ".join(f"{r[v]} {v}" for v in VERDICTS)
             bar.console.print(f"{' '.join(key)}: {words} ({r['seconds']:.0f} s)", highlight=False)
@@ -303,8 +319,13 @@ def main() -> None:
             write()
             bar.advance(task)
 
+        until = time.perf_counter() + asked.seconds
         try:
-            all_of(todo, asked, told)
+            all_of(todo, asked.budget, until, asked, told)
+            few = [k for k in keys if "error" not in (r := kept.get(k, {"error": ""})) and decided(r) < DECIDED]
+            few = [k for k in few if kept[k]["budget"] < asked.more]
+            bar.update(task, total=len(keys) + len(few))
+            all_of(few, asked.more, until, asked, told)
         except KeyboardInterrupt:
             bar.console.print("stopped; the same command goes on from here")
 
