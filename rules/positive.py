@@ -7,15 +7,19 @@ have no law: a reciprocal then has no second moment.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import sympy as sp
 
+from scalecalc import window
 from scalecalc.asymptotics import Function, OneSided, X, x
-from scalecalc.expand import expand
+from scalecalc.expand import Local, expand
 from scalecalc.program import Op, Program, Tensor
 from scalecalc.rule import register
 from scalecalc.rules.elementwise import Elementwise, _record, square
+from scalecalc.scale import Scale
+from scalecalc.term import Step
 from scalecalc.value import Algebra, Value
 
 
@@ -49,6 +53,49 @@ def power(name: str, exponent: str) -> Callable[[Tensor], Tensor]:
     """Register x to a power for x > 0; returns its recorder."""
     register("rule", name, Power(name, x ** sp.Rational(exponent), "definition"))
     return lambda tensor: _record(name, tensor, 0)
+
+
+class _Bounded(OneSided):
+    """exp(−x) and its derivatives: no more than of order one, however large the argument."""
+
+    def partial(self, argument: int) -> _Bounded:
+        return _Bounded(self.function.derivative)
+
+    def local(self, size: str) -> tuple[Local, ...]:
+        return super().local("one")
+
+
+class Decay(Elementwise):
+    """exp(−x) of what is never negative: of order one while x is, and never more.
+
+    Of a large argument the law is an upper bound.  A softplus of one is zero for half of the entries and large for the others,
+    and the decay is of order one at as many; what is large everywhere leaves less.
+    """
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        (value,) = values
+        if value.exact is not None:
+            return super().law(algebra, op, labels, *values)
+        found = expand(_Bounded(self.derivative(op.params["order"])), labels, values, algebra)
+        if not any(algebra.regime.order(v, Scale.one()) == 1 for t in value.terms for v in window.values(t)):
+            return found
+        text = f"the decay at {algebra.at} is by something large and is taken to be of order one, an upper bound"
+        return replace(found, terms=tuple(replace(t, why=_noted(t.why, text)) for t in found.terms))
+
+    def sample(self, program: Program) -> Tensor:
+        return _record(self.name, square(program.input("x", "batch N")), 0)
+
+
+def _noted(why: Step | None, text: str) -> Step | None:
+    return why and replace(why, assumption="; ".join(filter(None, (why.assumption, text))))
+
+
+register("rule", "decay", Decay("decay", sp.exp(-x), "definition"))
+
+
+def decay(tensor: Tensor) -> Tensor:
+    """exp(−x) entry by entry, of x ≥ 0."""
+    return _record("decay", tensor, 0)
 
 
 reciprocal = power("reciprocal", "-1")

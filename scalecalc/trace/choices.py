@@ -12,9 +12,10 @@ from typing import Any
 from scalecalc.trace.axes import cat, inserted, resized, sliced
 from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import torch_op
-from scalecalc.trace.normalisation import NEGLIGIBLE, sign
+from scalecalc.trace.normalisation import NEGLIGIBLE
 from scalecalc.trace.operations import add, applied, mul, operand, rsub, sub
 from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.signs import AT_LEAST_ZERO, signs
 from scalecalc.trace.traced import Refusal, Traced
 
 
@@ -89,7 +90,7 @@ def clamp(rec: Recorder, node: Node, x: Traced, least: Any = None, most: Any = N
 
 def _far_below(rec: Recorder, x: Traced, least: float) -> bool:
     """Is it a bound far below what is positive, against division by zero?  No number of order one feels it."""
-    if least < 0 or least > NEGLIGIBLE or not all(b.tensor is not None and sign(rec, b.tensor) for b in x.blocks.values()):
+    if least < 0 or least > NEGLIGIBLE or not all(b.tensor is not None and signs(rec, b.tensor) <= AT_LEAST_ZERO for b in x.blocks.values()):
         return False
     text = f"the bound {least:g} that something positive is kept above is taken to be negligible."
     if least and text not in rec.program.remarks:

@@ -19,6 +19,7 @@ from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.operations import add, applied, mul, sub, total
 from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.signs import POSITIVE, signs
 from scalecalc.trace.sizes import Sizes
 from scalecalc.trace.traced import Block, Refusal, Traced, number
 
@@ -269,44 +270,11 @@ def raised(rec: Recorder, x: Traced, name: str, norm: tuple[Tensor, str, float, 
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         (block,) = blocks
-        if block.tensor is None or sign(rec, block.tensor) < POSITIVE:
+        if block.tensor is None or signs(rec, block.tensor) != POSITIVE:
             raise Refusal("a root or a reciprocal (a division) of a tensor that may be zero or negative")
         return Block(function(block.tensor), block.labels)
 
     return replace(rec.each([x], make), norm=(*norm, name) if norm is not None else None)
-
-
-NEGATIVE, AT_LEAST_ZERO, POSITIVE = 0, 1, 2
-SIGNS = {
-    "exp": POSITIVE, "softplus": POSITIVE, "sigmoid": POSITIVE, "softmax": POSITIVE, "reciprocal": POSITIVE,
-    "root": POSITIVE, "reciprocal_root": POSITIVE, "square": AT_LEAST_ZERO, "absolute": AT_LEAST_ZERO, "relu": AT_LEAST_ZERO,
-}  # fmt: skip
-
-
-def sign(rec: Recorder, tensor: Tensor) -> int:
-    """Is a tensor positive, or at least not negative, by how it is made?  A sum over an axis vanishes only if all does."""
-    op, inner = tensor.op, [rec.program.tensor(i) for i in tensor.op.inputs]
-    if op.rule == "index":
-        expression, values = op.params.get("expression"), op.params.get("values")
-        if values is not None:
-            return POSITIVE if bool((torch.tensor(values) > 0).all()) else NEGATIVE
-        if expression.free_symbols == {N}:
-            return POSITIVE if all(expression.subs(N, s) > 0 for s in rec.sizes[tensor.axes[-1]]) else NEGATIVE
-        return POSITIVE if expression.is_number and expression.is_positive else NEGATIVE
-    if op.rule in SIGNS and not op.params.get("order"):
-        return SIGNS[op.rule]
-    if op.rule in ("rename", "view", "part", "broadcast", "stop"):
-        return sign(rec, inner[0])
-    if op.rule == "sum":
-        return POSITIVE if sign(rec, inner[0]) else NEGATIVE
-    if op.rule == "contraction":
-        same = inner[0].index == inner[1].index
-        least = AT_LEAST_ZERO if same else min(sign(rec, t) for t in inner)
-        return POSITIVE if least and op.params["over"] else least
-    if op.rule == "add":
-        signs = [sign(rec, t) for t in inner]
-        return max(signs) if min(signs) else NEGATIVE
-    return NEGATIVE
 
 
 def inverse_of(rec: Recorder, x: Traced) -> Traced:
@@ -318,7 +286,7 @@ def inverse_of(rec: Recorder, x: Traced) -> Traced:
     found = raised(rec, x, "reciprocal")
     if whole is not None and whole.op.rule == "sum" and len(whole.op.params["over"]) == 1:
         y = rec.program.tensor(whole.op.inputs[0])
-        if y.op.rule == "exp" and not y.op.params["order"]:
+        if y.op.rule in ("exp", "decay") and not y.op.params["order"]:
             return replace(found, norm=(y, whole.op.params["over"][0], 0.0, True, "softmax"))
     return found
 
@@ -362,6 +330,7 @@ def norm_of(rec: Recorder, a: Traced, b: Traced) -> Traced | None:
             continue
         if which == "softmax":
             scores = rec.program.tensor(y.op.inputs[0])
+            scores = rules("elementwise").negative(scores) if y.op.rule == "decay" else scores
             return Traced(x.axes, {(0,) * len(x.axes): Block(rules("softmax").softmax(scores, label), x.only.labels)})
         if which == "reciprocal_root":
             block = Block(rules("norm").rmsnorm(y, label, eps), x.only.labels)

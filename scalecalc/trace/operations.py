@@ -17,6 +17,7 @@ from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import Handler, rules, torch_op
 from scalecalc.trace.recorder import Recorder
+from scalecalc.trace.signs import decays_by
 from scalecalc.trace.traced import Axis, Block, Refusal, Traced, number
 
 # ------------------------------------------------------------------ entry by entry
@@ -92,21 +93,23 @@ def softplus(rec: Recorder, node: Node, x: Traced, beta: float = 1, threshold: f
 
 @torch_op("exp.default")
 def exp(rec: Recorder, node: Node, x: Traced) -> Traced:
-    """An exponential, of −∞ zero; of a positive step times an exact vector it is the decay of a discretization."""
-    if x.keep is not None:
-        kept = traced(rec, Constant(tuple(x.keep.double() for _ in rec.settings.all)))
-        return mul(rec, node, exp(rec, node, replace(x, keep=None)), kept)
+    """An exponential, of −∞ zero; of what is never positive, and of a positive step times an exact vector, it is a decay."""
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         (block,) = blocks
         if block.tensor is None:
             return replace(rec.constant(1.0), labels=block.labels)
         sides = _step_and_transition(rec, block.tensor)
-        if sides is None:
-            return Block(rules("elementwise").exp(block.tensor), block.labels)
-        return Block(rules("discretization").discretize("mamba", *sides)[0], block.labels)
+        if sides is not None:
+            return Block(rules("discretization").discretize("mamba", *sides)[0], block.labels)
+        by = decays_by(rec, block, x.keep)
+        found = rules("elementwise").exp(block.tensor) if by is None else rules("positive").decay(by)
+        return Block(found, block.labels)
 
-    return rec.each([x], make)
+    whole = rec.each([replace(x, keep=None)], make)
+    if x.keep is None:
+        return whole
+    return mul(rec, node, whole, traced(rec, Constant(tuple(x.keep.double() for _ in rec.settings.all))))
 
 
 POSITIVE = ("softplus", "sigmoid", "exp", "square", "absolute")
