@@ -46,6 +46,8 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
         return Fraction(0)
     if expression.is_Mul and (found := _of_factors(expression.args, symbol, to)) is not None:
         return found
+    if to is sp.oo and (limit := _saturated(expression, symbol)) is not None:
+        return growth(limit, symbol) if limit != 0 else NEGLIGIBLE
     ratio = sp.simplify(symbol * sp.diff(expression, symbol) / expression)
     power = sp.simplify(sp.limit(ratio, symbol, to, "+"))
     if power.is_Rational:
@@ -53,6 +55,23 @@ def growth(expression: sp.Expr, symbol: sp.Symbol, to: sp.Expr = sp.oo) -> Fract
     if power.is_infinite:
         return INFINITE if power.is_extended_positive else NEGLIGIBLE
     raise UnsupportedScale(f"sympy finds no power law in {expression} as {symbol} → {to} (it says {power}).")
+
+
+def _saturated(expression: sp.Expr, symbol: sp.Symbol) -> sp.Expr | None:
+    """A rational function of the symbol and of tanh of polynomials, each ±1 but for what falls faster than any power.
+
+    Zero if nothing else is left; None if it is no such function.  (Limits of gelu's derivatives by tanh took sympy minutes.)
+    """
+    found = sorted(expression.atoms(sp.tanh), key=str)
+    if not found or any(not t.args[0].is_polynomial(symbol) for t in found):
+        return None
+    rest = [sp.Dummy(positive=True) for _ in found]
+    signs = [sp.sign(sp.Poly(t.args[0], symbol).LC()) for t in found]
+    whole = expression.subs({t: s * (1 - e) / (1 + e) for t, s, e in zip(found, signs, rest, strict=True)})
+    if not whole.is_rational_function(symbol, *rest):
+        return None
+    left = whole.subs(dict.fromkeys(rest, 0))
+    return sp.cancel(left) if left.is_finite is not False and not left.has(sp.nan, sp.zoo) else None
 
 
 def _of_factors(factors: Sequence[sp.Expr], symbol: sp.Symbol, to: sp.Expr) -> Fraction | str | None:
@@ -110,6 +129,23 @@ def is_zero(expression: sp.Expr) -> bool:
 def _at_zero(half: sp.Expr) -> sp.Expr:
     value = half.subs(X, 0)
     return value if value.is_finite else sp.limit(half, X, 0, "+")
+
+
+def _simple(half: sp.Expr) -> sp.Expr:
+    """Simplified; a polynomial in X and hyperbolic tangents is so once it is expanded, and sympy would take minutes more."""
+    tangents = half.atoms(sp.tanh)
+    return sp.expand(half) if tangents and half.is_polynomial(X, *tangents) else sp.simplify(half)
+
+
+def _at_infinity(half: sp.Expr) -> Fraction | str:
+    """The growth of half a function; a sine's, which has no limit, is that of its bounds."""
+    if is_zero(half):
+        return NEGLIGIBLE
+    if half.has(sp.sin, sp.cos):
+        bounds = sp.limit(half, X, sp.oo)
+        if isinstance(bounds, sp.AccumBounds) and bounds.min.is_finite and bounds.max.is_finite:
+            return Fraction(0)
+    return growth(half, X)
 
 
 @dataclass(frozen=True)
@@ -189,7 +225,7 @@ class Function:
         """The even and the odd part, those that are not zero."""
         out: list[tuple[str, Function]] = []
         for parity, sign in (("even", 1), ("odd", -1)):
-            half = sp.simplify((self.plus + sign * self.minus) / 2)
+            half = _simple((self.plus + sign * self.minus) / 2)
             singular = self.singular if self.singular and self.singular % 2 == (parity == "even") else 0
             part = Function(half, sign * half, singular)
             if not part.zero:
@@ -206,13 +242,13 @@ class Function:
         Raises:
             UnsupportedScale: it grows faster than any power (exp of a growing argument overflows at some width).
         """
-        if INFINITE in [NEGLIGIBLE if is_zero(h) else growth(h, X) for h in (self.plus, self.minus)]:
+        if INFINITE in map(_at_infinity, (self.plus, self.minus)):
             raise UnsupportedScale(
                 f"{self.plus} of an argument that grows with width overflows: no power of the width bounds it."
             )
         out: list[tuple[str, Fraction | None]] = []
         for parity, part in self.parts:
-            d = NEGLIGIBLE if is_zero(part.plus) else growth(part.plus, X)
+            d = _at_infinity(part.plus)
             out.append((parity, d if isinstance(d, Fraction) and d >= -1 else None))
         return tuple(out)
 
