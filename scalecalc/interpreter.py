@@ -211,7 +211,7 @@ def initial_weights(model: Model, algebra: Algebra) -> dict[str, Value]:
         labels = model.program.growing(op.axes)
         scaling = model.scalings[op.name]
         here = replace(algebra, rule="weight", at=op.name)
-        if op.params["init"] is not None:
+        if op.params["init"] is not None or "values" in op.params:
             out[op.name] = _exact(model.program, op, op.params["init"], here)
             if "scale" in op.params:
                 out[op.name] = here.scale(out[op.name], op.params["scale"], f"times {op.params['scale']}")

@@ -238,7 +238,8 @@ def axes_of(program: Program) -> dict[str, tuple[str, ...]]:
 
 def exact_in(program: Program) -> frozenset[str]:
     """The weights whose initial entries are given exactly."""
-    return frozenset(op.name for op in program.ops if op.rule == "weight" and op.params["init"] is not None)
+    weights = [op for op in program.ops if op.rule == "weight"]
+    return frozenset(op.name for op in weights if op.params["init"] is not None or "values" in op.params)
 
 
 def _title(model: str | TorchModule, options: Mapping[str, Any]) -> str:

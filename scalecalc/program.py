@@ -199,17 +199,19 @@ class Program:
 
     def weight(
         self, name: str, axes: str, role: str = "", init: Any = None, scale: Scale | None = None, orthogonal: bool = False,
-        stacked: str = "",
+        stacked: str = "", values: Any = None,
     ) -> Tensor:  # fmt: skip
         """A trainable tensor: independent centred entries scaled as the parameterization says, or exactly ``init``.
 
         ``init``: a sympy expression in n, the index along the last axis (1 for a gain or a skip); ``scale``: times so much.
+        ``values``: exact numbers in its place along its last axes, of fixed size: nested sequences of them.
         ``orthogonal``: a matrix that is drawn with orthogonal rows or columns; its law is that of independent entries.
         ``stacked``: axes that count the copies of a repeated block's weight and belong to neither of its sides.
         """
         labels = tuple(axes.split())
         more: dict[str, Any] = {} if scale is None else {"scale": scale}
         more |= {"orthogonal": True} if orthogonal else {}
+        more |= {"values": values} if values is not None else {}
         tensor = self._leaf("weight", name, axes, init=init, **more)
         self.weights[name] = self._weight(name, labels, role, tuple(stacked.split()))
         return tensor

@@ -56,6 +56,8 @@ def draw_leaves(
         if "values" in op.params:
             given = torch.tensor(op.params["values"], dtype=setting.dtype, device=setting.device)
             out[i] = given.expand(setting.seeds, *shape)
+            if "scale" in op.params:
+                out[i] = out[i] * op.params["scale"].at(setting.widths)
             continue
         init = op.params.get("expression", op.params.get("init"))
         if init is not None:

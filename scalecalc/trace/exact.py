@@ -35,7 +35,7 @@ def function_of_index(lines: Sequence[torch.Tensor]) -> sp.Expr | None:
 def _fitted(profile: sp.Expr, lines: Sequence[torch.Tensor]) -> sp.Expr | None:
     """a · profile + b, with the numbers that the first line gives, if it is every line to rounding."""
     f = sp.lambdify(n, profile, "math")
-    if len(lines[0]) < 3:
+    if max(map(len, lines)) < 3 or min(map(len, lines)) < 2:
         return None
     y0, y1 = float(lines[0][0]), float(lines[0][1])
     f0, f1 = float(f(0)), float(f(1))
@@ -52,7 +52,7 @@ def _fitted(profile: sp.Expr, lines: Sequence[torch.Tensor]) -> sp.Expr | None:
 def _geometric(lines: Sequence[torch.Tensor]) -> sp.Expr | None:
     """a · exp(−b · n/N), N the length of the axis, with the numbers that the longest line gives, if it is every line."""
     line = max(lines, key=len)
-    if min(map(len, lines)) < 3 or not all(bool((own > 0).all()) for own in lines):
+    if max(map(len, lines)) < 3 or min(map(len, lines)) < 2 or not all(bool((own > 0).all()) for own in lines):
         return None
     a, b = float(line[0]), float((line[0] / line[-1]).log()) * len(line) / (len(line) - 1)
     for own in lines:

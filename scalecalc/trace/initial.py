@@ -44,6 +44,8 @@ PRECISE = 0.011  # relative error of a standard deviation, where the last two wi
 class Initial:
     """``exact``: an expression in n, the index along axis ``along`` (None: a constant); else ``scale`` and ``mean``.
 
+    ``values``: exact numbers along some axes of fixed size, ``axes``, that are no function of an index.
+
     The mean is ``mean`` times ``mean_scale``.
     """
 
@@ -54,6 +56,8 @@ class Initial:
     mean_scale: Scale = field(default_factory=Scale.one)
     spread: float = 1.0  # with a mean: the standard deviation at scale one
     orthogonal: bool = False
+    values: Any = None
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,14 +172,14 @@ class Initials:
         drawn = [self.pieces(name, parts, k, range(SEEDS)) for k in every]
         alike = [all(torch.equal(own[0], other) for other in own[1:]) for own in drawn]
         if all(alike):
-            return self._exact(name, [own[0] for own in drawn])
+            return self._exact(name, [own[0] for own in drawn], growing)
         if any(alike):
             raise Refusal(f"the parameter {name} is random at some widths and not at others")
         return self._random(name, parts, drawn, growing)
 
     # ------------------------------------------------------------------ exact
 
-    def _exact(self, name: str, values: Sequence[torch.Tensor]) -> Initial:
+    def _exact(self, name: str, values: Sequence[torch.Tensor], growing: Sequence[int]) -> Initial:
         varying = {k for v in values for k in range(v.dim()) if v.shape[k] > 1 and not same_along(v, k)}
         if not varying:
             numbers = [float(v.reshape(-1)[0]) for v in values]
@@ -185,17 +189,38 @@ class Initials:
                     f"the parameter {name} is a constant that is no product of powers of the widths ({self._told(numbers)})"
                 )
             return Initial(number(numbers[0] / scale.at(self.settings[0])), scale=scale)
+        if len(varying) > 1 and varying & set(growing):
+            raise Refusal(
+                f"the parameter {name} is the same from every seed and varies along several axes, one of which grows; make it "
+                "in forward, from what it is a function of, or start it at random"
+            )
         if len(varying) > 1:
-            raise Refusal(f"the parameter {name} is the same from every seed and varies along several axes")
+            return self._table(name, values, tuple(sorted(varying)))
         (axis,) = varying
         lines = [v.movedim(axis, -1).reshape(-1, v.shape[axis])[0] for v in values]
         if (found := function_of_index(lines)) is not None:
             return Initial(found, axis)
+        if axis not in growing:
+            return self._table(name, values, (axis,))
         head = ", ".join(f"{float(x):.4g}" for x in lines[0][:4])
         raise Refusal(
             f"the parameter {name} is the same from every seed ({head}, … along its axis {axis}) and no function of the "
             f"index that is known: a·f + b with f one of {', '.join(map(str, PROFILES))}, or a·exp(−b·n/N)"
         )
+
+    def _table(self, name: str, values: Sequence[torch.Tensor], axes: tuple[int, ...]) -> Initial:
+        """Numbers along axes of fixed size, times one power of the widths."""
+        rest = [k for k in range(values[0].dim()) if k not in axes]
+        tables = [v.permute(*axes, *rest).reshape(*(v.shape[k] for k in axes), -1)[..., 0] for v in values]
+        place = int(tables[0].abs().argmax())
+        numbers = [float(v.reshape(-1)[place]) for v in tables]
+        scale = self._common(numbers)
+        sizes = [n / numbers[0] for n in numbers]
+        alike = all(torch.allclose(v, tables[0] * s, ROUNDING, ROUNDING) for v, s in zip(tables, sizes, strict=True))
+        if scale is None or not alike:
+            raise Refusal(f"the parameter {name} is the same from every seed, other numbers at other widths ({self._told(numbers)})")
+        found = tables[0] / scale.at(self.settings[0])
+        return Initial(scale=scale, values=_tuples(found.tolist()), axes=axes)
 
     def _common(self, numbers: Sequence[float]) -> Scale | None:
         """The power of the widths that numbers, one per setting, are proportional to, exactly."""
@@ -358,6 +383,10 @@ class Initials:
                 f"the rows or columns of the parameter {name} are not independent at initialisation (squared cosines "
                 f"{mean:.2f} times those of independent ones); only independent entries, and orthogonal matrices, have a rule"
             )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _orthogonal(v: torch.Tensor) -> bool:

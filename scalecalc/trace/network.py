@@ -194,7 +194,11 @@ class _Attempt:
             if labels[initial.along] in rec.products:
                 raise Refusal(f"the parameter {leaf.name} is exact and varies along a product of growing dims")
             order = [k for k in order if k != initial.along] + [initial.along]
+        if initial.values is not None:
+            order = [k for k in order if k not in initial.axes] + list(initial.axes)
         if leaf.kind == "buffer":
+            if initial.values is not None:
+                return self.table(name, labels, initial)
             if initial.exact is None:
                 raise Refusal(f"the buffer {leaf.name} is random; only exact ones have a rule")
             level = initial.scale if initial.scale.dims else None
@@ -204,8 +208,9 @@ class _Attempt:
         mean = initial.exact if initial.exact is not None else initial.mean
         if name in self.idle or leaf.name in self.idle:
             return self.untrained(leaf, name, initial, labels, order, parts)
-        level = initial.scale if initial.exact is not None else initial.mean_scale
-        exact = {"scale": level} if level.dims else {}
+        level = initial.scale if initial.exact is not None or initial.values is not None else initial.mean_scale
+        exact: dict[str, Any] = {"scale": level} if level.dims else {}
+        exact |= {"values": initial.values} if initial.values is not None else {}
         tensor = program.weight(name, _text(rec, labels, order), init=mean, orthogonal=initial.orthogonal, **exact)
         if initial.orthogonal:
             rec.program.remarks.append(
@@ -214,7 +219,8 @@ class _Attempt:
             )
         rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
         self.origin[name] = leaf.name
-        self.scalings[name] = WeightScaling(ONE if mean is not None else initial.scale, ONE, ONE)
+        known = mean is not None or initial.values is not None
+        self.scalings[name] = WeightScaling(ONE if known else initial.scale, ONE, ONE)
         if initial.mean is not None:
             noise = program.input(f"{name} about its mean", _text(rec, labels, order))
             rec.placed.append(Placed(noise.index, "", (), ()))
@@ -223,6 +229,13 @@ class _Attempt:
             about = _amount(initial.mean, initial.mean_scale)
             rec.program.remarks.append(f"{name} starts at random about {about}: its mean is trained, what is random stays.")
         return Block(tensor, tuple(labels))
+
+    def table(self, name: str, labels: Sequence[str | None], initial: Initial) -> Block:
+        """Exact numbers that are not trained, the same along all axes but those that they vary along."""
+        rec, widths = self.rec, self.rec.settings.all
+        tensor = rec.program.table(name, _text(rec, labels, initial.axes), initial.values)
+        own = tuple(label if k in initial.axes else None for k, label in enumerate(labels))
+        return rec.scaled(Block(tensor, own), tuple(initial.scale.at(at) for at in widths))
 
     def untrained(
         self, leaf: Leaf, name: str, initial: Initial, labels: Sequence[str | None], order: Sequence[int],
@@ -234,6 +247,8 @@ class _Attempt:
             tensor = program.index(name, text, initial.exact, initial.scale if initial.scale.dims else None)
             self.rec.placed.append(Placed(tensor.index, leaf.node, tuple(parts), tuple(order)))
             return Block(tensor, tuple(labels))
+        if initial.values is not None:
+            return self.table(name, labels, initial)
         if initial.mean is not None:
             raise Refusal(f"the parameter {leaf.name} has no effect and is random about a mean")
         noise = program.input(name, text)
