@@ -35,7 +35,7 @@ from scalecalc.repeat import Verdicts, left_out
 from scalecalc.rows import sums
 from scalecalc.scale import Regime, Scale
 from scalecalc.steps import Later
-from scalecalc.table import Table
+from scalecalc.table import Table, WeightScaling
 from scalecalc.term import Limits
 from scalecalc.value import Algebra, Value
 
@@ -166,7 +166,7 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
             "regime": found.algebra.regime.text,
             **({"alignment": model.alignment.text} if model.alignment is not None else {}),
         },
-        parameterization=model.scalings,
+        parameterization=_as_started(model),
         parameterization_name=model.parameterization,
         optimizer=model.optimizer,
         regime=found.algebra.regime,
@@ -174,6 +174,16 @@ def table_of(found: Derivation, seconds: float = 0.0) -> Table:
         notes=(*notes(model), *rows.notes(found), *batch.notes(model)),
     )
     return replace(table, notes=(*table.notes, *contradicted(table)))
+
+
+def _as_started(model: Model) -> dict[str, WeightScaling]:
+    """The weights' scalings, with the sizes that exact initial entries have."""
+    out = dict(model.scalings)
+    for op in model.program.ops:
+        if op.rule == "weight" and (op.params["init"] is not None or "values" in op.params):
+            size = op.params.get("scale", out[op.name].init)
+            out[op.name] = replace(out[op.name], init=size, zero=op.params["init"] == 0)
+    return out
 
 
 def notes(model: Model, widths: Mapping[str, Sequence[int]] | None = None) -> tuple[str, ...]:

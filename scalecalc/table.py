@@ -142,7 +142,7 @@ class WeightScaling:
     """One weight's line in a parameterization table: exponents of its initial entries, multiplier and rate.
 
     ``weight_decay`` and ``epsilon``: those of the optimizer's weight decay and ε for this weight, as the optimizer takes
-    them; None where it has none, or none was given.
+    them; None where it has none, or none was given.  ``zero``: its initial entries are exactly zero, and ``init`` is no size.
     """
 
     init: Scale
@@ -151,6 +151,7 @@ class WeightScaling:
     role: str = ""
     weight_decay: Scale | None = None
     epsilon: Scale | None = None
+    zero: bool = False
 
     def given(self) -> dict[str, Scale]:
         """What there is of it, by name: init, multiplier, lr, and weight_decay and epsilon where they are given."""

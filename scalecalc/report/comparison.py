@@ -99,9 +99,9 @@ def _scaling(scaling: WeightScaling | None, write: Writer) -> str:
     if scaling is None:
         return write.text(ABSENT)
     multiplier = [] if scaling.multiplier == Scale.one() else [f"multiplier {write.size(scaling.multiplier)}"]
-    given = scaling.given()
+    given, init = scaling.given(), write.formula(()) if scaling.zero else write.size(scaling.init)
     more = [f"{write.text(title)} {write.size(given[q])}" for q, title in MORE.items() if q in given]
-    return "\n".join([f"init {write.size(scaling.init)}", *multiplier, f"rate {write.size(scaling.lr)}", *more])
+    return "\n".join([f"init {init}", *multiplier, f"rate {write.size(scaling.lr)}", *more])
 
 
 def closing(found: Comparison) -> list[str]:

@@ -62,8 +62,9 @@ def read_json(text: str) -> Table:
 
 
 def _scaling(own: Mapping[str, Any]) -> WeightScaling:
-    scales = {q: Scale.from_strings(p, own.get(f"{q}_log")) for q, p in own.items() if q != "role" and not q.endswith("_log")}
-    return WeightScaling(**scales, role=own.get("role", ""))
+    sizes = {q: p for q, p in own.items() if q not in ("role", "zero") and not q.endswith("_log")}
+    scales = {q: Scale.from_strings(p, own.get(f"{q}_log")) for q, p in sizes.items()}
+    return WeightScaling(**scales, role=own.get("role", ""), zero=own.get("zero", False))
 
 
 def _row(own: Mapping[str, Any]) -> Row:
@@ -104,6 +105,7 @@ def to_object(table: Table) -> dict[str, Any]:
 
 def _weight(scaling: WeightScaling) -> dict[str, Any]:
     out: dict[str, Any] = {"role": scaling.role} if scaling.role else {}
+    out |= {"zero": True} if scaling.zero else {}
     for key, scale in scaling.given().items():
         powers, logs = scale.strings()
         out[key] = powers

@@ -160,7 +160,8 @@ def _parameterization(table: Table, write: Writer) -> Section:
         (
             write.name(name),
             write.text(s.role),
-            *(write.size(one) for one in (s.init, s.multiplier, s.lr)),
+            write.formula(()) if s.zero else write.size(s.init),
+            *(write.size(one) for one in (s.multiplier, s.lr)),
             *(write.size(s.given()[q]) if q in s.given() else "" for q in more),
         )
         for name, s in scalings

@@ -5,7 +5,9 @@ A parameter (or, where the module slices it, a piece of one) is
 - *exact* if it is the same from every seed: a constant, or a function of the index along one axis (n, log n, 1/n …), found
   among :data:`~scalecalc.trace.exact.PROFILES` and verified to rounding at every width;
 - *random* if it is not: its entries have to be independent, alike along growing axes and centred about nothing or about a
-  mean; the mean's size, and theirs about it, are powers of the widths, the second read off their standard deviations.
+  mean; the mean's size, and theirs about it, are powers of the widths, the second read off their standard deviations.  Where
+  a parameter has as many entries at every width (a bias of one entry, one number per head) it is drawn at all of them from
+  the same random numbers: entries that are then a constant multiple of each other say the power with no error at all.
 
 Each of these is tested, and what fails a test is an error with the numbers.  A matrix with orthogonal rows or columns is
 known as one; its law is that of independent entries.
@@ -37,6 +39,8 @@ LARGEST = 4e6  # entries of all parameters together: with more the widths grow l
 SURE = 4.5  # standard errors: one test in 10⁵ is wrong
 POWERS = sorted({Fraction(k, d) for d in (3, 4) for k in range(-3 * d, 3 * d + 1)})  # what exponents are
 MARGIN = 0.035  # a fitted exponent is that near to one of them, which are 1/12 apart, and its error three times smaller
+FEW = 200  # entries whose spread says nothing of a mean yet
+ROUGH = 0.05  # the same where it says no exponent, but how far a mean is off zero
 PRECISE = 0.011  # relative error of a standard deviation, where the last two widths have to say the exponent
 
 
@@ -121,7 +125,10 @@ class Initials:
 
     def pieces(self, name: str, parts: Parts, setting: int, seeds: range) -> torch.Tensor:
         """One piece at one setting from several seeds, the first axis."""
-        value, widths = self._drawn(name, setting, seeds), self.settings[setting]
+        return self._piece(self._drawn(name, setting, seeds), parts, setting)
+
+    def _piece(self, value: torch.Tensor, parts: Parts, setting: int) -> torch.Tensor:
+        widths = self.settings[setting]
         for axis, part in enumerate(parts):
             value = part.of(value, 1 + axis, widths)
         return value.to(torch.float64)
@@ -129,10 +136,8 @@ class Initials:
     def _drawn(self, name: str, setting: int, seeds: range) -> torch.Tensor:
         """A parameter from several seeds: by itself, if there is a tape of how it is drawn."""
         if seeds.start >= SEEDS:
-            if setting not in self.tapes:
-                self.tapes[setting] = self._tape(setting)
             # The seed is the parameter's own, so that no two of them, and no two settings, have random numbers in common.
-            found = self.tapes[setting].draw(name, len(seeds), crc32(f"{name} {setting} {seeds.start}".encode()))
+            found = self._tape_at(setting).draw(name, len(seeds), crc32(f"{name} {setting} {seeds.start}".encode()))
             if found is not None:
                 return found
         return torch.stack([self._all(setting, seed)[name] for seed in seeds])
@@ -142,6 +147,11 @@ class Initials:
         if (setting, seed) not in self.drawn:
             self.drawn[setting, seed] = self.of(self.settings[setting], seed)
         return self.drawn[setting, seed]
+
+    def _tape_at(self, setting: int) -> Tape:
+        if setting not in self.tapes:
+            self.tapes[setting] = self._tape(setting)
+        return self.tapes[setting]
 
     def _tape(self, setting: int) -> Tape:
         """How the parameters are drawn at one setting, checked against what the factory draws."""
@@ -248,29 +258,69 @@ class Initials:
         self._check_alike(name, drawn, growing, independent=not orthogonal)
         first = next(iter(self.base))
         enough = MARGIN / 5 * math.log(self.settings[2][first] / self.settings[0][first])
-        moments = self._moments(name, parts, drawn, max(enough, PRECISE))
-        if not all(self._agreed(moments, dim, 1 + 2 * j) for j, dim in enumerate(self.base)):
-            moments = self._moments(name, parts, drawn, PRECISE)
+        known = {dim: self._multiple(name, parts, drawn, dim, 1 + 2 * j) for j, dim in enumerate(self.base)}
+        if None not in known.values():
+            moments = self._moments(name, parts, drawn, ROUGH)
+        else:
+            moments = self._moments(name, parts, drawn, max(enough, PRECISE))
+            if not all(self._agreed(moments, dim, 1 + 2 * j) for j, dim in enumerate(self.base)):
+                moments = self._moments(name, parts, drawn, PRECISE)
         means = [m for m, _, _, _ in moments]
         centred = all(abs(m) < SURE * s / math.sqrt(count) for m, s, count, _ in moments)
         mean, level = None, Scale.one()
         if not centred:
-            mean, level = self._mean(name, means, [s / math.sqrt(count) for _, s, count, _ in moments])
+            errors = [s / math.sqrt(count) for _, s, count, _ in moments]
+            mean, level = self._mean(name, means, errors, {dim: p for dim, p in known.items() if p is not None})
         powers: dict[str, Fraction] = {}
         for j, dim in enumerate(self.base):
-            power = self._power(name, dim, moments, 1 + 2 * j)
+            power = known[dim]
+            power = self._power(name, dim, moments, 1 + 2 * j) if power is None else power
             if power:
                 powers[dim] = power
         scale = Scale(powers)
         spread = moments[0][1] / scale.at(self.settings[0])
         return Initial(scale=scale, mean=mean, mean_scale=level, spread=spread, orthogonal=orthogonal)
 
-    def _mean(self, name: str, means: Sequence[float], errors: Sequence[float]) -> tuple[sp.Expr, Scale]:
-        """A mean as a number times a power of the widths, from what it is at each setting and its standard error there."""
+    def _multiple(
+        self, name: str, parts: Parts, drawn: Sequence[torch.Tensor], dim: str, first: int
+    ) -> Fraction | None:
+        """The exponent of a dim where the same random numbers give the same entries times a number; None where they do not."""
+        places = (0, first, first + 1)
+        if len({drawn[k].shape[1:] for k in places}) > 1:
+            return None
+        found = [self._same_numbers(name, parts, k) for k in places]
+        if any(v is None for v in found):
+            return None
+        one, *others = (v for v in found if v is not None)
+        at, exponents = one.abs().argmax(), list[Fraction]()
+        for k, other in zip(places[1:], others, strict=True):
+            ratio = float(other.reshape(-1)[at] / one.reshape(-1)[at])
+            if not ratio > 0 or not torch.allclose(other, one * ratio, ROUNDING, 0.0):
+                return None
+            slope = math.log(ratio) / math.log(self.settings[k][dim] / self.settings[0][dim])
+            exponents.append(min(POWERS, key=lambda p, slope=slope: abs(slope - p)))
+            if abs(slope - exponents[-1]) > ROUNDING:
+                return None
+        return exponents[0] if exponents[0] == exponents[1] else None
+
+    def _same_numbers(self, name: str, parts: Parts, setting: int) -> torch.Tensor | None:
+        """A piece drawn at one setting from random numbers that do not depend on the setting; None without a tape."""
+        found = self._tape_at(setting).draw(name, SEEDS, crc32(name.encode()))
+        return None if found is None else self._piece(found, parts, setting)
+
+    def _mean(
+        self, name: str, means: Sequence[float], errors: Sequence[float], known: Mapping[str, Fraction]
+    ) -> tuple[sp.Expr, Scale]:
+        """A mean as a number times a power of the widths, from what it is at each setting and its standard error there.
+
+        ``known``: the powers of those dims that all entries are known to change by.
+        """
         powers: dict[str, Fraction] = {}
         for j, dim in enumerate(self.base):
             last, least = 2 + 2 * j, SURE * math.hypot(errors[0], errors[2 + 2 * j])
-            if abs(means[last] - means[0]) > least and means[0] * means[last] > 0:
+            if dim in known:
+                powers |= {dim: known[dim]} if known[dim] else {}
+            elif abs(means[last] - means[0]) > least and means[0] * means[last] > 0:
                 slope = math.log(means[last] / means[0]) / math.log(self.settings[last][dim] / self.settings[0][dim])
                 powers[dim] = min(POWERS, key=lambda p: abs(slope - p))
         scale = Scale(powers)
@@ -299,7 +349,7 @@ class Initials:
                 spread = float(entries.std())
                 fourth = float((entries - entries.mean()).pow(4).mean()) / max(spread, 1e-300) ** 4
                 error = math.sqrt(max(fourth - 1, 0.1) / (4 * len(entries)))
-                if error < precise or seeds >= MOST_SEEDS:
+                if (error < precise and len(entries) >= FEW) or seeds >= MOST_SEEDS:
                     break
                 more = self.pieces(name, parts, k, range(seeds, min(2 * seeds, MOST_SEEDS)))
                 drawn[k] = torch.cat([drawn[k], more])
