@@ -181,10 +181,16 @@ def leaky_relu(slope: float) -> Callable[[Tensor], Tensor]:
 def elu(alpha: float) -> Callable[[Tensor], Tensor]:
     """x for x > 0, else alpha · (exp(x) − 1).
 
-    selu, which is a multiple of one, is not here: made so that its mean vanishes for standard normal arguments, it is the one
-    member of the family that is not generic, and its sums would be taken for larger than they are.
+    selu is a multiple of one whose mean vanishes for standard normal arguments: for these alone its sums are smaller than
+    those of the others, and what is derived is an upper bound.
     """
     return _family(f"elu({alpha:g})", sp.Max(0, x) + sp.nsimplify(alpha, rational=True) * (sp.exp(sp.Min(0, x)) - 1))
+
+
+def celu(alpha: float) -> Callable[[Tensor], Tensor]:
+    """x for x > 0, else alpha · (exp(x / alpha) − 1)  (Barron 2017, arXiv 1704.07483)."""
+    a = sp.nsimplify(alpha, rational=True)
+    return _family(f"celu({alpha:g})", sp.Max(0, x) + a * (sp.exp(sp.Min(0, x) / a) - 1))
 
 
 def _family(name: str, expression: sp.Expr) -> Callable[[Tensor], Tensor]:

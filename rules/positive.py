@@ -16,7 +16,7 @@ from scalecalc import window
 from scalecalc.asymptotics import Function, OneSided, X, x
 from scalecalc.expand import Local, expand
 from scalecalc.program import Op, Program, Tensor
-from scalecalc.rule import register
+from scalecalc.rule import register, registry
 from scalecalc.rules.elementwise import Elementwise, _record, square
 from scalecalc.scale import Scale
 from scalecalc.term import Step
@@ -98,6 +98,39 @@ def decay(tensor: Tensor) -> Tensor:
     return _record("decay", tensor, 0)
 
 
+class Log1p(Elementwise):
+    """log(1 + x) of what is never negative: as large as x where that is small, of order one, but for a logarithm, elsewhere."""
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        (value,) = values
+        if value.exact is not None:
+            return super().law(algebra, op, labels, *values)
+        return expand(OneSided(self.derivative(op.params["order"])), labels, values, algebra)
+
+    def sample(self, program: Program) -> Tensor:
+        return _record(self.name, square(program.input("x", "batch N")), 0)
+
+
+def family(exponent: float) -> Callable[[Tensor], Tensor]:
+    """x to a power for x > 0, registered when it is first used."""
+    name = f"power({exponent:g})"
+    if name not in registry("rule"):
+        register("rule", name, Power(name, x ** sp.nsimplify(exponent, rational=True), "definition"))
+    return lambda tensor: _record(name, tensor, 0)
+
+
+def log1p(tensor: Tensor) -> Tensor:
+    """log(1 + x) entry by entry, of x ≥ 0."""
+    return _record("log1p", tensor, 0)
+
+
+def log(tensor: Tensor) -> Tensor:
+    """log(x) entry by entry, of x > 0."""
+    return _record("log", tensor, 0)
+
+
+register("rule", "log1p", Log1p("log1p", sp.log(1 + x), "definition"))
+register("rule", "log", Power("log", sp.log(x), "definition"))
 reciprocal = power("reciprocal", "-1")
 root = power("root", "1/2")
 reciprocal_root = power("reciprocal_root", "-1/2")

@@ -1,22 +1,22 @@
 """Torch's comparisons, bounds and choices between two tensors: steps, and what relu makes of a difference.
 
-A comparison is a step of 0 and 1 with no gradient.  A bound on one side is a relu; one on both sides is a function that is
-bent away from zero, for which there is no rule here.
+A comparison is a step of 0 and 1 with no gradient.  A bound on one side is a relu, one on both sides a function of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from scalecalc.trace.axes import cat, inserted, resized, sliced
 from scalecalc.trace.graph import Node
-from scalecalc.trace.handlers import torch_op
+from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.normalisation import NEGLIGIBLE
 from scalecalc.trace.operations import add, applied, mul, operand, rsub, sub
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.signs import AT_LEAST_ZERO, signs
-from scalecalc.trace.traced import Refusal, Traced
+from scalecalc.trace.traced import Block, Refusal, Traced
 
 
 def _step(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
@@ -79,13 +79,42 @@ def clamp(rec: Recorder, node: Node, x: Traced, least: Any = None, most: Any = N
     if least is not None and _far_below(rec, x, least):
         least = None
     if least is not None and most is not None:
-        raise Refusal(f"a bound on both sides ({least:g} and {most:g}), which bends away from zero; tanh has a rule")
+        return clipped(rec, x, least, most)
     if least is not None:
         above = applied(rec, x if least == 0 else sub(rec, node, x, least), "relu")
         return above if least == 0 else add(rec, node, above, least)
     if most is not None:
         return rsub(rec, node, applied(rec, rsub(rec, node, x, most), "relu"), most)
     return x
+
+
+def clipped(rec: Recorder, x: Traced, least: float, most: float) -> Traced:
+    """min(max(x, least), most), entry by entry."""
+    function, at_zero = rules("clip").clip(float(least), float(most)), min(max(0.0, least), most)
+
+    def make(blocks: Sequence[Block], labels: Any) -> Block:
+        (block,) = blocks
+        if block.tensor is None:
+            return replace(rec.constant(at_zero), labels=block.labels)
+        return Block(function(block.tensor), block.labels)
+
+    return rec.each([x], make)
+
+
+@torch_op("relu6.default")
+def relu6(rec: Recorder, node: Node, x: Traced) -> Traced:
+    return clipped(rec, x, 0, 6)
+
+
+@torch_op("hardsigmoid.default")
+def hardsigmoid(rec: Recorder, node: Node, x: Traced) -> Traced:
+    return clipped(rec, add(rec, node, mul(rec, node, x, 1 / 6), 0.5), 0, 1)
+
+
+@torch_op("hardswish.default")
+def hardswish(rec: Recorder, node: Node, x: Traced) -> Traced:
+    """Howard et al. 2019, arXiv 1905.02244, sec. 5.2."""
+    return mul(rec, node, x, hardsigmoid(rec, node, x))
 
 
 def _far_below(rec: Recorder, x: Traced, least: float) -> bool:

@@ -15,7 +15,7 @@ from scalecalc.errors import InputError
 from scalecalc.program import Program
 from scalecalc.scale import Scale
 from scalecalc.table import WeightScaling
-from scalecalc.trace import along, choices, convolution, pooling, scan  # noqa: F401  register their operations, as the others do
+from scalecalc.trace import along, choices, convolution, functions, pooling, scan  # noqa: F401  register their operations, as the others do
 from scalecalc.trace.attention import masked_fill, softmax, where
 from scalecalc.trace.constants import Constant, anywhere, foldable, folded, traced
 from scalecalc.trace.graph import MARK, Graph, Leaf, Node, Problems, Ref, refs

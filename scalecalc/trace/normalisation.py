@@ -19,7 +19,7 @@ from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.operations import add, applied, mul, sub, total
 from scalecalc.trace.recorder import Recorder
-from scalecalc.trace.signs import POSITIVE, signs
+from scalecalc.trace.signs import AT_LEAST_ZERO, POSITIVE, signs
 from scalecalc.trace.sizes import Sizes
 from scalecalc.trace.traced import Block, Refusal, Traced, number
 
@@ -185,8 +185,20 @@ def power(rec: Recorder, node: Node, x: Traced, exponent: float) -> Traced:
     if exponent in (3, 4):
         return mul(rec, node, applied(rec, x, "square"), x if exponent == 3 else applied(rec, x, "square"))
     if exponent not in known:
-        raise Refusal(f"the power {exponent}; 2, 3, 4, and 1/2, −1/2, −1 of what is positive have a rule")
+        return _positive_power(rec, x, exponent)
     return known[exponent](rec, node, x)
+
+
+def _positive_power(rec: Recorder, x: Traced, exponent: float) -> Traced:
+    function, fit = rules("positive").family(exponent), AT_LEAST_ZERO if exponent > 1 else POSITIVE
+
+    def make(blocks: Sequence[Block], labels: Any) -> Block:
+        (block,) = blocks
+        if block.tensor is None or not signs(rec, block.tensor) <= fit:
+            raise Refusal(f"the power {exponent:g} of what may be negative; 2, 3 and 4 have a rule")
+        return Block(function(block.tensor), block.labels)
+
+    return rec.each([x], make)
 
 
 @torch_op("linalg_vector_norm.default", "norm.ScalarOpt_dim")

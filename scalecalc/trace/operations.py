@@ -69,10 +69,28 @@ def leaky_relu(rec: Recorder, node: Node, x: Traced, slope: float = 0.01) -> Tra
 
 @torch_op("elu.default")
 def elu(rec: Recorder, node: Node, x: Traced, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Traced:
-    if (scale, input_scale) != (1, 1):
-        raise Refusal("selu, whose mean vanishes by construction")
+    if input_scale != 1:
+        raise Refusal("an elu with a scale of its input")
     rules("elementwise").elu(alpha)
-    return applied(rec, x, f"elu({alpha:g})")
+    out = applied(rec, x, f"elu({alpha:g})")
+    return out if scale == 1 else mul(rec, node, out, scale)
+
+
+SELU = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv 1706.02515, eq. 14
+SELU_MEAN = "selu's mean vanishes where its argument is standard normal; what is derived from it is an upper bound there."
+
+
+@torch_op("selu.default")
+def selu(rec: Recorder, node: Node, x: Traced) -> Traced:
+    if SELU_MEAN not in rec.program.remarks:
+        rec.program.remarks.append(SELU_MEAN)
+    return elu(rec, node, x, *SELU)
+
+
+@torch_op("celu.default")
+def celu(rec: Recorder, node: Node, x: Traced, alpha: float = 1) -> Traced:
+    rules("elementwise").celu(alpha)
+    return applied(rec, x, f"celu({alpha:g})")
 
 
 @torch_op("glu.default")
@@ -86,9 +104,9 @@ def glu(rec: Recorder, node: Node, x: Traced, dim: int = -1) -> Traced:
 
 @torch_op("softplus.default")
 def softplus(rec: Recorder, node: Node, x: Traced, beta: float = 1, threshold: float = 20) -> Traced:
-    if beta != 1:
-        raise Refusal("softplus with another beta than 1")
-    return applied(rec, x, "softplus")
+    if beta == 1:
+        return applied(rec, x, "softplus")
+    return mul(rec, node, applied(rec, mul(rec, node, x, beta), "softplus"), 1 / beta)
 
 
 @torch_op("exp.default")

@@ -30,7 +30,7 @@ LARGEST = 10_000  # numbers in a table
 OF_EVERYTHING = {
     **dict.fromkeys(("exp", "decay", "softplus", "sigmoid", "softmax", "reciprocal", "root", "reciprocal_root", "cosh"), POSITIVE),
     **dict.fromkeys(("square", "absolute", "relu", "step"), AT_LEAST_ZERO),
-    "log_sigmoid": frozenset({-1}),
+    "log_sigmoid": frozenset({-1}), "log1p": AT_LEAST_ZERO,
 }  # fmt: skip
 KEPT = ("rename", "view", "part", "broadcast", "stop", "rmsnorm", "identity", "tanh", "erf", "sinh", "atan", "expm1", "sign")
 
