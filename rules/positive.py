@@ -68,8 +68,8 @@ class _Bounded(OneSided):
 class Decay(Elementwise):
     """exp(−x) of what is never negative: of order one while x is, and never more.
 
-    Of a large argument the law is an upper bound.  A softplus of one is zero for half of the entries and large for the others,
-    and the decay is of order one at as many; what is large everywhere leaves less.
+    Of a large argument the law is an upper bound.  A softplus of one is zero for half of the entries and large for the
+    others, and the decay is of order one at as many; what is large everywhere leaves less.
     """
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
@@ -99,7 +99,7 @@ def decay(tensor: Tensor) -> Tensor:
 
 
 class Log1p(Elementwise):
-    """log(1 + x) of what is never negative: as large as x where that is small, of order one, but for a logarithm, elsewhere."""
+    """log(1 + x) of what is never negative: as large as x where that is small, else of order one, but for a logarithm."""
 
     def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
         (value,) = values

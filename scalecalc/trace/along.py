@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from scalecalc.trace.axes import cat, inserted, resized, sliced
+from scalecalc.trace.axes import cat, inserted, picked, resized, sliced
 from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import torch_op
@@ -82,13 +82,44 @@ def index_select(rec: Recorder, node: Node, x: Any, dim: int, index: Any) -> Tra
 
 @torch_op("index.Tensor", raw=True)
 def index(rec: Recorder, node: Node, x: Any, indices: Sequence[Any]) -> Traced:
+    """By lists of positions, or tables of them (a bias for every distance): each is a product with a table of 0 and 1."""
     known = [(k, i) for k, i in enumerate(indices) if i is not None]
-    if len(known) != 1 or not isinstance(known[0][1], Constant) or known[0][1].values[0].dim() != 1:
-        raise Refusal("an index by other than one list of positions that no data changes")
-    ((axis, given),) = known
+    if not all(isinstance(i, Constant) for _, i in known):
+        raise Refusal("an index that depends on data: which entries are taken then has no one law")
+    if any(i.one.dtype == torch.bool and (len(known) > 1 or i.one.dim() > 1) for _, i in known):
+        raise Refusal("an index by a mask of several axes; multiply by it")
     x = traced(rec, x)
-    positions = given.one.nonzero()[:, 0] if given.one.dtype == torch.bool else given.one
-    return mapped(rec, x, axis, torch.eye(_size(x, axis))[positions], "an index")
+    places = [i.one.nonzero()[:, 0] if i.one.dtype == torch.bool else i.one for _, i in known]
+    if len(known) == 1 and places[0].dim() == 1:
+        return mapped(rec, x, known[0][0], torch.eye(_size(x, known[0][0]))[places[0]], "an index")
+    if any(rec.grows(x.axes[k].size) for k, _ in known):
+        raise Refusal("an index along an axis that grows")
+    axes = [k for k, _ in known]
+    together = axes == list(range(axes[0], axes[0] + len(axes)))
+    own, new = "abcdefgh"[: len(x.axes)], "tuvw"[: max(p.dim() for p in places)]
+    out = [c for k, c in enumerate(own) if k not in axes]
+    at = axes[0] if together else 0
+    kept = "".join([*out[:at], *new, *out[at:]])
+    letters = own
+    for k, p in zip(axes, torch.broadcast_tensors(*places), strict=True):
+        size = x.axes[letters.index(own[k])].size[0]
+        table = traced(rec, Constant(tuple(torch.eye(size, dtype=torch.float64)[p] for _ in rec.settings.all)))
+        after = new + "".join(c for c in letters if c not in new + own[k])
+        x, letters = rec.contract((table, x), (new + own[k], letters), after), after
+    return picked(x, [letters.index(c) for c in kept])
+
+
+@torch_op("gather.default", raw=True)
+def gather(rec: Recorder, node: Node, x: Any, dim: int, index: Any, sparse_grad: bool = False) -> Traced:
+    """Positions along one axis, the same everywhere along the others."""
+    if not isinstance(index, Constant):
+        raise Refusal("an index that depends on data: which entries are taken then has no one law")
+    x = traced(rec, x)
+    axis = dim % len(x.axes)
+    lines = [v.movedim(axis, -1).reshape(-1, v.shape[axis]) for v in index.values]
+    if not all(bool((own == lines[0][0]).all()) for own in lines):
+        raise Refusal("an index that is another one along the other axes")
+    return mapped(rec, x, axis, torch.eye(_size(x, axis))[lines[0][0]], "an index")
 
 
 # ------------------------------------------------------------------ writes in place

@@ -15,7 +15,7 @@ from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.normalisation import NEGLIGIBLE
 from scalecalc.trace.operations import add, applied, mul, operand, rsub, sub
 from scalecalc.trace.recorder import Recorder
-from scalecalc.trace.signs import AT_LEAST_ZERO, signs
+from scalecalc.trace.signs import AT_LEAST_ZERO, HUGE, constant_of, signs
 from scalecalc.trace.traced import Block, Refusal, Traced
 
 
@@ -58,7 +58,10 @@ def chosen(rec: Recorder, node: Node, condition: Traced, x: Any, y: Any) -> Trac
 
 @torch_op("maximum.default", "max.other")
 def larger(rec: Recorder, node: Node, x: Traced, y: Traced) -> Traced:
-    """x + relu(y − x)."""
+    """x + relu(y − x); of −∞ (in the guise of a huge number) and another it is the other."""
+    for one, other in ((x, y), (y, x)):
+        if all((found := constant_of(rec, b)) is not None and found <= -HUGE for b in one.blocks.values()):
+            return resized(other, node.shapes[0])
     return add(rec, node, x, applied(rec, sub(rec, node, y, x), "relu"))
 
 
@@ -108,6 +111,8 @@ def relu6(rec: Recorder, node: Node, x: Traced) -> Traced:
 
 @torch_op("hardsigmoid.default")
 def hardsigmoid(rec: Recorder, node: Node, x: Traced) -> Traced:
+    """clip(x/6 + 1/2, 0, 1); torch has 1/6 of its gradient in single precision."""
+    rec.single = True
     return clipped(rec, add(rec, node, mul(rec, node, x, 1 / 6), 0.5), 0, 1)
 
 
@@ -119,7 +124,8 @@ def hardswish(rec: Recorder, node: Node, x: Traced) -> Traced:
 
 def _far_below(rec: Recorder, x: Traced, least: float) -> bool:
     """Is it a bound far below what is positive, against division by zero?  No number of order one feels it."""
-    if least < 0 or least > NEGLIGIBLE or not all(b.tensor is not None and signs(rec, b.tensor) <= AT_LEAST_ZERO for b in x.blocks.values()):
+    known = all(b.tensor is not None and signs(rec, b.tensor) <= AT_LEAST_ZERO for b in x.blocks.values())
+    if least < 0 or least > NEGLIGIBLE or not known:
         return False
     text = f"the bound {least:g} that something positive is kept above is taken to be negligible."
     if least and text not in rec.program.remarks:

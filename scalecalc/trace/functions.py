@@ -11,6 +11,7 @@ from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.normalisation import NEGLIGIBLE, normed, raised
 from scalecalc.trace.operations import add, applied, exp, mul, sub, total
+from scalecalc.trace.pooling import amax
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.signs import AT_LEAST_ZERO, signs
 from scalecalc.trace.traced import Block, Refusal, Traced
@@ -50,7 +51,9 @@ def exp2(rec: Recorder, node: Node, x: Traced) -> Traced:
 def logsumexp(rec: Recorder, node: Node, x: Traced, dims: Any, keepdim: bool = False) -> Traced:
     if any(rec.grows(x.axes[k].size) for k in axes_at(x, dims)):
         raise Refusal("a logarithm of a sum over an axis that grows, which grows as the logarithm of the width does")
-    return log(rec, node, total(rec, node, exp(rec, node, x), dims, keepdim))
+    most = amax(rec, node, x, dims, True)
+    rest = log(rec, node, total(rec, node, exp(rec, node, sub(rec, node, x, most)), dims, keepdim))
+    return add(rec, node, rest, most if keepdim else amax(rec, node, x, dims))
 
 
 @torch_op("log_softmax.int", "_log_softmax.default")
@@ -69,7 +72,9 @@ def hypot(rec: Recorder, node: Node, x: Traced, y: Traced) -> Traced:
 
 
 @torch_op("rrelu.default")
-def rrelu(rec: Recorder, node: Node, x: Traced, lower: float, upper: float, training: bool = False, *more: Any) -> Traced:
+def rrelu(
+    rec: Recorder, node: Node, x: Traced, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, *more: Any
+) -> Traced:
     if training:
         raise Refusal("rrelu in training mode, which is random: return module.eval()")
     slope = (lower + upper) / 2

@@ -201,8 +201,8 @@ class Initials:
             return Initial(number(numbers[0] / scale.at(self.settings[0])), scale=scale)
         if len(varying) > 1 and varying & set(growing):
             raise Refusal(
-                f"the parameter {name} is the same from every seed and varies along several axes, one of which grows; make it "
-                "in forward, from what it is a function of, or start it at random"
+                f"the parameter {name} is the same from every seed and varies along several axes, one of which grows; make "
+                "it in forward, from what it is a function of, or start it at random"
             )
         if len(varying) > 1:
             return self._table(name, values, tuple(sorted(varying)))
@@ -228,7 +228,8 @@ class Initials:
         sizes = [n / numbers[0] for n in numbers]
         alike = all(torch.allclose(v, tables[0] * s, ROUNDING, ROUNDING) for v, s in zip(tables, sizes, strict=True))
         if scale is None or not alike:
-            raise Refusal(f"the parameter {name} is the same from every seed, other numbers at other widths ({self._told(numbers)})")
+            told = self._told(numbers)
+            raise Refusal(f"the parameter {name} is the same from every seed, other numbers at other widths ({told})")
         found = tables[0] / scale.at(self.settings[0])
         return Initial(scale=scale, values=_tuples(found.tolist()), axes=axes)
 
@@ -284,7 +285,7 @@ class Initials:
     def _multiple(
         self, name: str, parts: Parts, drawn: Sequence[torch.Tensor], dim: str, first: int
     ) -> Fraction | None:
-        """The exponent of a dim where the same random numbers give the same entries times a number; None where they do not."""
+        """The exponent of a dim if the same random numbers give the same entries times a number; None if they do not."""
         places = (0, first, first + 1)
         if len({drawn[k].shape[1:] for k in places}) > 1:
             return None

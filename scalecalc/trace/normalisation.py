@@ -10,7 +10,6 @@ from fractions import Fraction
 from typing import Any
 
 import sympy as sp
-import torch
 
 from scalecalc.asymptotics import N
 from scalecalc.program import Tensor

@@ -17,7 +17,7 @@ from scalecalc.trace.constants import Constant, traced
 from scalecalc.trace.graph import Node, Varying
 from scalecalc.trace.handlers import Handler, rules, torch_op
 from scalecalc.trace.recorder import Recorder
-from scalecalc.trace.signs import decays_by
+from scalecalc.trace.signs import HUGE, alike, constant_of, decays_by, less_maximum
 from scalecalc.trace.traced import Axis, Block, Refusal, Traced, number
 
 # ------------------------------------------------------------------ entry by entry
@@ -117,6 +117,8 @@ def exp(rec: Recorder, node: Node, x: Traced) -> Traced:
         (block,) = blocks
         if block.tensor is None:
             return replace(rec.constant(1.0), labels=block.labels)
+        if (number := constant_of(rec, block)) is not None and number <= -HUGE:
+            return Block(None, block.labels)
         sides = _step_and_transition(rec, block.tensor)
         if sides is not None:
             return Block(rules("discretization").discretize("mamba", *sides)[0], block.labels)
@@ -195,6 +197,9 @@ def add(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
         a, b = blocks
         if a.tensor is None or b.tensor is None:
             return Block((a if b.tensor is None else b).tensor, _either(a, b))
+        for one in (a, b):
+            if (found := constant_of(rec, one)) is not None and abs(found) >= HUGE:
+                return Block(one.tensor, (None,) * len(labels))
         return Block(a.tensor + b.tensor, labels)
 
     x, y = operand(rec, x), operand(rec, y)
@@ -212,8 +217,23 @@ def sub(rec: Recorder, node: Node, x: Any, y: Any, alpha: float = 1) -> Traced:
 
     if alpha == 1 and (found := centred(rec, x, y)) is not None:
         return found
+    if alpha == 1 and isinstance(x, Traced) and isinstance(y, Traced) and (found := _from_maximum(rec, x, y)) is not None:
+        return found
     y = mul(rec, node, y, -1.0 * alpha) if not isinstance(y, Traced) or alpha != 1 else applied(rec, y, "negative")
     return add(rec, node, x, y)
+
+
+def _from_maximum(rec: Recorder, x: Traced, y: Traced) -> Traced | None:
+    """x − y where y is x itself, or the larger of x and another; None where it is neither."""
+    if x.sizes != y.sizes or len(x.blocks) != 1 or len(y.blocks) != 1:
+        return None
+    a, b = x.only, y.only
+    if a.tensor is None or b.tensor is None or a.labels != b.labels:
+        return None
+    same = alike(rec, a.tensor, b.tensor)
+    found = None if same else less_maximum(rec, a.tensor, b.tensor)
+    block = Block(None, (None,) * len(y.axes)) if same else Block(found, b.labels)
+    return Traced(y.axes, {(0,) * len(y.axes): block}) if same or found is not None else None
 
 
 @torch_op("rsub.Scalar", "rsub.Tensor")

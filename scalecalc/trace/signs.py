@@ -28,7 +28,8 @@ POSITIVE, AT_LEAST_ZERO, AT_MOST_ZERO, ANY = (frozenset(s) for s in ((1,), (0, 1
 LARGEST = 10_000  # numbers in a table
 
 OF_EVERYTHING = {
-    **dict.fromkeys(("exp", "decay", "softplus", "sigmoid", "softmax", "reciprocal", "root", "reciprocal_root", "cosh"), POSITIVE),
+    **dict.fromkeys(("exp", "decay", "softplus", "sigmoid", "softmax", "cosh"), POSITIVE),
+    **dict.fromkeys(("reciprocal", "root", "reciprocal_root"), POSITIVE),
     **dict.fromkeys(("square", "absolute", "relu", "step"), AT_LEAST_ZERO),
     "log_sigmoid": frozenset({-1}), "log1p": AT_LEAST_ZERO,
 }  # fmt: skip
@@ -58,6 +59,10 @@ def _signs(rec: Recorder, tensor: Tensor) -> Signs:
     if op.rule == "sum":
         return _summed(signs(rec, inner[0]))
     if op.rule == "add":
+        if any(_less_its_largest(rec, *pair) for pair in (inner, inner[::-1])):
+            return AT_MOST_ZERO
+        if any(_one_less(rec, *pair) for pair in (inner, inner[::-1])):
+            return POSITIVE
         own = [signs(rec, t) for t in inner]
         found = frozenset[int]().union(*own)
         if {-1, 1} <= found:
@@ -70,17 +75,90 @@ def _signs(rec: Recorder, tensor: Tensor) -> Signs:
     return ANY
 
 
+HUGE = 1e30  # and beyond: nothing that is added to it makes a difference, and an exponential of its negative is zero
+
+
+def constant_of(rec: Recorder, block: Block) -> float | None:
+    """The number that a block is everywhere, at every width."""
+    return None if block.tensor is None else _constant(rec, block.tensor)
+
+
+def _constant(rec: Recorder, tensor: Tensor) -> float | None:
+    op = tensor.op
+    if op.axes or "scale" in op.params:
+        return None
+    if op.rule == "index":
+        return float(op.params["expression"]) if "expression" in op.params else None
+    if op.rule not in ("contraction", "negative"):
+        return None
+    found = [_constant(rec, rec.program.tensor(i)) for i in op.inputs]
+    known = [number for number in found if number is not None]
+    return None if len(known) < len(found) else math.prod(known) * (-1 if op.rule == "negative" else 1)
+
+
+def less_maximum(rec: Recorder, a: Tensor, b: Tensor) -> Tensor | None:
+    """a − b as −relu(y − a), if b is the larger of a and y; else None."""
+    op = b.op
+    if op.rule != "add" or len(op.inputs) != 2:
+        return None
+    x, bent = (rec.program.tensor(i) for i in op.inputs)
+    if bent.op.rule != "relu" or bent.op.params["order"]:
+        return None
+    between = rec.program.tensor(bent.op.inputs[0])  # y − x
+    if between.op.rule != "add" or len(between.op.inputs) != 2:
+        return None
+    y, less = (rec.program.tensor(i) for i in between.op.inputs)
+    if less.op.rule != "negative" or less.op.inputs[0] != x.index:
+        return None
+    negative, relu = (getattr(rules("elementwise"), name) for name in ("negative", "relu"))
+    if alike(rec, a, x):
+        return negative(bent)
+    return negative(relu(negative(between))) if alike(rec, a, y) else None
+
+
+def alike(rec: Recorder, a: Tensor, b: Tensor) -> bool:
+    """Are two tensors the same, or made in the same way of the same?"""
+    if a.index == b.index:
+        return True
+    if not a.op.inputs or (a.op.rule, a.op.axes, a.op.params) != (b.op.rule, b.op.axes, b.op.params):
+        return False
+    pairs = zip(a.op.inputs, b.op.inputs, strict=True) if len(a.op.inputs) == len(b.op.inputs) else ()
+    return bool(b.op.inputs) and all(alike(rec, rec.program.tensor(i), rec.program.tensor(j)) for i, j in pairs)
+
+
+def _less_its_largest(rec: Recorder, x: Tensor, other: Tensor) -> bool:
+    """x − max(x), over some axes?"""
+    if other.op.rule != "negative":
+        return False
+    most = _past_stops(rec, rec.program.tensor(other.op.inputs[0]))
+    return most.op.rule == "largest" and _past_stops(rec, rec.program.tensor(most.op.inputs[0])).index == x.index
+
+
+def _one_less(rec: Recorder, one: Tensor, other: Tensor) -> bool:
+    """1 less what lies between zero and one (a decay by what is positive, a sigmoid), neither included."""
+    number = _constant(rec, one)
+    if number is None or number < 1 or other.op.rule != "negative":
+        return False
+    less = rec.program.tensor(other.op.inputs[0])
+    decays = less.op.rule == "decay" and signs(rec, rec.program.tensor(less.op.inputs[0])) == POSITIVE
+    return not less.op.params.get("order") and (decays or less.op.rule == "sigmoid")
+
+
+def _past_stops(rec: Recorder, tensor: Tensor) -> Tensor:
+    while tensor.op.rule == "stop":
+        tensor = rec.program.tensor(tensor.op.inputs[0])
+    return tensor
+
+
 def _summed(own: Signs) -> Signs:
     return ANY if {-1, 1} <= own else own - {0} or own
 
 
 def _empty_row(op: Op, inner: Sequence[Tensor]) -> bool:
     """Is an entry the sum of nothing, for a table that is zero all along the axis?"""
-    for t in inner:
-        if (table := _table(t)) is not None and set(op.params["over"]) <= set(t.axes):
-            if bool((table.abs().sum([t.axes.index(label) for label in op.params["over"]]) == 0).any()):
-                return True
-    return False
+    over = op.params["over"]
+    tables = [(t, table) for t in inner if (table := _table(t)) is not None and set(over) <= set(t.axes)]
+    return any(bool((table.abs().sum([t.axes.index(label) for label in over]) == 0).any()) for t, table in tables)
 
 
 def _table(tensor: Tensor) -> torch.Tensor | None:
@@ -116,7 +194,8 @@ def decays_by(rec: Recorder, block: Block, keep: torch.Tensor | None = None) -> 
     tensor = block.tensor
     assert tensor is not None
     if signs(rec, tensor) <= AT_MOST_ZERO:
-        return rec.program.tensor(tensor.op.inputs[0]) if tensor.op.rule == "negative" else rules("elementwise").negative(tensor)
+        behind = tensor.op.rule == "negative"
+        return rec.program.tensor(tensor.op.inputs[0]) if behind else rules("elementwise").negative(tensor)
     form = _form(rec, tensor)
     if form is None:
         return None
