@@ -104,10 +104,18 @@ class Initials:
     settings: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
 
     def __post_init__(self) -> None:
-        count = sum(p.numel() for p in self.of(dict(self.base), 0).values())
-        growth = next((g for g in GROWTH if count * g[-1] ** 2 <= LARGEST), GROWTH[-1])
+        count, *doubled = (self._count(widths) for widths in (self.base, *self._doubled()))
+        power = max(2.0, *(math.log2(max(more, 1) / max(count, 1)) for more in doubled))  # of a product of three widths, 3
+        growth = next((g for g in GROWTH if count * g[-1] ** power <= LARGEST), GROWTH[-1])
         self.settings = [dict(self.base)]
         self.settings += [{**self.base, dim: g * width} for dim, width in self.base.items() for g in growth[1:]]
+
+    def _doubled(self) -> list[dict[str, int]]:
+        return [{**self.base, dim: 2 * width} for dim, width in self.base.items()]
+
+    def _count(self, widths: Mapping[str, int]) -> int:
+        """The numbers in a module of these widths."""
+        return sum(p.numel() for p in self.of(widths, 0).values())
 
     def of(self, widths: Mapping[str, int], seed: int) -> dict[str, torch.Tensor]:
         module, _ = set_up(self.factory, widths, self.options, seed)
