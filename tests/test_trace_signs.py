@@ -122,6 +122,17 @@ def test_indices_by_tables() -> None:
     traced(build(indexed, e=lambda N: nn.Bilinear(N, N, 2), **biases))
 
 
+def test_a_division_by_a_parameter() -> None:
+    """By a temperature that starts at a positive number, and not by one that starts at any."""
+
+    def divided(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.o(m.a(x)) / m.t
+
+    found = traced(build(divided, t=lambda N: nn.Parameter(2 * torch.ones(1))))
+    assert "t, which something is divided by, is taken to stay positive." in found.program.remarks
+    assert "may be zero or negative" in refused(build(divided, t=lambda N: nn.Parameter(torch.randn(1))))
+
+
 def test_a_logarithm_of_a_growing_sum_is_refused() -> None:
     assert "grows as the logarithm" in refused(build(lambda m, x: m.o(F.log_softmax(m.a(x), -1))))
 
