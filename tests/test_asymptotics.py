@@ -285,3 +285,18 @@ def test_a_pole_is_no_jump():
     f = Function(1 / X, sp.Integer(0))
     assert [f.homogeneous, f.derivative.homogeneous, f.derivative.derivative.homogeneous] == [-1, -2, -3]
     assert Function.of(sp.Max(0, x)).derivative.derivative.singular == 1
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_gelu_by_tanh_is_as_large_as_gelu(order):
+    """Its derivatives took sympy minutes: tanh of a polynomial is one at infinity, but for what no power is small beside."""
+    tanh, erf = function("gelu_tanh", order), function("gelu", order)
+    assert tanh.large == erf.large
+    assert growth(X**2 * (2 + sp.tanh(X**3 - X)), X) == 2
+    assert growth(X * (1 - sp.tanh(X)), X) == "negligible"
+
+
+@pytest.mark.parametrize(("name", "parity"), [("sin", "odd"), ("cos", "even")])
+def test_a_sine_is_of_order_one_however_large_its_argument(name, parity):
+    assert function(name).large == ((parity, 0),)
+    assert function(name, 2).large == ((parity, 0),)

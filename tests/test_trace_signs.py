@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from modules import Net, refused, traced
 from torch import nn
 
+from scalecalc import TorchModule, derive
+from scalecalc.report.json import read_json, to_json
+from scalecalc.report.terminal import to_terminal
 from scalecalc.trace import Found
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -119,6 +122,17 @@ def test_indices_by_tables() -> None:
     traced(build(indexed, e=lambda N: nn.Bilinear(N, N, 2), **biases))
 
 
+def test_a_division_by_a_parameter() -> None:
+    """By a temperature that starts at a positive number, and not by one that starts at any."""
+
+    def divided(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.o(m.a(x)) / m.t
+
+    found = traced(build(divided, t=lambda N: nn.Parameter(2 * torch.ones(1))))
+    assert "t, which something is divided by, is taken to stay positive." in found.program.remarks
+    assert "may be zero or negative" in refused(build(divided, t=lambda N: nn.Parameter(torch.randn(1))))
+
+
 def test_a_logarithm_of_a_growing_sum_is_refused() -> None:
     assert "grows as the logarithm" in refused(build(lambda m, x: m.o(F.log_softmax(m.a(x), -1))))
 
@@ -162,3 +176,22 @@ def test_exact_numbers_along_a_fixed_axis() -> None:
     leaves = {op.name: op.params for op in found.program.ops}
     assert leaves["heads"]["values"] == pytest.approx((0, math.log(7), math.log(2)))
     assert (str(leaves["table"]["scale"]), len(leaves["table"]["values"])) == ("N^(-1/2)", 3)
+
+
+def test_what_starts_at_zero_is_shown_as_zero() -> None:
+    """The second matrix of a low-rank adapter, and a gain of N^(-1/2), which is an exact number of that size."""
+
+    def make(N: int = 8) -> nn.Module:
+        zero = nn.Linear(2, N, bias=False)
+        nn.init.zeros_(zero.weight)
+        return Net(
+            lambda m, x: m.o((m.a(x) + m.up(m.down(m.a(x)))) * m.gain),
+            a=nn.Linear(8, N), down=nn.Linear(N, 2), up=zero, o=nn.Linear(N, 2), gain=nn.Parameter(torch.ones(N) * N**-0.5),
+        )  # fmt: skip
+
+    table = derive(TorchModule(make, lambda: (torch.randn(3, 8),)))
+    shown = {name: (str(s.init), s.zero) for name, s in table.parameterization.items()}
+    assert (shown["up.weight"][1], shown["down.weight"], shown["gain"]) == (True, ("N^(-1/2)", False), ("N^(-1/2)", False))
+    line = next(line for line in to_terminal(table).splitlines() if line.startswith("up.weight"))
+    assert line.split()[1:3] == ["embedding", "0"]
+    assert read_json(to_json(table)).parameterization == table.parameterization

@@ -31,6 +31,12 @@ MOST_STARTS = 100
 EMBEDDING = "aten.embedding.default"
 PASSES_MASKS = tuple(name for name, handler in TABLE.items() if handler in (add, exp, softmax, masked_fill, where, same))
 ONE = Scale.one()
+IN_REAL_NUMBERS = ": complex numbers have none; write them as two real ones, their real and imaginary parts"
+BY_CHOICE = ": which entries are taken depends on data; hold the choice fixed, or mix all with a softmax"
+ADVICE = {
+    **dict.fromkeys(("complex", "as_real", "polar", "fft_", "angle"), IN_REAL_NUMBERS),
+    **dict.fromkeys(("topk", "sort", "argmax", "nonzero"), BY_CHOICE),
+}  # by a part of an operation's name
 
 
 @dataclass
@@ -85,7 +91,8 @@ def record(
     problems, constants = Problems(), constants_of(graph)
     for node in graph.nodes:
         if node.name not in constants and node.target not in TABLE and node.target not in (MARK, EMBEDDING):
-            problems.add(node, f"no rule for the operation {node.target.removesuffix('.default')}")
+            advice = next((words for part, words in ADVICE.items() if part in node.target), "")
+            problems.add(node, f"no rule for the operation {node.target.removesuffix('.default')}{advice}")
     problems.check()
     cuts: dict[tuple[str, int], set[Cut]] = {}
     whole, factors = set[tuple[str, int]](), dict[Sizes, tuple[Sizes, ...]]()

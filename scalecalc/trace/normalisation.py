@@ -188,6 +188,19 @@ def power(rec: Recorder, node: Node, x: Traced, exponent: float) -> Traced:
     return known[exponent](rec, node, x)
 
 
+def _starts_positive(rec: Recorder, tensor: Tensor) -> bool:
+    """Is it a parameter that starts at one positive number (a temperature)?  It is taken to stay positive, with a remark."""
+    while tensor.op.rule in ("rename", "part"):
+        tensor = rec.program.tensor(tensor.op.inputs[0])
+    init = tensor.op.params.get("init") if tensor.op.rule == "weight" else None
+    if init is None or not init.is_number or not init > 0:
+        return False
+    text = f"{tensor.name}, which something is divided by, is taken to stay positive."
+    if text not in rec.program.remarks:
+        rec.program.remarks.append(text)
+    return True
+
+
 def _positive_power(rec: Recorder, x: Traced, exponent: float) -> Traced:
     function, fit = rules("positive").family(exponent), AT_LEAST_ZERO if exponent > 1 else POSITIVE
 
@@ -281,7 +294,7 @@ def raised(rec: Recorder, x: Traced, name: str, norm: tuple[Tensor, str, float, 
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         (block,) = blocks
-        if block.tensor is None or signs(rec, block.tensor) != POSITIVE:
+        if block.tensor is None or (signs(rec, block.tensor) != POSITIVE and not _starts_positive(rec, block.tensor)):
             raise Refusal("a root or a reciprocal (a division) of a tensor that may be zero or negative")
         return Block(function(block.tensor), block.labels)
 

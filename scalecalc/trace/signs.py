@@ -116,14 +116,14 @@ def less_maximum(rec: Recorder, a: Tensor, b: Tensor) -> Tensor | None:
     return negative(relu(negative(between))) if alike(rec, a, y) else None
 
 
-def alike(rec: Recorder, a: Tensor, b: Tensor) -> bool:
-    """Are two tensors the same, or made in the same way of the same?"""
+def alike(rec: Recorder, a: Tensor, b: Tensor, depth: int = 8) -> bool:
+    """Are two tensors the same, or made in the same way of the same, within so many operations?"""
     if a.index == b.index:
         return True
-    if not a.op.inputs or (a.op.rule, a.op.axes, a.op.params) != (b.op.rule, b.op.axes, b.op.params):
+    if not depth or not a.op.inputs or (a.op.rule, a.op.axes, a.op.params) != (b.op.rule, b.op.axes, b.op.params):
         return False
     pairs = zip(a.op.inputs, b.op.inputs, strict=True) if len(a.op.inputs) == len(b.op.inputs) else ()
-    return bool(b.op.inputs) and all(alike(rec, rec.program.tensor(i), rec.program.tensor(j)) for i, j in pairs)
+    return bool(b.op.inputs) and all(alike(rec, rec.program.tensor(i), rec.program.tensor(j), depth - 1) for i, j in pairs)
 
 
 def _less_its_largest(rec: Recorder, x: Tensor, other: Tensor) -> bool:
