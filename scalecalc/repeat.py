@@ -9,11 +9,12 @@ the earlier blocks are seen one within the other, each time one deeper.)  Where 
 passed through k blocks is smaller than what has passed through k − 1, by a power, and as much so in all that is made of the
 two; it is followed through two blocks then.  L is a symbol throughout.
 
-Within a block as in what enters it only the largest terms of each kind are kept, a kind being a tag and a pattern but for
-what was summed within: of W (a + b) with b smaller by a power the part W b is left out, of the same parity and of the same
-tag as W a.  (They were kept within blocks.  A norm's gain then had eight gradients for one, W_1ᵀ of what came through one
-block, two, three; products of two and three of these, with all ways to pair their matrices, did not end under Adam.  What
-is given up is a small part that is aligned with something where the large one is not.)
+Along the axis of the blocks, within them as in what enters them and in their weights' gradients, only the largest terms of
+each kind are kept, a kind being a tag and a pattern but for what was summed within: of W (a + b) with b smaller by a power
+the part W b is left out, of the same parity and of the same tag as W a.  (They were kept within blocks.  A norm's gain then
+had eight gradients for one, W_1ᵀ of what came through one block, two, three; products of two and three of these, with all
+ways to pair their matrices, did not end under Adam.  What is given up is a small part that is aligned with something where
+the large one is not.)
 
 Where sizes do not repeat, but each time are larger by one factor r, a block regenerates what it is given, and h is no power
 of L: like the product of L factors 1 + r/L if it adds up alike, e^(c r), and if not like the root of the product of L

@@ -354,6 +354,27 @@ def test_the_exponents_of_completep_are_the_largest(weight: str) -> None:
     assert classes(epsilon=own.epsilon * more) == {"lazy"}
 
 
+def test_completep_in_a_transformer_is_solved_but_for_the_epsilon_of_queries_and_keys() -> None:
+    """Their first gradients are N^(1/2) smaller than those of all else in a block: keys are not aligned with queries yet."""
+    found = sc.solve("transformer_depth", optimizer="adam", steps=1, require=["y = L^-1"])
+    (match,) = found.matches
+    published, needed = Scale.of("L", -1) * Scale.of("N", -1), Scale.of("L", -1) * Scale.of("N", -3 * HALF)
+    assert match.name == "completep"
+    assert match.found.differs == {w: {"epsilon": (needed, published)} for w in ("W_q", "W_k")}
+    assert set(found.fates.values()) == {"learning", "learning further on"}
+    assert found["W_v"].epsilon is found["W_1"].epsilon is published
+
+
+@pytest.mark.parametrize(("weight", "n"), [("dW_q", -1.5), ("dW_v", -1.0)])
+def test_the_gradients_that_epsilon_is_compared_with_are_measured(weight: str, n: float) -> None:
+    def size(width: int, depth: int) -> float:
+        got = numbers("transformer_depth", [weight], {"N": width, "L": depth}, 8)[weight]
+        return float(got.square().mean().log()) / 2
+
+    assert abs((size(256, 2) - size(32, 2)) / math.log(8) - n) < 0.15
+    assert abs((size(32, 16) - size(32, 4)) / math.log(4) + 1) < 0.25
+
+
 @pytest.mark.parametrize("name", ["depth_mup", "completep"])
 def test_a_parameterization_for_depth_is_mup_where_nothing_is_repeated(name: str) -> None:
     assert bool(sc.equivalent("mlp", "mup", name, optimizer="adam"))

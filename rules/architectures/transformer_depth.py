@@ -39,6 +39,7 @@ def transformer_depth(
     L^(-1/2) (depth-mup).  What differs between the two is what one block's own update does: of order one within the block
     under CompleteP, L^(-1/2) under depth-mup.  Watch branches that are not multiplied: h grows along the blocks, gradients
     fall along them by a power that depends on the functions in a block, and no table of powers says how large they are.
+    CompleteP's ε is N^(1/2) larger than the first gradients of W_q and W_k, and makes them lazy at the first step.
 
     Options: ``branch`` (the multiplier, a power of L: ``L^(-1/2)``; the same as one of W_o and W_2), the others as those of
     ``transformer``.

@@ -27,6 +27,10 @@ def completep(weight: Weight, optimizer: str) -> WeightScaling:
     like the smallest gradients that it is compared with: 1/(N L) for all that is in a block, matrices, gains and biases
     alike, since the branch's multiplier is in every one of them, 1/N for the embedding, and for the readout 1 here, where
     its multiplier 1/N is in its init and rate (the paper's λ = 1 and ε = 1/N of it are the same in its gauge).
+
+    Solved for, this is what comes out, but for ε of attention's queries and keys: their first gradients are N^(1/2) smaller
+    than those of all else in a block, as long as values are not aligned with what comes back, so that with ε = 1/(N L) they
+    start as lazy as under SGD.
     """
     found = _blocks(weight, optimizer, weight.copies**-1)
     if optimizer != "adam":
