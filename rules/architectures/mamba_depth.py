@@ -35,12 +35,12 @@ def mamba_depth(
     multiplied by 1/L and trained by Adam.  What differs from the mup habit is what W_B, W_C and W_down move, which has the
     sign of one number per block, so that blocks add up to L^(1/2) and not to L.  Watch what comes back to the convolution by
     way of B and C: an update of K or W_v moves the states by N_u^(1/2) under mup_ssm, in one block as in a stack, and hidden
-    behind the skip and the small initial step at every width that a laptop reaches; and Euler's method
-    (``discretization=mamba``), under which y may grow along the blocks.
+    behind the skip and the small initial step at every width that a laptop reaches.
 
     Options: ``branch`` (the multiplier, a power of L), ``discretization``, ``transition`` and ``step`` as in mamba.  Along a
-    path (``--regime proportional``) it takes seconds to derive, most of a minute with ``step=selective``; with all three dims
-    growing freely no end has been seen.
+    path (``--regime proportional``) it takes seconds to derive.  No end has been seen with all three dims growing freely, nor
+    with branches of L^(-1/2) or of that size (Euler's method, ``discretization=mamba``), where what has passed through two
+    blocks is followed.
     """
     fixed = {"batch": 4, "time": TIMES, "t": TIMES, "tap": TAPS, "in": 16, "out": 4, "rank": RANK}
     p = Program("mamba_depth", dims=("N_u", "N_x", "L"), fixed=fixed)
