@@ -241,7 +241,7 @@ def stacked(name: str, slot: int) -> str:
 @cache
 def block_slot(tensor: str) -> int | None:
     """The slot that counts the blocks."""
-    _, found, slot = tensor.rpartition(BLOCK)
+    _, found, slot = str(tensor).rpartition(BLOCK)
     return int(slot) if found else None
 
 

@@ -17,12 +17,15 @@ from scalecalc.errors import InputError, ProgramError
 from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.model import resolve
+from scalecalc.pattern import EVEN, Pattern, atom, pattern, relabel, source, stacked
 from scalecalc.program import Program, Tensor
 from scalecalc.repeat import left_out
 from scalecalc.rule import Entry, registry
 from scalecalc.scale import FREE, Scale
 from scalecalc.table import Row
-from scalecalc.term import Term
+from scalecalc.term import Limits, Term, simplify
+from scalecalc.value import Algebra, Value
+from scalecalc.wick import multiply_patterns, sum_pattern
 
 rulebook.load()
 
@@ -30,7 +33,7 @@ from scalecalc.rules.depth import layers, own, residual_sum  # noqa: E402
 from scalecalc.rules.elementwise import tanh  # noqa: E402
 from scalecalc.rules.matmul import matmul  # noqa: E402
 
-HALF = Fraction(1, 2)
+HALF, ONE = Fraction(1, 2), Scale.one()
 
 
 def power(n: int | Fraction, of_depth: int | Fraction) -> Scale:
@@ -147,6 +150,61 @@ def test_selective_layers_stack_with_both_widths_and_depth_growing() -> None:
     assert {weight for row in table.rows if row.kind == "update" for weight in row.tag} == set(table.parameterization)
 
 
+def test_what_hangs_on_a_blocks_matrix_is_its_source() -> None:
+    """W_l a and W_l b_l are one vector, W_l (a + b_l), as without blocks; where W_l meets itself b_l comes back."""
+    W, V = stacked("W", 0), stacked("V", 0)
+    matrix, b = pattern((), [atom(W, ["L", "M", "N"])]), pattern((), [atom(V, ["L", "N"])])
+
+    def after(x: Pattern) -> Pattern:
+        ((size, product),) = multiply_patterns(matrix, x)
+        factor, rest, large = sum_pattern(product, "N")
+        assert (size * factor, large) == (Scale.of("N", HALF), False)
+        return rest
+
+    both = simplify([Term(ONE, after(x)) for x in (pattern(), b)])
+    assert [[repr(a) for a in t.pattern.odd] for t in both] == [["W[L,M,·]"]]
+    back = {one: size for size, one in multiply_patterns(after(b), relabel(matrix, "N", "N'"))}
+    assert back[relabel(b, "N", "N'")] == Scale.of("N", -HALF)
+    # summed over the blocks it is bound to both axes, and another matrix times as much is as aligned with it as before
+    factor, summed, _ = sum_pattern(after(b), "L")
+    assert factor == Scale.of("L", HALF)
+    assert (ONE, pattern()) in multiply_patterns(summed, summed)
+    found = {one: size for size, one in multiply_patterns(summed, relabel(matrix, "N", "N'"))}
+    assert found[relabel(b, "N", "N'")] == Scale.of("L", -HALF) * Scale.of("N", -HALF)
+
+
+def test_what_has_nothing_alike_but_the_block_meets_where_blocks_are_summed_over() -> None:
+    """Σ_l W_l x (g W_l y): N^(-1/2) smaller along g in every block, and L against L^(1/2) in the sum."""
+    W = stacked("W", 0)
+    a = pattern((), [atom(W, ["L", "M", source("N•", [EVEN])])])
+    b = pattern((), [atom(W, ["L", source("M•", [pattern((), [atom("g", ["M•"])])]), source("N•", [EVEN])])])
+    ((size, product),) = multiply_patterns(a, b)
+    assert size is ONE
+    algebra = Algebra(limits=Limits())
+    found = {repr(t.pattern): t.size for t in algebra.sum(Value(("L", "M"), (Term(ONE, product),)), "L").terms}
+    assert found["<g[M]>"] == Scale.of("L") * Scale.of("M", -HALF)
+    assert Scale.of("L", HALF) in found.values()
+
+
+@pytest.mark.slow
+def test_mamba_blocks_stack_with_both_widths_and_depth_growing() -> None:
+    """The table is that of one block, at no cost in L; of one number per block W_B and W_C move the sign."""
+    table = sc.derive("mamba_depth:step=fixed", regime="proportional")
+    one = sc.derive("mamba:discretization=zoh,step=fixed", regime="proportional", parameterization="mup_ssm")
+    for feature in ("v", "c", "B", "C", "h", "y", "z", "u1"):
+        assert table[feature, "init"].terms == one[feature, "init"].terms
+    for feature in ("c", "B", "C", "h", "y", "z", "o"):
+        times = power(0, 0 if feature == "o" else -1)
+        assert table[feature, "gradient"].terms == (one[feature, "gradient"].terms[0] * times,)
+    for feature, weight in [("c", "W_v"), ("B", "K"), ("h", "W_v"), ("y", "D"), ("z", "W_z"), ("y", "W_B"), ("u1", "W_o")]:
+        assert table[feature, "update", weight].terms == one[feature, "update", weight].terms
+    for weight in ("W_v", "K", "D", "W_z", "W_o"):
+        assert table["u1", "update", weight].terms == (power(0, 0),)
+    for weight in ("W_B", "W_C"):
+        assert table["u1", "update", weight].terms == (table["o", "update", weight].terms[0] * power(0, HALF),)
+    assert {weight for row in table.rows if row.kind == "update" for weight in row.tag} == set(table.parameterization)
+
+
 def test_an_update_is_measured_from_what_is_known_of_blocks_already() -> None:
     """The step that a block's decay is made of is not drawn again where the decay is known."""
     model = resolve("s6_depth:gate=yes")
@@ -208,7 +266,7 @@ def test_a_table_says_by_which_law_blocks_add_up() -> None:
     initial, moved = found.values[position], found.updated[position]
     assert initial is not None
     assert moved is not None
-    assert "sum over L: central limit (odd in W_1, W_2), L^(1/2)" in _laws(initial.terms)
+    assert "sum over L: central limit (odd in W_2), L^(1/2)" in _laws(initial.terms)  # what W_2 sees of W_1 is its source
     assert "sum over L: law of large numbers, L" in _laws(t for t in moved.terms if t.tag == ("W_2",))
 
 

@@ -35,8 +35,9 @@ OPTIMIZERS = ("sgd", "adam")
 LONG = ("gru", "mamba", "s4d", "s5")  # to derive
 LONGEST = (
     "lstm",  # most of a minute: its cell is a tanh of a sum of products of functions, of very many parities
+    "mamba_depth",
     "s6_depth",
-    "transformer_depth",  # test_depth.py derives these two
+    "transformer_depth",  # test_depth.py derives these three
 )
 OPTIONS = (  # that no other test derives
     "residual:depth=1,norm=group", "conv:norm=group,pooling=max", "mlp:dropout=yes", "moe:routing=top1", "deltanet:gated=yes",

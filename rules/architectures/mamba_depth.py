@@ -25,7 +25,23 @@ from scalecalc.rules.norm import rmsnorm
 def mamba_depth(
     branch: str = "L^(-1)", discretization: str = "zoh", transition: str = "mamba", step: str = "mamba"
 ) -> Program:
-    """TODO."""
+    """Stack of L Mamba blocks with N_u channels and N_x states, all three growing, as the reference implementation has them.
+
+    A block, recorded once, adds W_o (y silu(z)), times the branch multiplier, to what enters it, e: norm, two projections,
+    causal depthwise convolution, selective states with a low-rank step and its bias, skip, gate, projection.  Every block
+    has weights of its own; a row of an update is what those of all blocks change together.
+
+    Its table is that of one block with zero-order hold, and free of L but for what a single block adds, if branches are
+    multiplied by 1/L and trained by Adam.  What differs from the mup habit is what W_B, W_C and W_down move, which has the
+    sign of one number per block, so that blocks add up to L^(1/2) and not to L.  Watch what comes back to the convolution by
+    way of B and C: an update of K or W_v moves the states by N_u^(1/2) under mup_ssm, in one block as in a stack, and hidden
+    behind the skip and the small initial step at every width that a laptop reaches.
+
+    Options: ``branch`` (the multiplier, a power of L), ``discretization``, ``transition`` and ``step`` as in mamba.  Along a
+    path (``--regime proportional``) it takes seconds to derive.  No end has been seen with all three dims growing freely, nor
+    with branches of L^(-1/2) or of that size (Euler's method, ``discretization=mamba``), where what has passed through two
+    blocks is followed.
+    """
     fixed = {"batch": 4, "time": TIMES, "t": TIMES, "tap": TAPS, "in": 16, "out": 4, "rank": RANK}
     p = Program("mamba_depth", dims=("N_u", "N_x", "L"), fixed=fixed)
     u = p.feature("u", matmul(p.weight("W_in", "N_u in"), p.input("x", "batch time in")))

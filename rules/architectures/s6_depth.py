@@ -28,7 +28,8 @@ def s6_depth(
     """Stack of L selective layers with N_u channels and N_x states, all three growing: norm, S6, a projection, a residual.
 
     A block adds W_o y, times the branch multiplier, to what enters it, e; y is the S6 layer's output at silu(norm(e)), and
-    every block has weights of its own.  Of a Mamba block the projection before and the convolution are left out.
+    every block has weights of its own.  Of a Mamba block (``mamba_depth``) the projection before and the convolution are left
+    out.
 
     Its table is the single layer's, and free of L but for what a single block adds, if branches are multiplied by 1/L and
     trained by Adam.  What differs from a residual perceptron is that the powers of N_x, which the first block sees no less
@@ -36,8 +37,8 @@ def s6_depth(
     (``discretization=mamba``) under mup_ssm: y is N_x^(1/2) there, and gradients are not derived.
 
     Options: ``branch`` (the multiplier, a power of L), ``discretization``, ``transition``, ``step`` and ``skip`` as in s6;
-    ``gate``: y is multiplied by silu(W_z norm(e)).  With a gate all three dims growing freely take minutes to derive, with
-    ``--regime proportional`` seconds; a step that is selective takes minutes in either.
+    ``gate``: y is multiplied by silu(W_z norm(e)).  With all three dims growing freely it takes seconds to derive, too, but
+    for a gate and a step that is selective, which want a path (``--regime proportional``).
     """
     p = Program("s6_depth", dims=("N_u", "N_x", "L"), fixed={"batch": 4, "time": TIMES, "in": 16, "out": 4, "rank": 4})
     x = p.input("x", "batch time in")
