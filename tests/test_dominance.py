@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalecalc import dominance
-from scalecalc.dominance import FEW, Tops, exceeded, faster, own
+from scalecalc.dominance import FEW, Tops, exceeded, faster, own, tops
 from scalecalc.pattern import EVEN, Mask, Pattern, atom, mask, pattern
 from scalecalc.profile import Profile
 from scalecalc.scale import Point, Regime, Scale
@@ -53,9 +53,11 @@ def test_looked_up_as_one_by_one(
     rows: list[tuple[Scale, Pattern]], regime: Regime, margin: Scale, tag: tuple[str, ...]
 ) -> None:
     every = [Term(size, one, tag) for size, one in rows]
-    tops = Tops(every, regime, margin)
-    one_by_one = [tops.groups[dominance.own(t, regime)]._hides_one_by_one(t) for t in every]
-    assert [tops.hide(t) for t in every] == one_by_one
+    alone = Tops(every, regime, margin)
+    one_by_one = [alone.groups[dominance.own(t, regime)]._hides_one_by_one(t) for t in every]
+    assert [alone.hide(t) for t in every] == one_by_one
+    larger = [Term(t.size * Scale.of("M"), t.pattern, tag) for t in every]  # alike but for a factor
+    assert [tops(larger, regime, margin).hide(t) for t in larger] == one_by_one
 
 
 @pytest.mark.parametrize("margin", [ONE, Scale.of("N", "1/2")])
@@ -64,16 +66,16 @@ def test_a_larger_term_hides_as_far_as_it_cannot_be_gained_on(margin: Scale) -> 
     x, y = pattern(odd=ATOMS[:1]), pattern(odd=ATOMS[1:2])
     fill = [Term(Scale.of("N", -k), x) for k in range(10, 10 + FEW)]
     for power, hidden in [(Fraction(1, 4), False), (Fraction(3, 4), margin is ONE), (Fraction(5, 4), True)]:
-        tops = Tops([*fill, Term(Scale.of("N", power), x)], Regime(), margin)
-        assert tops.hide(Term(ONE, y)) == hidden
+        beside = Tops([*fill, Term(Scale.of("N", power), x)], Regime(), margin)
+        assert beside.hide(Term(ONE, y)) == hidden
 
 
 def test_a_falsified_gain_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison above can fail."""
     monkeypatch.setattr(dominance, "_root", lambda labels: ONE)
     fill = [Term(Scale.of("N", -k), EVEN) for k in range(FEW)]
-    tops = Tops([*fill, Term(Scale.of("N", "1/4"), pattern(odd=ATOMS[:1]))], Regime(), ONE)
-    assert tops.hide(Term(ONE, pattern(odd=ATOMS[1:2])))
+    beside = Tops([*fill, Term(Scale.of("N", "1/4"), pattern(odd=ATOMS[:1]))], Regime(), ONE)
+    assert beside.hide(Term(ONE, pattern(odd=ATOMS[1:2])))
 
 
 @given(

@@ -23,6 +23,7 @@ from scalecalc.term import (
     multiply_patterns,
     multiply_terms,
     pattern,
+    products,
     relabel,
     simplify,
     source,
@@ -247,6 +248,16 @@ patterns = st.builds(
 def test_products_commute(a, b):
     """Whatever is paired with whatever."""
     assert set(multiply_patterns(a, b)) == set(multiply_patterns(b, a))
+
+
+@given(st.lists(patterns, max_size=6), st.lists(patterns, max_size=2))
+@settings(max_examples=30)
+def test_of_a_square_every_pair_is_multiplied_once(own, beside):
+    """Beside other factors, too."""
+    a, more = ([Term(N**-k, one, ("W",)) for k, one in enumerate(some)] for some in (own, beside))
+    once, twice = (list(products(a, more + a, Limits(), lambda *_: WHY, squared)) for squared in (len(a), 0))
+    assert len(once) == len(twice)
+    assert set(once) == set(twice)
 
 
 @given(patterns)

@@ -169,6 +169,15 @@ def test_ways(way: str) -> None:
     assert ("make_fx" in str(program.remarks)) == (way == "vmap")
 
 
+def test_what_is_computed_from_numbers_alone_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That took three decompositions at every width."""
+    def apart(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", apart)
+    assert "index" in {op.rule for op in traced(build(lambda m, x: m.o(m.a(x) * torch.arange(1.0, 5.0)[3]))).program.ops}
+
+
 def norms(m: Any, x: torch.Tensor) -> torch.Tensor:
     """Over groups of channels, over the batch, over positions, and over two axes at once."""
     h = F.batch_norm(F.group_norm(steps(m, x).mT, 4), None, None, m.w, training=True)

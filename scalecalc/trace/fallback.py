@@ -86,25 +86,38 @@ def pieces(exported: torch.export.ExportedProgram, known: Container[str]) -> tor
     """The same with operations that are not known in smaller ones that are, and without writes in place.
 
     What could only be written with others that are not known stays whole, so that it is refused by the name it has in the
-    module.
+    module.  What is computed from numbers alone (``arange``) has to be known to nobody: looking for smaller ones took half a
+    second each time, most of what tracing a transformer took.
     """
-    own = _targets(exported)
-    unknown = {t for t in own if str(t) not in known}
+    own, moving = _targets(exported)
+    unknown = {t for t in moving if str(t) not in known}
     if not unknown and not any(t._opname.endswith("_") for t in own):
         return exported
-    ways = {t: way for t, way in torch.export.default_decompositions().items() if str(t) not in known}
+    numbers = {t for t in own - unknown if str(t) not in known}
+    ways = {t: way for t, way in torch.export.default_decompositions().items() if str(t) not in known and t not in numbers}
 
     def left(whole: set[Any]) -> tuple[torch.export.ExportedProgram, set[Any]]:
         found = exported.run_decompositions({t: way for t, way in ways.items() if t not in whole})
-        return found, {t for t in _targets(found) if str(t) not in known} - whole
+        return found, {t for t in _targets(found)[1] if str(t) not in known} - whole
 
     found, rest = left(set())
     return left({t for t in unknown if left(unknown - {t})[1]})[0] if rest else found
 
 
-def _targets(exported: torch.export.ExportedProgram) -> set[Any]:
-    targets = {n.target for n in exported.graph.nodes if n.op == "call_function"}
-    return {t for t in targets if isinstance(t, torch._ops.OpOverload) and t.namespace == "aten"}
+def _targets(exported: torch.export.ExportedProgram) -> tuple[set[Any], set[Any]]:
+    """Torch's own operations in a graph: all, and those of what depends on an input, a parameter or a buffer."""
+    every, moving, still = set[Any](), set[Any](), set[torch.fx.Node]()
+    for node in exported.graph.nodes:
+        if node.op != "call_function":
+            continue
+        fixed = still.issuperset(node.all_input_nodes)
+        if fixed:
+            still.add(node)
+        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
+            every.add(node.target)
+            if not fixed:
+                moving.add(node.target)
+    return every, moving
 
 
 def plain(graph: torch.fx.Graph) -> bool:
