@@ -37,11 +37,11 @@ from scalecalc.table import Row
 from scalecalc.verdict import Doubt, Judgement, confirm, judge
 
 FARTHER = (4, 2)  # times the largest widths,
-DEARER = 6.0  # if that takes no more than so many times the numbers that the first measurement took,
+DEARER = 2.0  # if that takes no more than so many times the numbers that the first measurement took,
 FEWER = 2  # for this part of its seeds
 TIMES = 4.0  # by which a weight is larger, or smaller, where constants are searched
-TRIED = 24  # seeds per setting of that search
-MOST = 8  # rows whose constants are searched
+TRIED = 16  # seeds per setting of that search
+MOST = 4  # rows whose constants are searched
 MOVES = 0.02  # by how much a slope has to come nearer for a weight to be one that helps
 NEARER = 0.1  # and for all of them together
 KNOWN = 3  # smaller terms that a slope is explained by, the largest first
