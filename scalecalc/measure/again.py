@@ -37,7 +37,7 @@ from scalecalc.table import Row
 from scalecalc.verdict import Doubt, Judgement, confirm, judge
 
 FARTHER = (4, 2)  # times the largest widths,
-DEARER = 2.0  # if that takes no more than so many times the numbers that the first measurement took,
+DEARER = 3.0  # if that takes no more than so many times the numbers that the first measurement took,
 FEWER = 2  # for this part of its seeds
 TIMES = 4.0  # by which a weight is larger, or smaller, where constants are searched
 TRIED = 16  # seeds per setting of that search
