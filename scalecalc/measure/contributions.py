@@ -91,7 +91,13 @@ class Plan:
         return [r for r in self.rows if r.kind in kinds]
 
     def only(self, rows: Iterable[Row]) -> Plan:
-        return Plan(self.model, tuple(rows))
+        """The plan of some rows, made once: what it knows of its program takes longer than a small measurement."""
+        some = tuple(rows)
+        return self._parts.setdefault(tuple(map(id, some)), Plan(self.model, some))
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, ...], Plan]:
+        return {}
 
 
 def measure(plan: Plan, setting: Setting) -> dict[Key, torch.Tensor]:

@@ -152,7 +152,7 @@ def rounds(run: Run, seeds: int | None) -> None:
 
 def _pilot(run: Run) -> int:
     """Seeds per common setting for the first look."""
-    each = sum(cost_of(run, run.plan.rows, k) for k in range(run.common)) / run.workers
+    each = sum(_cost(run, run.plan.rows, k) for k in range(run.common)) / run.workers
     return max(LEAST, min(PILOT, int(PILOT_SHARE * run.budget / each)))
 
 
@@ -221,7 +221,7 @@ def _lay(run: Run, rows: Sequence[Row], grows: tuple[str, ...], seconds: float) 
     """
     program, free = run.plan.model.program, free_memory(run.device)
     largest = max(range(run.common), key=lambda k: elements(program, run.cells[k]))
-    rate = cost_of(run, rows, largest) / elements(program, run.cells[largest])
+    rate = _cost(run, rows, largest) / elements(program, run.cells[largest])
 
     def affordable(cell: Mapping[str, int], seeds: float = PATH_SEEDS) -> bool:
         return rate * elements(program, cell) * seeds / run.workers <= seconds / 3
@@ -314,13 +314,13 @@ def _allocate(run: Run, rows: Sequence[Row], places: Iterable[int], seconds: flo
     contrasts = np.linalg.pinv(np.hstack([np.ones((len(x), 1)), x]))[1:]
     leverage = np.sqrt((contrasts**2).sum(0))
     leverage = np.maximum(leverage, 0.2 * leverage.max())
-    cost = np.array([cost_of(run, rows, k) for k in places])
+    cost = np.array([_cost(run, rows, k) for k in places])
     share = leverage / np.sqrt(cost)
     counts = seconds * run.workers * share / (share @ cost)
     return {k: max(2, int(n)) for k, n in zip(places, counts, strict=True)}
 
 
-def cost_of(run: Run, rows: Sequence[Row], k: int) -> float:
+def _cost(run: Run, rows: Sequence[Row], k: int) -> float:
     """Seconds per seed of measuring these rows in a cell; what is drawn to time it is kept."""
     plan = run.plan.only(rows)
     if (k, plan.keys) not in run.cost:

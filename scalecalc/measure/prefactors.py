@@ -76,7 +76,7 @@ def elsewhere(run: Run) -> dict[Key, Elsewhere]:
 def hidden(run: Run, row: Row) -> bool:
     """Is a row refuted by slopes that one of its derived smaller terms would give, or a smaller one that is not kept?"""
     found, claim, limit = run.judged.get(row.key), run.claims[row.key], run.limit(row)
-    if found is None or found.verdict != "disagrees" or len(claim.terms) != 1:
+    if found is None or found.verdict != "disagrees" or len(claim.terms) != 1 or row.step > 1:
         return False
     return any(all(s.low - limit <= float(t.power(d)) for d, s in found.slopes.items()) for t in claim.corrections)
 

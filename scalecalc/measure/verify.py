@@ -144,7 +144,7 @@ def verify(
     with run.progress, one_torch_thread(), full_precision():
         try:
             rounds(run, seeds)
-            confirm_all(run, seeds)
+            confirm_all(run)
             others = elsewhere(run)
         except KeyboardInterrupt:
             stopped = True
