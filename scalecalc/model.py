@@ -31,7 +31,7 @@ from scalecalc.parameterization import Parameterization, ScalingRule, assign
 from scalecalc.program import Program, Weight, growing
 from scalecalc.request import ModelRequest, is_file, parse_model, parse_optimizer
 from scalecalc.rule import find, registered, registry, withdraw
-from scalecalc.scale import Regime, Scale
+from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.table import WeightScaling
 from scalecalc.term import dim_of
 
@@ -136,6 +136,11 @@ def resolve(
         defaults = {**defaults, "optimizer": built.optimizer or defaults["optimizer"], "widths": built.widths}
     losses.prepare(program, loss)
     how = Regime.parse(regime, program.dims)
+    if defaults.get("along_paths") and how == FREE and len(program.dims) > 1:
+        raise InputError(
+            f"{request.name} is not derived with {', '.join(program.dims)} growing as they like; say how they grow against each "
+            "other, --regime proportional or a path such as those of `scalecalc derive --help`."
+        )
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
     update = optimizer_of(method)

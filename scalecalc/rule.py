@@ -157,7 +157,7 @@ def architecture(name: str, source: str = "", **defaults: Any) -> Callable[[T], 
     """Register an architecture: ``f(options…) -> Program``.
 
     ``defaults``: ``parameterization`` and ``optimizer`` that the model uses unless told otherwise, ``widths`` (dim → list)
-    for the verifier.
+    for the verifier; ``along_paths``: it is derived only where a regime says how the dims grow against each other.
     """
     return _entry("architecture", name, source, defaults)
 

@@ -186,6 +186,11 @@ def test_what_has_nothing_alike_but_the_block_meets_where_blocks_are_summed_over
     assert Scale.of("L", HALF) in found.values()
 
 
+def test_a_stack_that_is_derived_along_paths_alone_says_so() -> None:
+    with pytest.raises(InputError, match="--regime proportional"):
+        sc.derive("mamba_depth")
+
+
 @pytest.mark.slow
 def test_mamba_blocks_stack_with_both_widths_and_depth_growing() -> None:
     """The table is that of one block, at no cost in L; of one number per block W_B and W_C move the sign."""

@@ -21,6 +21,7 @@ from scalecalc.rules.norm import rmsnorm
     parameterization="mup_ssm",
     optimizer="adam",
     widths={"N_u": [32, 64, 128], "N_x": [16, 32, 64], "L": [4, 8, 16]},
+    along_paths=True,
 )
 def mamba_depth(
     branch: str = "L^(-1)", discretization: str = "zoh", transition: str = "mamba", step: str = "mamba"
@@ -38,9 +39,9 @@ def mamba_depth(
     behind the skip and the small initial step at every width that a laptop reaches.
 
     Options: ``branch`` (the multiplier, a power of L), ``discretization``, ``transition`` and ``step`` as in mamba.  Along a
-    path (``--regime proportional``) it takes seconds to derive.  No end has been seen with all three dims growing freely, nor
-    with branches of L^(-1/2) or of that size (Euler's method, ``discretization=mamba``), where what has passed through two
-    blocks is followed.
+    path (``--regime proportional``) it takes seconds to derive.  With all three dims growing freely it is refused, since no
+    end has been seen; nor has one with branches of L^(-1/2) or of that size (Euler's method, ``discretization=mamba``), where
+    what has passed through two blocks is followed.
     """
     fixed = {"batch": 4, "time": TIMES, "t": TIMES, "tap": TAPS, "in": 16, "out": 4, "rank": RANK}
     p = Program("mamba_depth", dims=("N_u", "N_x", "L"), fixed=fixed)
