@@ -10,6 +10,7 @@ ninth of its time.
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -42,12 +43,16 @@ def uncollected() -> Generator[None]:
 
 @contextmanager
 def seldom() -> Generator[None]:
-    """Cyclic collections a hundred times as rare within.
+    """Cyclic collections a hundred times as rare within, and none of what lives when Python ends.
+
+    The last collection alone walked all that a derivation had made: 3 of 12 seconds, after the answer was printed.
 
     >>> with seldom():
     ...     gc.get_threshold() == SELDOM
     True
     """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     before = gc.get_threshold()
     gc.set_threshold(*SELDOM)
     try:

@@ -138,8 +138,8 @@ def resolve(
     how = Regime.parse(regime, program.dims)
     if defaults.get("along_paths") and how == FREE and len(program.dims) > 1:
         raise InputError(
-            f"{request.name} is not derived with {', '.join(program.dims)} growing as they like; say how they grow against each "
-            "other, --regime proportional or a path such as those of `scalecalc derive --help`."
+            f"{request.name} is not derived with {', '.join(program.dims)} growing as they like; say how they grow against "
+            "each other, --regime proportional or a path such as those of `scalecalc derive --help`."
         )
     given = parameterization if isinstance(parameterization, Parameterization) else None
     method = optimizer or (given.optimizer if given else defaults["optimizer"])
