@@ -25,7 +25,8 @@ from scalecalc.table import Row
 from scalecalc.verdict import confirm
 
 FARTHER = (4, 2)  # times the largest widths,
-DEARER = 3.0  # if that takes no more than so many times the numbers that the first measurement took,
+DEARER = 3.0  # if that takes no more than so many times the numbers that the first measurement took of all rows,
+FEW_ROWS = 8  # of so many rows at most (where more disagree it is seldom for want of width, and they take longer),
 FEWER = 2  # for this part of its seeds
 
 
@@ -76,7 +77,7 @@ def _draw_farther(run: Run, rows: Sequence[Row], dims: Sequence[str]) -> tuple[i
     program, free, common = run.plan.model.program, free_memory(run.device), range(run.common)
     counts = {k: max(len(run.get("first", k, r.key)) for r in rows) for k in common}
     spent, most = sum(elements(program, run.cells[k]) * n for k, n in counts.items()), max(counts.values())
-    for times in FARTHER if dims else ():
+    for times in FARTHER if dims and len(rows) <= FEW_ROWS else ():
         settings = _farther(run, dims, times)
         seeds = min(most, int(DEARER * spent / sum(elements(program, cell) for cell in settings)))
         if seeds >= most / FEWER and all(memory(run, c) <= LARGEST_RUN * free for c in settings):
