@@ -211,6 +211,7 @@ class _Group:
         self._fronts: dict[Labels, dict[Odd, Kinds]] = {}
         self._labels: Labels | None = None
         self._front: Front | None = None
+        self._shapes: set[Shape] | None = None
 
     def hides(self, t: Term | _Bare) -> bool:
         if len(self.terms) <= FEW or _wide(t.pattern):
@@ -222,8 +223,11 @@ class _Group:
 
     def _looked_up(self, t: Term | _Bare) -> bool:
         one, begin = t.pattern, self.value(t.size) * self.margin
-        if not (one.shape.windowed or one.same) and not any(self.regime.compare(begin, v) == -1 for v, _ in self.front):
-            return False  # it can only be brought forward: sizes are those at the first index
+        if not (one.shape.windowed or one.same):
+            orders = {self.regime.compare(begin, v) for v, _ in self.front}
+            tie = 0 in orders and self.margin is ONE and any(narrower(one.shape, shape) for shape in self.shapes)
+            if -1 not in orders and not tie:
+                return False  # it can only be brought forward: sizes are those at the first index
         part = self.regime.point.part(t.size) if self.regime.point is not None else ONE
         if one not in self._above:
             self._above[one] = {}, self._beside(one)
@@ -312,6 +316,12 @@ class _Group:
         if self._labels is None:
             self._labels = tuple(sorted(frozenset[str]().union(*(t.pattern.labels for t in self.terms))))
         return self._labels
+
+    @property
+    def shapes(self) -> set[Shape]:
+        if self._shapes is None:
+            self._shapes = {t.pattern.shape for t in self.terms}
+        return self._shapes
 
     @property
     def front(self) -> Front:
