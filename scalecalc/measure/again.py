@@ -25,7 +25,7 @@ from scalecalc.table import Row
 from scalecalc.verdict import confirm
 
 FARTHER = (4, 2)  # times the largest widths,
-DEARER = 3.0  # if that takes no more than so many times the numbers that the first measurement took of all rows,
+DEARER = 2.0  # if that takes no more than so many times the numbers that the first measurement took of all rows,
 FEW_ROWS = 8  # of so many rows at most (where more disagree it is seldom for want of width, and they take longer),
 FEWER = 2  # for this part of its seeds
 

@@ -37,9 +37,9 @@ STRIDES = (0.5, 1.0, 2.0, 4.0, 6.0)  # doublings of the weight that matters most
 MOST = 10 * math.log(2)  # of a prefactor's logarithm
 STEPS = 6  # up the gradient
 GAIN = 0.01  # that a step has to bring the slopes nearer to go on
-SHOWS = 0.5  # part of what the slopes were off by with prefactors of one: nearer, or it is some other thing that changes them
+SHOWS = 1.5  # times the tolerance that slopes may be off by: farther, and it is not what is derived that shows
 NEAR = 0.25  # part of the tolerance within which there is nothing left to look for
-MOST_IN_VAIN = 3  # rows in a row that are looked into and show nowhere: then it is not for the prefactors
+MOST_IN_VAIN = 2  # rows in a row that are looked into and show nowhere: then it is not for the prefactors
 EXACT = ("values", "expression", "init")  # of weights that are not drawn
 ENOUGH = 400  # seeds per setting that decide, at most
 
@@ -111,7 +111,7 @@ class _Search:
         guesses = [begin, *(np.log([k.get(w, 1.0) for w in self.weights]) for k in known)]
         away = self._away(guesses)
         at, now, way = self._climb(guesses[int(np.argmin(away))])
-        return self._judged(at, way) if now <= SHOWS * away[0] else None
+        return self._judged(at, way) if now <= SHOWS * self.run.limit(self.row) else None
 
     def _climb(self, at: Array) -> tuple[Array, float, Array]:
         """To where the slopes are nearest to the derived ones, how far from them that is, and the last direction."""
