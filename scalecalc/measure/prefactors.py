@@ -39,7 +39,7 @@ STEPS = 6  # up the gradient
 GAIN = 0.01  # that a step has to bring the slopes nearer to go on
 SHOWS = 1.5  # times the tolerance that slopes may be off by: farther, and it is not what is derived that shows
 NEAR = 0.25  # part of the tolerance within which there is nothing left to look for
-MOST_IN_VAIN = 2  # rows in a row that are looked into and show nowhere: then it is not for the prefactors
+MOST_IN_VAIN = 3  # rows in a row that are looked into and show nowhere: then it is not for the prefactors
 EXACT = ("values", "expression", "init")  # of weights that are not drawn
 ENOUGH = 400  # seeds per setting that decide, at most
 
@@ -59,8 +59,9 @@ class Elsewhere:
 def elsewhere(run: Run) -> dict[Key, Elsewhere]:
     """Measure every row that is refuted and may be hidden with other prefactors; its verdict is then that one."""
     out: dict[Key, Elsewhere] = {}
-    left, vain = [_Search(run, r) for r in run.plan.rows if hidden(run, r)], 0
-    while left and vain < min(MOST_IN_VAIN, len(left)):  # what one row shows at helps others
+    # Later features first: more ways lead there, so that something is found sooner, and what one row shows at helps others.
+    left, vain = [_Search(run, r) for r in reversed(run.plan.rows) if hidden(run, r)], 0
+    while left and vain < min(MOST_IN_VAIN, len(left)):
         run.progress.say(f"{len(left)} rows disagree; with other prefactors")
         search = left.pop(0)
         found = search.found([e.prefactors for e in out.values()])
