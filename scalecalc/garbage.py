@@ -4,8 +4,9 @@ All that a derivation makes is immutable, so nothing of it can lie on a cycle, a
 any more.  The collector would walk millions of living objects again and again to find nothing: a third of the time.  What
 was made meanwhile is old at the end, so that it is not walked then, either.
 
-Importing torch and taking a module down makes as many objects that stay; so a command collects seldom (:func:`seldom`), a
-ninth of its time.
+Importing torch and taking a module down makes as many objects that stay; so a command that measures nothing collects seldom
+(:func:`seldom`), a ninth of its time.  (Not one that measures: what ran a program lay on a cycle with its tensors, and
+gigabytes of these waited.)
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ A snapshot is a plain text file under ``tests/snapshots``, compared exactly.  Af
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,14 +18,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 from hypothesis import settings
 
-from scalecalc.garbage import SELDOM
 from scalecalc.scale import Scale
 from scalecalc.table import Row, Slope, Table, WeightScaling
 
 settings.register_profile("scalecalc", deadline=None, print_blob=True)  # the machine is shared: no deadlines
 settings.load_profile("scalecalc")
-
-gc.set_threshold(*SELDOM)  # what stays from test to test is walked each time: a seventh of the whole suite
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ONE = Scale.one()

@@ -130,8 +130,8 @@ def test_a_model_with_a_dim_held_is_measured(transition: str) -> None:
 
 @pytest.mark.slow
 def test_widths_below_the_crossover_refute_nothing() -> None:
-    """With mamba's steps the slopes in N_x are not the derived ones below N_x ~ 1000: no verdict, and the reason."""
+    """With mamba's steps the slopes in N_x are not the derived ones below N_x ~ 1000: no verdict, and a note says why."""
     table = sc.verify("s6", step="mamba", dims={"N_u": [32, 64], "N_x": [8, 16, 32]}, seeds=200)
     assert table.counts()["disagrees"] == 0
-    assert any("is below the crossover" in row.settle for row in table)
+    assert any("is below the crossover" in row.settle or "did not confirm it" in row.settle for row in table)
     assert any("is below the crossover" in note for note in table.notes)

@@ -147,14 +147,6 @@ def run(
     keep = set(wanted)
     values: dict[int, Any] = {}
 
-    def evaluate(i: int) -> None:
-        if i in given:
-            values[i] = given[i]
-            return
-        values[i] = _apply(program, i, [values[j] for j in program.ops[i].inputs])
-        if i in program.loops:
-            _repeat(program, i, values, evaluate, given)
-
     def let_go(i: int) -> None:
         if i in given:
             return
@@ -167,9 +159,19 @@ def run(
     for i in range(len(program.ops)):
         if live[i]:
             if i not in values:
-                evaluate(i)
+                _evaluate(program, i, values, given)
             let_go(i)
     return {i: values[i] for i in wanted}
+
+
+def _evaluate(program: Program, i: int, values: dict[int, Any], given: Mapping[int, Any]) -> None:
+    """Fills in one value.  (Within :func:`run` it referred to itself, a cycle on which all tensors waited for a collection.)"""
+    if i in given:
+        values[i] = given[i]
+        return
+    values[i] = _apply(program, i, [values[j] for j in program.ops[i].inputs])
+    if i in program.loops:
+        _repeat(program, i, values, given)
 
 
 def _apply(program: Program, i: int, inputs: Sequence[Any]) -> Any:
@@ -186,9 +188,7 @@ def _apply(program: Program, i: int, inputs: Sequence[Any]) -> Any:
         raise
 
 
-def _repeat(
-    program: Program, start: int, values: dict[int, Any], evaluate: Callable[[int], None], given: Mapping[int, Any]
-) -> None:
+def _repeat(program: Program, start: int, values: dict[int, Any], given: Mapping[int, Any]) -> None:
     """Repeated blocks, one after the other: fills in what enters each, and all that is made of it, along their axis.
 
     ``values[start]`` is what enters the first, along the axis; each block is run on slices of length one.
@@ -199,7 +199,7 @@ def _repeat(
     needed = program.live(outside, {*given, *values})  # what is known needs nothing (a step of which its decay is made)
     for i in range(start + 1, loop.increment):
         if needed[i] and i not in values and i not in block:
-            evaluate(i)
+            _evaluate(program, i, values, given)
     count = values[start].shape[1 + ops[start].axes.index(loop.over)]
     now = _block(program, start, loop.over, values[start], 0)
     found: dict[int, list[torch.Tensor]] = {i: [now] * 0 for i in (start, *block)}
