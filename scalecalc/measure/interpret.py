@@ -165,7 +165,7 @@ def run(
 
 
 def _evaluate(program: Program, i: int, values: dict[int, Any], given: Mapping[int, Any]) -> None:
-    """Fills in one value.  (Within :func:`run` it referred to itself, a cycle on which all tensors waited for a collection.)"""
+    """Fills in one value.  (Within :func:`run` it referred to itself: a cycle on which all tensors waited.)"""
     if i in given:
         values[i] = given[i]
         return
