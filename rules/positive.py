@@ -23,7 +23,17 @@ from scalecalc.term import Step
 from scalecalc.value import Algebra, Value
 
 
-class Power(Elementwise):
+class _OfPositive(Elementwise):
+    """A function that knows one half-line alone, expanded there."""
+
+    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
+        (value,) = values
+        if value.exact is not None:
+            return super().law(algebra, op, labels, *values)
+        return expand(OneSided(self.derivative(op.params["order"])), labels, values, algebra)
+
+
+class Power(_OfPositive):
     """A power of each entry, which is positive: size and profile to that power."""
 
     @property
@@ -32,12 +42,6 @@ class Power(Elementwise):
 
     def derivative(self, order: int) -> Function:
         return Function(_derivative(self.expression, order), sp.Integer(0))
-
-    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        (value,) = values
-        if value.exact is not None:
-            return super().law(algebra, op, labels, *values)
-        return expand(OneSided(self.derivative(op.params["order"])), labels, values, algebra)
 
     def sample(self, program: Program) -> Tensor:
         argument = square(program.input("x", "batch N")) + program.index("one", "", sp.Integer(1))
@@ -98,14 +102,8 @@ def decay(tensor: Tensor) -> Tensor:
     return _record("decay", tensor, 0)
 
 
-class Log1p(Elementwise):
+class Log1p(_OfPositive):
     """log(1 + x) of what is never negative: as large as x where that is small, else of order one, but for a logarithm."""
-
-    def law(self, algebra: Algebra, op: Op, labels: tuple[str, ...], *values: Value) -> Value:
-        (value,) = values
-        if value.exact is not None:
-            return super().law(algebra, op, labels, *values)
-        return expand(OneSided(self.derivative(op.params["order"])), labels, values, algebra)
 
     def sample(self, program: Program) -> Tensor:
         return _record(self.name, square(program.input("x", "batch N")), 0)
