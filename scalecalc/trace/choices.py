@@ -6,17 +6,16 @@ A comparison is a step of 0 and 1 with no gradient.  A bound on one side is a re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from scalecalc.trace.axes import cat, inserted, resized, sliced
 from scalecalc.trace.graph import Node
 from scalecalc.trace.handlers import rules, torch_op
 from scalecalc.trace.normalisation import NEGLIGIBLE
-from scalecalc.trace.operations import add, applied, mul, operand, rsub, sub
+from scalecalc.trace.operations import add, applied, entry_by_entry, mul, operand, rsub, sub
 from scalecalc.trace.recorder import Recorder
 from scalecalc.trace.signs import AT_LEAST_ZERO, HUGE, constant_of, signs
-from scalecalc.trace.traced import Block, Refusal, Traced
+from scalecalc.trace.traced import Refusal, Traced
 
 
 def _step(rec: Recorder, node: Node, x: Any, y: Any) -> Traced:
@@ -93,15 +92,7 @@ def clamp(rec: Recorder, node: Node, x: Traced, least: Any = None, most: Any = N
 
 def clipped(rec: Recorder, x: Traced, least: float, most: float) -> Traced:
     """min(max(x, least), most), entry by entry."""
-    function, at_zero = rules("clip").clip(float(least), float(most)), min(max(0.0, least), most)
-
-    def make(blocks: Sequence[Block], labels: Any) -> Block:
-        (block,) = blocks
-        if block.tensor is None:
-            return replace(rec.constant(at_zero), labels=block.labels)
-        return Block(function(block.tensor), block.labels)
-
-    return rec.each([x], make)
+    return entry_by_entry(rec, x, rules("clip").clip(float(least), float(most)), min(max(0.0, least), most))
 
 
 @torch_op("relu6.default")

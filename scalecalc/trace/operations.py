@@ -7,7 +7,7 @@ A function gets the recorder, the node (for sizes and places) and the node's arg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,11 @@ def applied(rec: Recorder, x: Traced, name: str) -> Traced:
     """A registered function of each entry."""
     rule = rules("elementwise").registry("rule")[name]
     function = rules("elementwise").activation(name)
-    at_zero = float(rule.expression.subs(rules("elementwise").x, 0))
+    return entry_by_entry(rec, x, function, float(rule.expression.subs(rules("elementwise").x, 0)))
+
+
+def entry_by_entry(rec: Recorder, x: Traced, function: Callable[[Tensor], Tensor], at_zero: float) -> Traced:
+    """A function of each entry, and its value where there is nothing."""
 
     def make(blocks: Sequence[Block], labels: Any) -> Block:
         (block,) = blocks
