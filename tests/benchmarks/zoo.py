@@ -5,9 +5,10 @@
 Every model under every optimizer, with its own parameterization and with the one that is solved for, is verified and its
 rows are counted.  Each table is measured by a process of its own, which is ended when it takes longer than ``--limit``;
 ``--jobs`` of them run at once, and share the cores.  With ``--more`` those tables of which fewer than nine rows in ten are
-decided are measured once more, for so many seconds.  What is found is kept in a file beside the report (every row with its
-slopes), so that a run that was stopped (Ctrl-C) goes on where it was, with what failed at the end; the report is written anew
-after every table.
+decided are measured once more, for so many seconds.  With ``--cpu`` seconds are those of the processor: a machine that does
+other things beside gives a table as many seeds as one that does not.  What is found is kept in a file beside the report
+(every row with its slopes), so that a run that was stopped (Ctrl-C) goes on where it was, with what failed at the end; the
+report is written anew after every table.
 """
 
 from __future__ import annotations
@@ -112,8 +113,10 @@ def decided(table: Mapping[str, Any]) -> float:
     return sum(counts[:2]) / max(1, sum(counts))
 
 
-def _child(out: Connection, cores: Sequence[int], *asked: Any) -> None:
+def _child(out: Connection, cores: Sequence[int], cpu: bool, *asked: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    if cpu:
+        time.perf_counter = time.process_time  # the clock that verify reads
     if cores:
         os.sched_setaffinity(0, cores)  # verify takes a worker per core that it may use
     try:
@@ -152,12 +155,13 @@ class Job:
         self.into.close()
 
 
-def _start(key: Key, slot: int, jobs: int, *asked: Any) -> Job:
+def _start(key: Key, slot: int, asked: argparse.Namespace, budget: float) -> Job:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["scalecalc.measure.verify", "scalecalc.solve"])
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     into, out = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(out, cores[slot::jobs], *key, *asked), daemon=True)
+    mine = (out, cores[slot :: asked.jobs], asked.cpu, *key, budget, asked.seed)
+    process = context.Process(target=_child, args=mine, daemon=True)
     process.start()
     out.close()
     return Job(key, slot, process, into, time.perf_counter())
@@ -171,7 +175,7 @@ def all_of(
     try:
         while True:
             while waiting and free and time.perf_counter() <= until:
-                running.append(_start(waiting.pop(0), free.pop(0), asked.jobs, budget, asked.seed))
+                running.append(_start(waiting.pop(0), free.pop(0), asked, budget))
             if not running:
                 return
             wait([job.into for job in running], timeout=1)
@@ -228,6 +232,7 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
         f"python tests/benchmarks/zoo.py --budget {asked.budget:g} --optimizers {asked.optimizers} "
         f"--parameterizations {asked.parameterizations} --seed {asked.seed} --jobs {asked.jobs}"
         + (f" --more {asked.more:g}" if asked.more else "")
+        + (" --cpu" if asked.cpu else "")
     )
     longer = sum(r.get("budget", 0) > asked.budget for r in found.values())
     more = f" ({asked.more:g} s for {longer} tables that had decided less than nine rows in ten)" if longer else ""
@@ -238,7 +243,8 @@ def report(found: Mapping[Key, Mapping[str, Any]], missing: int, asked: argparse
     lines = [
         "# The zoo",
         "",
-        f"Budget {asked.budget:g} s a table{more}, {asked.jobs} at once, seed {asked.seed}; {machine}.",
+        f"Budget {asked.budget:g} s {'of the processor ' if asked.cpu else ''}a table{more}, {asked.jobs} at once, "
+        f"seed {asked.seed}; {machine}.",
         "",
         f"`{command}`",
         "",
@@ -269,6 +275,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--more", type=float, default=0, help="seconds for the tables that have decided too few rows by then")
     parser.add_argument("--limit", type=float, help="seconds until one table is given up, deriving included (20 budgets)")
     parser.add_argument("--jobs", type=int, default=1, help="tables measured at once")
+    parser.add_argument("--cpu", action="store_true", help="budgets are seconds of the processor, one core a table")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no model later than this")
     parser.add_argument("-o", "--output", type=Path, default=Path("reports/zoo.md"))
