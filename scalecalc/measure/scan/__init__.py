@@ -101,13 +101,16 @@ def selective_scan(
         except torch.OutOfMemoryError as error:
             (x,), chosen = operator.at_home(error, [x])
     if scanned is None:
-        y, last, *found = operator.back(operator.scan_op(*x.tensors, discretization, return_last, level, chosen), u.device)
+        out = operator.back(operator.scan_op(*x.tensors, discretization, return_last, level, chosen), u.device)
     else:
-        y, last = scanned.y, scanned.h[:, -1]
-        sums = operator.reference_sums([scanned.h.detach()], [1.0]) if level else None
-        found = [t[0] for t in operator.norms_of(sums, x.batch, x.time, x.channels, x.states)] if sums else []
-    out = (y, *((last,) if return_last else ()), *((_named(found, norms),) if level else ()))
-    return out if len(out) > 1 else y
+        out = [scanned.y, scanned.h[:, -1]] if return_last else [scanned.y]
+        if level:
+            sums = operator.reference_sums([scanned.h.detach()], [1.0])
+            out += [t[0] for t in operator.norms_of(sums, x.batch, x.time, x.channels, x.states)]
+    if level:
+        found = 1 + return_last
+        return (*out[:found], _named(out[found:], norms))
+    return tuple(out) if return_last else out[0]
 
 
 def selective_scan_pair(

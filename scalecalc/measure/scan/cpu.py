@@ -100,25 +100,19 @@ def kernel(kind: tuple[int, ...]) -> Kernel:
     return Kernel(*functions, lib.vector_bytes())
 
 
-def _pointer(x: torch.Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
-
-
 def _job(lib: Kernel, members: Sequence[Inputs]) -> Job:
     """Sizes, distances in memory and inputs."""
     x = members[0]
-    _, _, A, B, C, _, _ = x.tensors
-    item = 8 if x.double else 4
-    lanes = lib.bytes // item
-    chunk = x.time if x.time <= 3 * ROWS // 2 else -(-x.time // -(-x.time // ROWS))
-    mark = 8 * lanes * x.states * item * (1 + x.complex)  # h of a tile
-    while -(-x.time // chunk) > 1 and -(-x.time // chunk) * mark > SPARE:
-        chunk = min(x.time, 2 * chunk)
-    distances = [A.shape[-1] if A.dim() == 2 else 0]
-    for t in (B, C):
-        distances += (x.time * x.states, x.states) if t.dim() == 3 else (0, 0)
-    pointers = (Member * MOST)(*(Member(*map(_pointer, m.tensors)) for m in members))
-    return Job(x.batch, x.time, x.channels, x.states, 1, 1, chunk, 1, *distances, pointers)
+    u, _, A, B, C, _, _ = x.tensors
+    (batch, time, channels), states = u.shape, x.states
+    chunk = time if time <= 3 * ROWS // 2 else -(-time // -(-time // ROWS))
+    mark = 8 * lib.bytes * states * (1 + x.complex)  # h of a tile
+    while chunk < time and -(-time // chunk) * mark > SPARE:
+        chunk = min(time, 2 * chunk)
+    token, fixed = (time * states, states), (0, 0)
+    distances = A.shape[-1] if A.dim() == 2 else 0, *(token if B.dim() == 3 else fixed), *(token if C.dim() == 3 else fixed)
+    pointers = (Member * MOST)(*[Member(*[None if t is None else t.data_ptr() for t in m.tensors]) for m in members])
+    return Job(batch, time, channels, states, 1, 1, chunk, 1, *distances, pointers)
 
 
 def _split(job: Job, lib: Kernel, x: Inputs, parts: int, groups: int) -> None:
@@ -164,12 +158,12 @@ def forward(
             setattr(job, name, tensor.data_ptr())
     _run(lib.forward, job)
     if norms:
-        position = total(found[0].unbind(1))
+        position = total(found[0].transpose(0, 1))
         empty = position.new_empty(0)
         sums = Sums(position, empty, empty, empty)
         if norms > 1:
             largest = torch.where(position.flatten(1).sum(1).isnan(), torch.nan, found[3].amax(0))
-            sums = Sums(position, total(found[1].unbind(1)), total(found[2].unbind(0)), largest)
+            sums = Sums(position, total(found[1].transpose(0, 1)), total(found[2]), largest)
     return y, h, sums
 
 
@@ -184,27 +178,28 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
     _split(job, lib, x, SPARE // (item * max(1, sum(by_part))), SPARE // (item * max(1, sum(by_group))))
     tasks = job.groups * job.parts
 
-    def partial(t: torch.Tensor, name: str) -> torch.Tensor:
-        """As many copies of a gradient as tasks add to it, and how far a task has to go to its own."""
-        group, part = {3: (0, 1), 2: (1, 0), 1: (job.parts, 1)}[t.dim()]
-        out = zeros(t.dtype, {3: job.parts, 2: job.groups, 1: tasks}[t.dim()], *t.shape)
+    def partial(t: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+        """As many copies of a gradient as tasks add to it, and how far a task has to go to its group's and its part's."""
         reals = t.numel() * (1 + t.is_complex())
-        setattr(job, f"{name}_group", group * reals)
-        setattr(job, f"{name}_part", part * reals)
-        return out
+        if t.dim() == 3:
+            return zeros(t.dtype, job.parts, *t.shape), 0, reals
+        if t.dim() == 2:
+            return zeros(t.dtype, job.groups, *t.shape), reals, 0
+        return zeros(t.dtype, tasks, *t.shape), job.parts * reals, reals
 
-    sums = {name: partial(t, name) for name, t in (("dA", A), ("dB", B), ("dC", C))}
+    dA, job.dA_group, job.dA_part = partial(A)
+    dB, job.dB_group, job.dB_part = partial(B)
+    dC, job.dC_group, job.dC_part = partial(C)
     ddelta = zeros(delta.dtype, job.groups, x.channels) if delta.dim() == 1 else torch.empty_like(delta)
     dD = None if D is None else zeros(D.dtype, job.groups, x.channels)
     du, dh0 = torch.empty_like(u), None if h0 is None else torch.empty_like(h0)
     gy = gy.contiguous()
     glast = None if glast is None else glast.resolve_conj().contiguous()
-    for name, tensor in zip(GRADIENTS, (gy, glast, du, ddelta, *sums.values(), dD, dh0), strict=True):
-        setattr(job, name, _pointer(tensor))
+    for name, tensor in zip(GRADIENTS, (gy, glast, du, ddelta, dA, dB, dC, dD, dh0), strict=True):
+        setattr(job, name, None if tensor is None else tensor.data_ptr())
     _run(lib.backward, job)
-    dA, dB, dC = (total(t.unbind(0)) for t in sums.values())
-    ddelta = total(ddelta.unbind(0)) if delta.dim() == 1 else ddelta
-    return [du, ddelta, dA, dB, dC, None if dD is None else total(dD.unbind(0)), dh0]
+    ddelta = total(ddelta) if delta.dim() == 1 else ddelta
+    return [du, ddelta, total(dA), total(dB), total(dC), None if dD is None else total(dD), dh0]
 
 
 NUMPY = {torch.float32: "f4", torch.float64: "f8", torch.complex64: "c8", torch.complex128: "c16"}
@@ -215,9 +210,10 @@ def zeros(dtype: torch.dtype, *shape: int) -> torch.Tensor:
     return torch.from_numpy(np.zeros(shape, NUMPY[dtype]))
 
 
-def total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Their sum, in order; the first one's memory is used.  By numpy, see above."""
-    total = parts[0].numpy()
-    for more in parts[1:]:
-        total += more.numpy()
+def total(parts: torch.Tensor) -> torch.Tensor:
+    """Their sum along the first axis, in order; the first one's memory is used.  By numpy, see above."""
+    if len(parts) > 1:
+        first, *others = parts.numpy()
+        for more in others:
+            first += more
     return parts[0]

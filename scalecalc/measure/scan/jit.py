@@ -137,7 +137,7 @@ def backward(x: Inputs, gy: torch.Tensor, glast: torch.Tensor | None) -> list[to
         kernel(tiles, tiny, tensors, *ends, *own, *(t[k] for t in shared), *rest)
 
     _run(x, parts, work)
-    found = [du, ddelta, dA, total(dB.unbind(0)), total(dC.unbind(0))]
+    found = [du, ddelta, dA, total(dB), total(dC)]
     gradients = [_like(g, t) for g, t in zip(found, (u, delta, A, B, C), strict=True)]
     return [*gradients, None if D is None or dD is None else _like(dD, D), dh0]
 

@@ -1,6 +1,6 @@
 """The scan as one operation of torch, so that torch.compile and torch.export see one node and autograd one backward.
 
-``scalecalc::selective_scan`` gives y, the last state and the norms of h; what was not asked for is empty.  Its gradient is
+``scalecalc::selective_scan`` gives y and, as far as asked for, the last state and the norms of h.  Its gradient is
 ``scalecalc::selective_scan_backward``, which has none itself: second derivatives are the reference's business
 (``backend="reference"``, which autograd goes through step by step).
 """
@@ -202,14 +202,13 @@ def reference_sums(h: Sequence[torch.Tensor], coefficients: Sequence[float]) -> 
 LIBRARY = torch.library.Library("scalecalc", "FRAGMENT")
 INPUTS = "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? h0, str discretization"
 SCHEMAS = (
-    f"selective_scan({INPUTS}, bool return_last, int norms, str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"selective_scan({INPUTS}, bool return_last, int norms, str backend) -> Tensor[]",
     f"selective_scan_backward(Tensor gy, Tensor? glast, {INPUTS}, str backend) -> Tensor[]",
 )
 for _schema in SCHEMAS:
     LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
 scan_op = torch.ops.scalecalc.selective_scan.default
 backward_op = torch.ops.scalecalc.selective_scan_backward.default
-Six = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @torch.library.impl(LIBRARY, "selective_scan", "CompositeExplicitAutograd")
@@ -225,34 +224,24 @@ def _scan(
     return_last: bool,
     norms: int,
     backend: str,
-) -> Six:
-    """y, the last state, and the norms by position, channel, state and the largest; empty where not asked for."""
+) -> list[torch.Tensor]:
+    """y, the last state if asked for, and norms: none, those by position, or by position, channel, state and the largest."""
     x = inputs.checked(discretization, u, delta, A, B, C, D, h0)
     y, last, sums = forward(backend, [x], [1.0], return_last, norms)
-    found: list[torch.Tensor] = []
+    found = [*y, *last]
     if sums is not None:
         one = cpu.Sums(*(t[0] if t.numel() else t for t in (sums.position, sums.channel, sums.state, sums.largest)))
         found += norms_of(one, x.batch, x.time, x.channels, x.states)[: 4 if norms > 1 else 1]
-    found += [u.new_empty(0, dtype=torch.float64) for _ in range(4 - len(found))]
-    return (y[0], last[0] if last else A.new_empty(0), *found)  # type: ignore[return-value]
+    return found
 
 
 @torch.library.register_fake("scalecalc::selective_scan", lib=LIBRARY)
 def _(u, delta, A, B, C, D, h0, discretization, return_last, norms, backend):  # type: ignore[no-untyped-def]
     batch, time, channels = u.shape
     states = B.shape[-1]
-
-    def double(*shape: int) -> torch.Tensor:
-        return u.new_empty(shape, dtype=torch.float64)
-
-    return (
-        torch.empty_like(u, memory_format=torch.contiguous_format),
-        A.new_empty((batch, channels, states) if return_last else (0,)),
-        double(batch, time) if norms else double(0),
-        double(channels) if norms > 1 else double(0),
-        double(states) if norms > 1 else double(0),
-        double() if norms > 1 else double(0),
-    )
+    shapes = ((batch, time), (channels,), (states,), ())[: (0, 1, 4)[norms]]
+    y, last = torch.empty_like(u, memory_format=torch.contiguous_format), (batch, channels, states)
+    return [y, *([A.new_empty(last)] if return_last else []), *(u.new_empty(shape, dtype=torch.float64) for shape in shapes)]
 
 
 @torch.library.impl(LIBRARY, "selective_scan_backward", "CompositeExplicitAutograd")
@@ -284,17 +273,20 @@ class _Differentiable(torch.autograd.Function):
     """What :func:`torch.library.register_autograd` makes, without its bookkeeping: half of a small scan's time."""
 
     @staticmethod
-    def forward(ctx: Any, keys: torch._C.DispatchKeySet, *given: Any) -> Six:
-        out = _below(scan_op, keys, *given)
+    def forward(ctx: Any, keys: torch._C.DispatchKeySet, *given: Any) -> tuple[torch.Tensor, ...]:
+        out = tuple(_below(scan_op, keys, *given))
         ctx.save_for_backward(*given[:7])
         ctx.discretization, ctx.return_last, _, ctx.backend = given[7:]
-        ctx.mark_non_differentiable(*out[2:])
+        ctx.mark_non_differentiable(*out[1 + ctx.return_last :])
+        ctx.set_materialize_grads(False)
         return out
 
     @staticmethod
-    def backward(ctx: Any, gy: torch.Tensor, glast: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, gy: torch.Tensor | None, *more: torch.Tensor | None) -> tuple[Any, ...]:
         tensors = ctx.saved_tensors
-        found = iter(backward_op(gy, glast if ctx.return_last else None, *tensors, ctx.discretization, ctx.backend))
+        gy = torch.zeros_like(tensors[0]) if gy is None else gy
+        glast = more[0] if ctx.return_last else None
+        found = iter(backward_op(gy, glast, *tensors, ctx.discretization, ctx.backend))
         return (None, *(None if t is None else next(found) for t in tensors), *(None,) * 4)
 
 
@@ -318,8 +310,8 @@ def _recorded(tensors: tuple[torch.Tensor | None, ...]) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def _scan_recorded(keys: torch._C.DispatchKeySet, *given: Any) -> Any:
-    return _Differentiable.apply(keys, *given) if _recorded(given[:7]) else _below(scan_op, keys, *given)
+def _scan_recorded(keys: torch._C.DispatchKeySet, *given: Any) -> list[torch.Tensor]:
+    return list(_Differentiable.apply(keys, *given)) if _recorded(given[:7]) else _below(scan_op, keys, *given)  # type: ignore[arg-type]
 
 
 def _gradients_recorded(keys: torch._C.DispatchKeySet, *given: Any) -> list[torch.Tensor]:

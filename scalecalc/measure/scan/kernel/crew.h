@@ -55,7 +55,7 @@ static void *hand(void *given) {
         pthread_mutex_unlock(&crew->lock);
         crew->work(crew, own);
         pthread_mutex_lock(&crew->lock);
-        crew->over++;
+        __atomic_add_fetch(&crew->over, 1, __ATOMIC_RELEASE);
         pthread_cond_signal(&crew->done);
     }
     let_go(crew);
@@ -79,8 +79,14 @@ static void call_hands(Crew *crew) {
     pthread_attr_destroy(&alone);
 }
 static void close_crew(Crew *crew) {
+    enum { LOOKS = 20000 }; /* some ten microseconds, about what it would take to be woken */
     pthread_mutex_lock(&crew->lock);
     crew->closed = 1;
+    const int64_t begun = crew->begun; /* no more from now on */
+    pthread_mutex_unlock(&crew->lock);
+    for (int k = 0; k < LOOKS && __atomic_load_n(&crew->over, __ATOMIC_ACQUIRE) < begun; k++)
+        ;
+    pthread_mutex_lock(&crew->lock);
     while (crew->over < crew->begun) pthread_cond_wait(&crew->done, &crew->lock);
 }
 #endif
