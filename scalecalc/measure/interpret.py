@@ -7,7 +7,7 @@ alike, from the rules' torch code, so whatever the table claims of an operation 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,8 +144,12 @@ def run(
     for i in range(len(program.ops)):
         if live[i]:
             last.update(dict.fromkeys(program.ops[i].inputs, i))
-    keep = set(wanted)
-    values: dict[int, Any] = {}
+    keep, values = set(wanted), dict[int, Any]()
+    repeated = [start for start in program.loops if live[start] and start not in given]
+    blocks = {i: start for start in repeated for i in inside(program, start)}
+    # of what is made in a block that alone is put together along the blocks' axis
+    used = ((i, j) for i, op in enumerate(program.ops) if live[i] for j in op.inputs)
+    outlives = keep | {j for i, j in used if blocks.get(i) != blocks.get(j)}
 
     def let_go(i: int) -> None:
         if i in given:
@@ -154,24 +158,21 @@ def run(
             watch(i, values[i], [values[j] for j in program.ops[i].inputs])
         for j in set(program.ops[i].inputs):
             if last[j] == i and j not in keep:
-                del values[j]
+                values.pop(j, None)
 
     for i in range(len(program.ops)):
         if live[i]:
-            if i not in values:
+            if i not in values and i not in blocks:
                 _evaluate(program, i, values, given)
+                if i in repeated:
+                    _repeat(program, i, values, given, outlives if watch is None else range(len(program.ops)))
             let_go(i)
     return {i: values[i] for i in wanted}
 
 
 def _evaluate(program: Program, i: int, values: dict[int, Any], given: Mapping[int, Any]) -> None:
     """Fills in one value.  (Within :func:`run` it referred to itself: a cycle on which all tensors waited.)"""
-    if i in given:
-        values[i] = given[i]
-        return
-    values[i] = _apply(program, i, [values[j] for j in program.ops[i].inputs])
-    if i in program.loops:
-        _repeat(program, i, values, given)
+    values[i] = given[i] if i in given else _apply(program, i, [values[j] for j in program.ops[i].inputs])
 
 
 def _apply(program: Program, i: int, inputs: Sequence[Any]) -> Any:
@@ -188,8 +189,10 @@ def _apply(program: Program, i: int, inputs: Sequence[Any]) -> Any:
         raise
 
 
-def _repeat(program: Program, start: int, values: dict[int, Any], given: Mapping[int, Any]) -> None:
-    """Repeated blocks, one after the other: fills in what enters each, and all that is made of it, along their axis.
+def _repeat(
+    program: Program, start: int, values: dict[int, Any], given: Mapping[int, Any], outlives: Container[int]
+) -> None:
+    """Repeated blocks, one after the other: fills in, along their axis, what enters each and what of it outlives it.
 
     ``values[start]`` is what enters the first, along the axis; each block is run on slices of length one.
     """
@@ -202,7 +205,7 @@ def _repeat(program: Program, start: int, values: dict[int, Any], given: Mapping
             _evaluate(program, i, values, given)
     count = values[start].shape[1 + ops[start].axes.index(loop.over)]
     now = _block(program, start, loop.over, values[start], 0)
-    found: dict[int, list[torch.Tensor]] = {i: [now] * 0 for i in (start, *block)}
+    found: dict[int, list[torch.Tensor]] = {i: [now] * 0 for i in (start, *block) if i in outlives}
     for k in reversed(range(count)) if loop.reverse else range(count):
         here = {j: _block(program, j, loop.over, values[j], k) for j in outside} | {start: now}
         for i in block:
