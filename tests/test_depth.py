@@ -19,7 +19,7 @@ from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.model import resolve
 from scalecalc.pattern import EVEN, Pattern, atom, pattern, relabel, source, stacked
 from scalecalc.program import Program, Tensor
-from scalecalc.repeat import left_out
+from scalecalc.repeat import inside, left_out
 from scalecalc.rule import Entry, registry
 from scalecalc.scale import FREE, Scale
 from scalecalc.table import Row
@@ -451,6 +451,22 @@ def test_depth_is_measured(name: str) -> None:
     counts = table.counts()
     assert not counts.get("disagrees")
     assert counts["agrees"] >= 5  # as many as a busy machine settles in these seconds
+
+
+def test_what_is_known_of_a_block_is_not_computed_again() -> None:
+    """A tensor within the blocks that is given takes part in every block as it is."""
+    model = resolve("residual_depth", optimizer="sgd")
+    program = model.program
+    names = [i for i in range(len(program.ops)) if "L" in program.ops[i].axes and program.ops[i].inputs]
+    start = next(iter(program.loops))
+    within = next(i for i in names if i in inside(program, start))
+    out = program.features["f"]
+    leaves = draw_leaves(program, Setting({"N": 8, "L": 3}, 2, 0), model.scalings, program.live([out]))
+    found = run(program, leaves, [within, out])
+    again = run(program, {**leaves, within: found[within]}, [out])
+    moved = run(program, {**leaves, within: 2 * found[within]}, [out])
+    assert torch.allclose(again[out], found[out])
+    assert not torch.allclose(moved[out], found[out])
 
 
 # ---------------------------------------------------------------------- bad input

@@ -94,7 +94,7 @@ def test_only_rows_that_may_hide_are_looked_for(monkeypatch: pytest.MonkeyPatch)
 
 def test_words() -> None:
     found = Elsewhere({"W_q": 64.0, "W_out": 0.25}, (), None)  # type: ignore[arg-type]
-    assert str(found) == "W_q × 64, W_out × 0.25"
+    assert str(found) == "with W_q × 64, W_out × 0.25"
 
 
 def test_prefactors_multiply_what_is_drawn() -> None:

@@ -40,7 +40,7 @@ def confirm_all(run: Run) -> None:
     for row in rows:
         groups.setdefault(_missed(run, row), []).append(row)
     for dims, group in groups.items():
-        at = _draw_farther(run, group, dims)
+        at = _drawfarther(run, group, dims)
         widest = ", ".join(f"{d} up to {max(run.cells[k][d] for k in at)}" for d in dims)
         for row in group:
             found, _ = assess(cells_of(run, row, "again", at), run.claims[row.key], run.alpha, run.limit(row))
@@ -56,7 +56,7 @@ def _missed(run: Run, row: Row) -> tuple[str, ...]:
 # ------------------------------------------------------------------ larger widths
 
 
-def _farther(run: Run, dims: Sequence[str], times: int) -> tuple[Widths, ...]:
+def farther(run: Run, dims: Sequence[str], times: int) -> tuple[Widths, ...]:
     """The settings with the lower third of some dims' widths left out, and larger ones, up to so many times the largest."""
     frame = run.frame
     more = range(1, times.bit_length())
@@ -68,7 +68,7 @@ def _farther(run: Run, dims: Sequence[str], times: int) -> tuple[Widths, ...]:
     return replace(frame, widths={**frame.widths, **upper}).settings()
 
 
-def _draw_farther(run: Run, rows: Sequence[Row], dims: Sequence[str]) -> tuple[int, ...]:
+def _drawfarther(run: Run, rows: Sequence[Row], dims: Sequence[str]) -> tuple[int, ...]:
     """Fresh seeds at larger widths, as many as the rows were refuted with or half of them; the settings' places.
 
     Fewer would leave open what the first measurement refuted, for want of seeds alone.  Where not even twice the widths can
@@ -78,17 +78,17 @@ def _draw_farther(run: Run, rows: Sequence[Row], dims: Sequence[str]) -> tuple[i
     counts = {k: max(len(run.get("first", k, r.key)) for r in rows) for k in common}
     spent, most = sum(elements(program, run.cells[k]) * n for k, n in counts.items()), max(counts.values())
     for times in FARTHER if dims and len(rows) <= FEW_ROWS else ():
-        settings = _farther(run, dims, times)
+        settings = farther(run, dims, times)
         seeds = min(most, int(DEARER * spent / sum(elements(program, cell) for cell in settings)))
         if seeds >= most / FEWER and all(memory(run, c) <= LARGEST_RUN * free for c in settings):
-            at = tuple(_place(run, cell) for cell in settings)
+            at = tuple(place(run, cell) for cell in settings)
             _draw_once(run, rows, dict.fromkeys(at, seeds), "again")
             return at
     _draw_once(run, rows, counts, "again")
     return tuple(common)
 
 
-def _place(run: Run, cell: Widths) -> int:
+def place(run: Run, cell: Widths) -> int:
     if cell not in run.cells:
         run.cells.append(cell)
     return run.cells.index(cell)

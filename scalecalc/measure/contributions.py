@@ -209,7 +209,7 @@ def _contributions(
             return {row: found[i] for row, i in wanted.items()}
 
         size = rms(delta)
-        step = FIRST_ORDER * _or_one(rms(start)) / _or_one(size)
+        step = FIRST_ORDER * or_one(rms(start)) / or_one(size)
         after = moved(step)
         first = {row: rms_of([after[row], initial[row]], [1.0, -1.0]) / step for row in wanted}
         if any(len(r.tag) == 1 and not r.terms for r in rows):  # exactly zero: then the second order must not be seen, either
@@ -220,11 +220,8 @@ def _contributions(
             if len(r.tag) == 1:
                 out[r.key] = (first[r.row] * factor).log()
         if any(len(r.tag) > 1 for r in rows):
-            # How far the output moves does not count, since nothing is a function of it: where it explodes a step that held
-            # it would move a preactivation by so little that next to no entry crossed a kink.
-            inner = [row for row, i in wanted.items() if i != program.loss] or list(wanted)
-            relative = torch.stack([first[row] / _or_one(rms_of([initial[row]], [1.0])) for row in inner]).amax(dim=0)
-            step = SECOND_ORDER / _or_one(relative)
+            sizes = {i: rms_of([initial[row]], [1.0]) for row, i in wanted.items()}
+            step = second_step({i: first[row] for row, i in wanted.items()}, sizes, program.loss)
             up, down = moved(step), moved(-step)
             for r in rows:
                 if len(r.tag) == 2:
@@ -233,6 +230,16 @@ def _contributions(
     return out
 
 
-def _or_one(size: torch.Tensor) -> torch.Tensor:
+def second_step(first: Mapping[int, torch.Tensor], sizes: Mapping[int, torch.Tensor], loss: int | None) -> torch.Tensor:
+    """A step that moves features by a few per cent, from their first order and their sizes by position.
+
+    How far the output moves does not count, since nothing is a function of it: where it explodes a step that held it would
+    move a preactivation by so little that next to no entry crossed a kink.
+    """
+    inner = [i for i in first if i != loss] or list(first)
+    return SECOND_ORDER / or_one(torch.stack([first[i] / or_one(sizes[i]) for i in inner]).amax(dim=0))
+
+
+def or_one(size: torch.Tensor) -> torch.Tensor:
     """A size to divide by: 1 for what is exactly zero at initialisation, or does not move."""
     return torch.where(size > 0, size, torch.ones_like(size))

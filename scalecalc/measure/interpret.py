@@ -209,7 +209,10 @@ def _repeat(
     for k in reversed(range(count)) if loop.reverse else range(count):
         here = {j: _block(program, j, loop.over, values[j], k) for j in outside} | {start: now}
         for i in block:
-            here[i] = _apply(program, i, [here[j] for j in ops[i].inputs])
+            if i in given:
+                here[i] = _block(program, i, loop.over, given[i], k)
+            else:
+                here[i] = _apply(program, i, [here[j] for j in ops[i].inputs])
         for i, parts in found.items():
             parts.append(here[i])
         (added,) = spread([ops[loop.increment].axes], ops[start].axes, here[loop.increment])

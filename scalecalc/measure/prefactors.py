@@ -53,7 +53,7 @@ class Elsewhere:
     judgement: Judgement
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} × {factor:.3g}" for name, factor in self.prefactors.items())
+        return "with " + ", ".join(f"{name} × {factor:.3g}" for name, factor in self.prefactors.items())
 
 
 def elsewhere(run: Run) -> dict[Key, Elsewhere]:

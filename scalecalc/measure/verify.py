@@ -39,6 +39,7 @@ from scalecalc.measure.prefactors import Elsewhere, elsewhere
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
 from scalecalc.measure.threads import one_torch_thread
+from scalecalc.measure.ways import ByWay, by_way
 from scalecalc.model import TorchModule
 from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
@@ -140,12 +141,13 @@ def verify(
         common=len(frame.settings()),
     )
     _check_memory(run)
-    stopped, others = False, dict[Key, Elsewhere]()
+    stopped, others = False, dict[Key, ByWay | Elsewhere]()
     with run.progress, one_torch_thread(), full_precision():
         try:
             rounds(run, seeds)
             confirm_all(run)
-            others = elsewhere(run)
+            others |= by_way(run)
+            others |= elsewhere(run)
         except KeyboardInterrupt:
             stopped = True
             look(run, [r for r in run.plan.rows if r.key not in run.judged], final=True)
@@ -177,7 +179,7 @@ def _free(model: Model, steps: int) -> tuple[Row, ...] | Table:
 
 
 def _filled(
-    table: Table, run: Run, others: Mapping[Key, Elsewhere], seeds: int | None, seconds: float, later: Sequence[str]
+    table: Table, run: Run, others: Mapping[Key, ByWay | Elsewhere], seeds: int | None, seconds: float, later: Sequence[str]
 ) -> Table:
     program, widths = run.plan.model.program, run.frame.widths
     late = [c for c in crossovers(program, widths) if c.note(widths[c.dim])]
@@ -205,11 +207,11 @@ def _filled(
     more = [f"{settled} may be settled by --budget {max(wanted)}, or less."] if wanted else []
     done = replace(table, rows=tuple(rows), options=options, seconds=seconds)
     hidden = [row for row in rows if row.key in others]
-    moved = [f"{row.label}: measured with {others[row.key]}; else a smaller term hides it." for row in hidden]
+    moved = [f"{row.label}: measured {others[row.key]}; else a smaller term hides it." for row in hidden]
     return replace(done, notes=(*notes(run.plan.model, widths), *later, *contradicted(done), *moved, *more))
 
 
-def _points(run: Run, row: Row, others: Mapping[Key, Elsewhere]) -> list[Point]:
+def _points(run: Run, row: Row, others: Mapping[Key, ByWay | Elsewhere]) -> list[Point]:
     """Per setting that has them, the mean and the error of a row's samples, those left out that have no logarithm."""
     if row.key in others:
         return [*others[row.key].points]
