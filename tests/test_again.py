@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,13 @@ import torch
 
 from scalecalc.measure import effort, prefactors
 from scalecalc.measure import verify as module
+from scalecalc.measure.again import excuse_second_orders
+from scalecalc.measure.assess import Claim
 from scalecalc.measure.contributions import Plan
 from scalecalc.measure.interpret import Setting
-from scalecalc.table import Row
+from scalecalc.scale import Scale
+from scalecalc.table import Row, Slope
+from scalecalc.verdict import Judgement
 
 KEY = ("h2", "update", 1, ("W_in",))  # derived 1, with N^(-1/2) beside it
 Formula = Callable[[int], float]
@@ -52,3 +57,21 @@ def test_what_stays_refutes(times: int, monkeypatch: pytest.MonkeyPatch) -> None
     """Another exponent, of no term that is known."""
     found, _ = judged(monkeypatch, lambda n: n ** (0.5 * times), dims={"N": [32, 64, 128, 256]})
     assert found.verdict == "disagrees"
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(-0.5, "inconclusive"), (0.4, "disagrees")])
+def test_a_second_order_that_the_first_order_bounds_is_not_refuted(power: float, verdict: str) -> None:
+    """Where only what can exceed the first order is followed, N^(-1/2) says nothing against N^(1/2)."""
+    terms = {("W",): Scale.one(), ("W", "W"): Scale.of("N", "1/2")}
+    rows = [Row("f", "update", 1, (size,), tag) for tag, size in terms.items()]
+    judgement = Judgement("disagrees", "", {"N": Slope(power, power - 0.05, power + 0.05)}, ("N",), None)
+    run: Any = SimpleNamespace(
+        plan=SimpleNamespace(rows=rows),
+        judged={rows[1].key: judgement},
+        claims={row.key: Claim(row.terms) for row in rows},
+        limit=lambda row: 0.1,
+        frame=SimpleNamespace(dims=("N",)),
+    )
+    excuse_second_orders(run)
+    assert run.judged[rows[1].key].verdict == verdict
+    assert ("not followed" in run.judged[rows[1].key].settle) == (verdict == "inconclusive")

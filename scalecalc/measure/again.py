@@ -22,7 +22,7 @@ from scalecalc.measure.effort import (
 from scalecalc.measure.interpret import elements
 from scalecalc.measure.paths import Widths
 from scalecalc.table import Row
-from scalecalc.verdict import confirm
+from scalecalc.verdict import Doubt, Judgement, confirm
 
 FARTHER = (4, 2)  # times the largest widths,
 DEARER = 2.0  # if that takes no more than so many times the numbers that the first measurement took of all rows,
@@ -51,6 +51,25 @@ def _missed(run: Run, row: Row) -> tuple[str, ...]:
     """The dims in which a row disagrees; none where it is a zero that is none, or the other way round."""
     words = {word for miss in run.judged[row.key].misses for word in miss.split()}
     return tuple(d for d in run.frame.dims if d in words)
+
+
+def excuse_second_orders(run: Run) -> None:
+    """Second orders that are refuted where the derivation keeps of them what can exceed the first order, and no more.
+
+    What is left out may be larger than what is kept at any width that is measured (in a stack of normed blocks with 1/L the
+    norm behind the last one moves f by N^(−1/2), and the blocks by L^(−5/2) N^(1/2)).  A slope that the first order's terms
+    bound refutes nothing then.
+    """
+    first = {(row.row, row.step, row.tag): row for row in run.plan.rows if row.kind == "update"}
+    for row in run.plan.rows:
+        found, bound = run.judged.get(row.key), first.get((row.row, row.step, row.tag[:1]))
+        if len(row.tag) < 2 or bound is None or found is None or found.verdict != "disagrees":
+            continue
+        terms, limit = run.claims[bound.key].terms, run.limit(row)
+        if terms and all(s.low <= max(float(t.power(d)) for t in terms) + limit for d, s in found.slopes.items()):
+            reason = "terms of second order no larger than the first order's are not followed, and hide what is derived"
+            doubt = Doubt(reason, wider=tuple(run.frame.dims))
+            run.judged[row.key] = Judgement("inconclusive", str(doubt), found.slopes, (), doubt)
 
 
 # ------------------------------------------------------------------ larger widths

@@ -22,7 +22,7 @@ from scalecalc import duration
 from scalecalc.crossover import crossovers, unless_a_minimum, unless_too_narrow
 from scalecalc.derive import Derivation, Model, interpret, notes, resolve, table_of
 from scalecalc.errors import InputError, MeasureError, ScalecalcError, UnsupportedScale
-from scalecalc.measure.again import confirm_all
+from scalecalc.measure.again import confirm_all, excuse_second_orders
 from scalecalc.measure.contributions import Key, Plan
 from scalecalc.measure.effort import (
     LARGEST_RUN,
@@ -45,7 +45,7 @@ from scalecalc.parameterization import Parameterization
 from scalecalc.published import contradicted
 from scalecalc.rows import notes as later_notes
 from scalecalc.saturation import saturating, slowest
-from scalecalc.scale import FREE, Regime
+from scalecalc.scale import FREE, Regime, Scale
 from scalecalc.table import Point, Row, Table
 from scalecalc.verdict import Judgement
 
@@ -148,6 +148,8 @@ def verify(
             confirm_all(run)
             others |= by_way(run)
             others |= elsewhere(run)
+            if found.algebra.margin == Scale.one():
+                excuse_second_orders(run)
         except KeyboardInterrupt:
             stopped = True
             look(run, [r for r in run.plan.rows if r.key not in run.judged], final=True)
