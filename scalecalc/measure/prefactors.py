@@ -26,7 +26,7 @@ from scalecalc.measure.assess import assess
 from scalecalc.measure.contributions import Key, Plan, measure
 from scalecalc.measure.effort import Run, batch_size
 from scalecalc.measure.interpret import Setting
-from scalecalc.measure.slopes import Cell
+from scalecalc.measure.slopes import Cell, point
 from scalecalc.table import Point, Row
 from scalecalc.verdict import Doubt, Judgement
 
@@ -178,10 +178,7 @@ class _Search:
                 doubt = Doubt("it agrees with some prefactors and not with others", wider=tuple(run.frame.dims))
                 judged = Judgement("inconclusive", str(doubt), judged.slopes, (), doubt)
         factors = {w: float(f) for w, f in zip(self.weights, np.exp(at), strict=True) if abs(math.log(f)) > 0.1}
-        points = tuple(
-            Point(dict(run.cells[k]), float(c.logs.mean()), float(c.logs.std(ddof=1) / math.sqrt(len(c.logs))), len(c.logs))
-            for k, c in enumerate(here)
-        )
+        points = tuple(point(run.cells[k], c.logs) for k, c in enumerate(here))
         return Elsewhere(factors, points, judged)
 
     def _cells(self, at: Array, first: int) -> list[Cell]:

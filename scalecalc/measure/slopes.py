@@ -47,10 +47,10 @@ from scipy import special
 from scalecalc.errors import InputError, MeasureError
 from scalecalc.measure.constants import Size, admitted
 from scalecalc.scale import Scale
-from scalecalc.table import Slope
+from scalecalc.table import Point, Slope
 from scalecalc.verdict import Drift, Fit, LogFactor, Unusable
 
-__all__ = ["Cell", "Drift", "Fit", "LogFactor", "Unusable", "fit"]
+__all__ = ["Cell", "Drift", "Fit", "LogFactor", "Unusable", "fit", "point"]
 
 Array = NDArray[np.float64]
 _FLOOR = 0.25  # a cell's variance is at least this part of the pooled one
@@ -64,6 +64,11 @@ class Cell:
 
     widths: Mapping[str, int]
     logs: Array
+
+
+def point(widths: Mapping[str, int], logs: Array) -> Point:
+    """The mean and its error of the logs at one setting, of two or more."""
+    return Point(dict(widths), float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs))), len(logs))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ effort where it is needed (effort.py), and every row gets a verdict with what wo
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -38,6 +37,7 @@ from scalecalc.measure.paths import Frame, defaults
 from scalecalc.measure.prefactors import Elsewhere, elsewhere
 from scalecalc.measure.progress import Progress
 from scalecalc.measure.samples import Samples
+from scalecalc.measure.slopes import point
 from scalecalc.measure.threads import one_torch_thread
 from scalecalc.measure.ways import ByWay, by_way
 from scalecalc.model import TorchModule
@@ -222,7 +222,7 @@ def _points(run: Run, row: Row, others: Mapping[Key, ByWay | Elsewhere]) -> list
         logs = run.get("first", k, row.key)
         logs = logs[np.isfinite(logs)]
         if len(logs) > 1:
-            out.append(Point(dict(cell), float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs))), len(logs)))
+            out.append(point(cell, logs))
     return out
 
 

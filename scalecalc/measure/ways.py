@@ -29,7 +29,7 @@ from scalecalc.measure.assess import assess
 from scalecalc.measure.contributions import FIRST_ORDER, Key, Plan, or_one, second_step
 from scalecalc.measure.effort import LARGEST_RUN, Run, batch_size, free_memory, memory
 from scalecalc.measure.interpret import Setting, draw_leaves, numbers, rms, run
-from scalecalc.measure.slopes import Cell
+from scalecalc.measure.slopes import Cell, point
 from scalecalc.measure.training import along, joined
 from scalecalc.program import Program
 from scalecalc.table import Point, Row
@@ -192,7 +192,7 @@ def _along(
                 del left[key]
             elif judged.verdict == "agrees":
                 judged = Judgement("inconclusive", str(TAKEN_BACK), judged.slopes, (), TAKEN_BACK)
-            out[key] = judged, tuple(_point(asked.cells[k], own) for k, own in logs.items())
+            out[key] = judged, tuple(point(asked.cells[k], own) for k, own in logs.items())
     return out
 
 
@@ -233,10 +233,6 @@ def remains(rest: NDArray[np.float64]) -> bool | None:
         return False
     above = rest.mean() + 0.5
     return None if abs(above) < SURE * error else bool(above > 0)
-
-
-def _point(cell: Mapping[str, int], logs: NDArray[np.float64]) -> Point:
-    return Point(dict(cell), float(logs.mean()), float(logs.std(ddof=1) / math.sqrt(len(logs))), len(logs))
 
 
 def _batches(asked: Run, k: int, count: int, first: int) -> list[tuple[int, int, int]]:
