@@ -399,8 +399,11 @@ def fluctuation(of: Atom | Knot) -> Atom:
     name = _FLUCTUATIONS.get(key)
     if name is None:
         tensors = [of.tensor] if isinstance(of, Atom) else [tensor for tensor, _ in of.atoms]
-        stem, taken = f"({' '.join(tensors)})²", set(_FLUCTUATIONS.values())
-        name = _FLUCTUATIONS[key] = next(n for k in count() if (n := stem + "*" * k) not in taken)
+        stem, taken = f"({' '.join(map(name_of, tensors))})²", set(map(name_of, _FLUCTUATIONS.values()))
+        name = next(n for k in count() if (n := stem + "*" * k) not in taken)
+        if isinstance(of, Atom) and (slot := block_slot(of.tensor)) is not None and of.slots[slot] in labels:
+            name = stacked(name, sum(isinstance(s, str) for s in of.slots[:slot]))  # there once per block, too
+        _FLUCTUATIONS[key] = name
     return atom(name, labels)
 
 

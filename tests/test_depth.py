@@ -17,7 +17,7 @@ from scalecalc.errors import InputError, ProgramError
 from scalecalc.measure.contributions import Plan, measure
 from scalecalc.measure.interpret import Setting, draw_leaves, run
 from scalecalc.model import resolve
-from scalecalc.pattern import EVEN, Pattern, atom, pattern, relabel, source, stacked
+from scalecalc.pattern import EVEN, Pattern, atom, block_slot, fluctuation, name_of, pattern, relabel, source, stacked
 from scalecalc.program import Program, Tensor
 from scalecalc.repeat import inside, left_out
 from scalecalc.rule import Entry, registry
@@ -451,6 +451,20 @@ def test_depth_is_measured(name: str) -> None:
     counts = table.counts()
     assert not counts.get("disagrees")
     assert counts["agrees"] >= 5  # as many as a busy machine settles in these seconds
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_centring_changes_no_exponent(optimizer: str) -> None:
+    """Squares of what is there once per block fluctuate block by block."""
+    rms, layer = (
+        sc.derive(f"residual_depth:branch=L^(-1/2),norm={norm}", parameterization="mup", optimizer=optimizer)
+        for norm in ("rms", "layer")
+    )
+    assert {row.key: row.terms for row in layer if row.kind != "alignment"} == {
+        row.key: row.terms for row in rms if row.kind != "alignment"
+    }
+    one = fluctuation(atom(stacked("W", 1), ("N", "L")))
+    assert (block_slot(one.tensor), name_of(one.tensor)) == (1, "(W)²")
 
 
 def test_what_is_known_of_a_block_is_not_computed_again() -> None:
