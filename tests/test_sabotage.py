@@ -126,7 +126,8 @@ def test_no_rule_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        *(("s6", name) for name in S6_RULES),
+        # (at two widths what a false delay leaves of the true terms excuses it)
+        *(("s6:activation=tanh" if name == "delay" else "s6", name) for name in S6_RULES),
         *(("mlp", name) for name in MLP_RULES),
         *((model, scheme) for scheme, model in SCHEMES.items() if model != "s6"),
     ],
