@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from scalecalc.measure.again import farther, place
 from scalecalc.measure.assess import assess
-from scalecalc.measure.contributions import FIRST_ORDER, Key, Plan, or_one, second_step
+from scalecalc.measure.contributions import FIRST_ORDER, Key, Plan, or_one, relative, second_step
 from scalecalc.measure.effort import LARGEST_RUN, Run, batch_size, free_memory, memory
 from scalecalc.measure.interpret import Setting, draw_leaves, numbers, rms, run
 from scalecalc.measure.slopes import Cell, point
@@ -277,8 +277,7 @@ def contributions(plan: Plan, group: Sequence[tuple[Row, Way]], setting: Setting
             i = wanted[r.row]
             out[r.key] = _sized(alone[i] - initial[i], everything[i] - alone[i], factor / small)
     if any(len(r.tag) > 1 for r, _ in group):
-        sizes = {i: rms(everything[i] - initial[i]) / small for i in wanted.values()}
-        step = second_step(sizes, {i: rms(initial[i]) for i in sizes}, program.loss)
+        step = second_step({i: relative(everything[i], initial[i]) / small for i in wanted.values()}, program.loss)
         steps = [(by, *whole(by)) for by in (step, -step)]
         rests = [moved(by, {through: initial[through]}) for by in (step, -step)] if any(w.mixed for _, w in group) else []
         for r, w in group:
