@@ -221,7 +221,8 @@ def _contributions(
             if len(r.tag) == 1:
                 out[r.key] = (first[r.row] * factor).log()
         if any(len(r.tag) > 1 for r in rows):
-            moves = {i: relative(after[row], initial[row]) / step for row, i in wanted.items()}
+            unstored = {i for i, op in enumerate(plan.without_states.ops) if "hidden" in op.params}
+            moves = {i: relative(after[row], initial[row], i not in unstored) / step for row, i in wanted.items()}
             step = second_step(moves, program.loss)
             up, down = moved(step), moved(-step)
             for r in rows:
@@ -231,15 +232,17 @@ def _contributions(
     return out
 
 
-def relative(after: Any, before: Any) -> torch.Tensor:
+def relative(after: Any, before: Any, by_parts: bool = True) -> torch.Tensor:
     """How far a feature moves, over its size, per seed: as a whole, or in that part of the indices where it is most.
+
+    States that a fused scan does not store are known as a whole alone.
 
     The parts count where an update grows along an axis and the feature does not: of states that turn the faster the higher
     their index is (S5 with a step per state) a step that moves all of them by 5 % turns the last ones by an angle of order
     one, and second orders came out N^(1/2) too small.
     """
     whole = rms_of([after, before], [1.0, -1.0]) / or_one(rms_of([before], [1.0]))
-    if not isinstance(after, torch.Tensor) or not isinstance(before, torch.Tensor):
+    if not by_parts:
         return whole
     moves = [whole]
     for axis in range(1, before.dim()):
