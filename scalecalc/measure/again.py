@@ -40,7 +40,7 @@ def confirm_all(run: Run) -> None:
     for row in rows:
         groups.setdefault(_missed(run, row), []).append(row)
     for dims, group in groups.items():
-        at = _drawfarther(run, group, dims)
+        at = _draw_farther(run, group, dims)
         widest = ", ".join(f"{d} up to {max(run.cells[k][d] for k in at)}" for d in dims)
         for row in group:
             found, _ = assess(cells_of(run, row, "again", at), run.claims[row.key], run.alpha, run.limit(row))
@@ -87,7 +87,7 @@ def farther(run: Run, dims: Sequence[str], times: int) -> tuple[Widths, ...]:
     return replace(frame, widths={**frame.widths, **upper}).settings()
 
 
-def _drawfarther(run: Run, rows: Sequence[Row], dims: Sequence[str]) -> tuple[int, ...]:
+def _draw_farther(run: Run, rows: Sequence[Row], dims: Sequence[str]) -> tuple[int, ...]:
     """Fresh seeds at larger widths, as many as the rows were refuted with or half of them; the settings' places.
 
     Fewer would leave open what the first measurement refuted, for want of seeds alone.  Where not even twice the widths can
