@@ -73,6 +73,11 @@ class Plan:
     def without_states(self) -> Program:
         return without_states(self.model.program)
 
+    @cached_property
+    def unstored(self) -> frozenset[int]:
+        """States that a fused scan does not store, and of which sizes as a whole alone are known then."""
+        return frozenset(i for i, op in enumerate(self.without_states.ops) if "hidden" in op.params)
+
     def forward(self, setting: Setting) -> Program:
         """The program for forward passes alone: with fused scans where there are so many states that they pay."""
         fused = self.without_states
@@ -221,8 +226,11 @@ def _contributions(
             if len(r.tag) == 1:
                 out[r.key] = (first[r.row] * factor).log()
         if any(len(r.tag) > 1 for r in rows):
-            unstored = {i for i, op in enumerate(plan.without_states.ops) if "hidden" in op.params}
-            moves = {i: relative(after[row], initial[row], i not in unstored) / step for row, i in wanted.items()}
+            moves = {
+                i: first[row] / or_one(rms_of([initial[row]], [1.0])) if i in plan.unstored
+                else relative(after[row], initial[row]) / step
+                for row, i in wanted.items()
+            }  # fmt: skip
             step = second_step(moves, program.loss)
             up, down = moved(step), moved(-step)
             for r in rows:
@@ -232,24 +240,20 @@ def _contributions(
     return out
 
 
-def relative(after: Any, before: Any, by_parts: bool = True) -> torch.Tensor:
+def relative(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     """How far a feature moves, over its size, per seed: as a whole, or in that part of the indices where it is most.
-
-    States that a fused scan does not store are known as a whole alone.
 
     The parts count where an update grows along an axis and the feature does not: of states that turn the faster the higher
     their index is (S5 with a step per state) a step that moves all of them by 5 % turns the last ones by an angle of order
     one, and second orders came out N^(1/2) too small.
     """
-    whole = rms_of([after, before], [1.0, -1.0]) / or_one(rms_of([before], [1.0]))
-    if not by_parts:
-        return whole
-    moves = [whole]
+    difference = after - before
+    moves = [rms(difference) / or_one(rms(before))]
     for axis in range(1, before.dim()):
         if before.shape[axis] >= 2 * PARTS:
             part = torch.arange(before.shape[axis], device=before.device) * PARTS // before.shape[axis]
             own, moved = (
-                x.abs().square().sum([d for d in range(1, x.dim()) if d != axis]) for x in (before, after - before)
+                x.abs().square().sum([d for d in range(1, x.dim()) if d != axis]) for x in (before, difference)
             )
             sums = [torch.zeros_like(own[:, :PARTS]).index_add_(1, part, x) for x in (own, moved)]
             moves.append((sums[1] / or_one(sums[0])).sqrt().amax(1))
