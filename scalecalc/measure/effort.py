@@ -45,7 +45,7 @@ LARGEST_RUN = 0.5  # share of the free memory that the runs side by side may tak
 ON_PATHS = 0.25  # share of a round's time that goes to paths while seeds still settle other rows
 PATH_SEEDS = 150  # a path goes no further than where a third of its time pays for so many seeds
 LONGEST = 16  # doublings of a path
-STAGES = ("first", "again")  # each draws numbers of its own
+STAGES = ("first", "again", "prefactors", "ways")  # each draws numbers of its own
 FEWEST = 16  # seeds of a path's setting from which it counts: one with two, where time ran out, makes every interval infinite
 
 
@@ -375,12 +375,19 @@ def draw(run: Run, rows: Sequence[Row], counts: Mapping[int, int], stage: str, s
     run.samples.save()
 
 
+def setting_of(
+    run: Run, k: int, seeds: int, stage: str, batch: int, prefactors: Mapping[str, float] | None = None
+) -> Setting:
+    """A batch of seeds at one setting; its random numbers depend on the widths, not on what else is measured."""
+    entropy = np.random.SeedSequence([run.seed, STAGES.index(stage), *run.cells[k].values(), batch])
+    seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
+    return Setting(run.cells[k], seeds, seed, run.device, run.dtype, prefactors or {})
+
+
 def _batch(
     run: Run, plan: Plan, k: int, batch: int, size: int, stage: str
 ) -> tuple[int, int, dict[Key, np.ndarray]]:
-    # a setting's numbers depend on its widths, not on what else is measured
-    entropy = np.random.SeedSequence([run.seed, STAGES.index(stage), *run.cells[k].values(), batch])
-    setting = Setting(run.cells[k], size, int(entropy.generate_state(1, np.uint64)[0] >> 1), run.device, run.dtype)
+    setting = setting_of(run, k, size, stage, batch)
     began = time.perf_counter()
     found = measure(plan, setting)
     run.cost[k, plan.keys] = (time.perf_counter() - began) / size

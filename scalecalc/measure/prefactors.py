@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 
 from scalecalc.measure.assess import assess
 from scalecalc.measure.contributions import Key, Plan, measure
-from scalecalc.measure.effort import Run, batch_size
-from scalecalc.measure.interpret import Setting
+from scalecalc.measure.effort import Run, batch_size, setting_of
 from scalecalc.measure.slopes import Cell, point
 from scalecalc.table import Point, Row
 from scalecalc.verdict import Doubt, Judgement
@@ -157,10 +156,8 @@ class _Search:
 
     def _sample(self, at: Sequence[float], k: int, seeds: int, batch: int) -> Array:
         """Logs of a row's statistic; the same random numbers for all prefactors."""
-        run = self.run
-        entropy = np.random.SeedSequence([run.seed, 2, *run.cells[k].values(), batch]).generate_state(1, np.uint64)[0]
         factors = dict(zip(self.weights, np.exp(at), strict=True))
-        setting = Setting(run.cells[k], seeds, int(entropy >> 1), run.device, run.dtype, factors)
+        setting = setting_of(self.run, k, seeds, "prefactors", batch, factors)
         return measure(self.plan, setting)[self.row.key].numpy()
 
     def _judged(self, at: Array, way: Array) -> Elsewhere | None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scalecalc.measure.again import farther, place
 from scalecalc.measure.assess import assess
 from scalecalc.measure.contributions import FIRST_ORDER, Key, Plan, or_one, relative, second_step
-from scalecalc.measure.effort import LARGEST_RUN, Run, batch_size, free_memory, memory
+from scalecalc.measure.effort import LARGEST_RUN, Run, batch_size, free_memory, memory, setting_of
 from scalecalc.measure.interpret import Setting, draw_leaves, numbers, rms, run
 from scalecalc.measure.slopes import Cell, point
 from scalecalc.measure.training import along, joined
@@ -243,9 +243,7 @@ def _batches(asked: Run, k: int, count: int, first: int) -> list[tuple[int, int,
 
 
 def _sample(asked: Run, group: Sequence[tuple[Row, Way]], k: int, seeds: int, batch: int) -> dict[Key, Sample]:
-    entropy = np.random.SeedSequence([asked.seed, 3, *asked.cells[k].values(), batch]).generate_state(1, np.uint64)[0]
-    setting = Setting(asked.cells[k], seeds, int(entropy >> 1), asked.device, asked.dtype)
-    return contributions(asked.plan, group, setting)
+    return contributions(asked.plan, group, setting_of(asked, k, seeds, "ways", batch))
 
 
 def contributions(plan: Plan, group: Sequence[tuple[Row, Way]], setting: Setting) -> dict[Key, Sample]:
